@@ -1,0 +1,32 @@
+// The one shape of everything that the agent makes true: a table of objects of one kind, with a key, compared and
+// written in batches. The mirror, the diff, the backoff and the receipts live around it (mirror.ts), once.
+
+import type { WarrenError } from '../errors.js'
+
+/** What a table should hold, grouped by the model object that wants it ("node/h2"): a group is immutable, and the same array as long as nothing in it changed. */
+export type Desired<T> = ReadonlyMap<string, readonly T[]>
+
+export type TableOp<T> =
+  | { readonly verb: 'add'; readonly desired: T }
+  | { readonly verb: 'change'; readonly desired: T; readonly observed: T }
+  | { readonly verb: 'remove'; readonly observed: T }
+
+/** One per op, in its order: undefined is success. */
+export type OpResult = WarrenError | undefined
+
+export interface Table<T> {
+  /** The field's word, in the singular: "route", "neighbor". */
+  readonly name: string
+  /** Identity within this table; also what an orphan is swept by. */
+  key(object: T): string
+  /** Does what is there satisfy what is wanted? Attributes that nobody asked for do not count. */
+  equal(desired: T, observed: T): boolean
+  /** Everything in the kernel that carries our mark, and nothing else. */
+  observe(signal: AbortSignal): Promise<readonly T[]>
+  /** Writes; a failing op does not stop the others. Rejects only when nothing could be tried at all. */
+  apply(ops: readonly TableOp<T>[], signal: AbortSignal): Promise<readonly OpResult[]>
+  /** The op as lines that can be pasted into a shell. */
+  format(op: TableOp<T>): string
+  /** What observe would show right after a successful op; default: the desired object itself. */
+  mirrored?(desired: T): T
+}
