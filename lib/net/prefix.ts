@@ -1,0 +1,100 @@
+// IP prefixes: text at the edges (checked by ip-cidr), numbers inside.
+import ipCidr from 'ip-cidr'
+import { WarrenError } from '../errors.js'
+import { type AddressFamily, addressBits, addressToNumber, familyOf, numberToAddress } from './address.js'
+
+// CommonJS with a default export: Node's ESM loader wraps it once more than the bundler does.
+const IpCidr = ('default' in ipCidr ? ipCidr.default : ipCidr) as typeof ipCidr.default
+
+export interface Prefix {
+  readonly family: AddressFamily
+  /** Canonical text, "10.244.1.0/24". */
+  readonly text: string
+  readonly length: number
+  /** Network address as a number. */
+  readonly base: bigint
+}
+
+/** `base/length` in canonical text; host bits are cut off. */
+export function makePrefix(family: AddressFamily, base: bigint, length: number): Prefix {
+  const host = BigInt(addressBits[family] - length)
+  const network = (base >> host) << host
+  return { family, base: network, length, text: `${numberToAddress(network, family)}/${length}` }
+}
+
+/**
+ * Reads "address/length".
+ * Errors: PREFIX (not a prefix), HOSTBITS (bits set behind the length; the hint is the prefix that was meant).
+ */
+export function parsePrefix(text: string): Prefix {
+  if (!IpCidr.isValidCIDR(text)) {
+    throw new WarrenError(`Cannot read prefix "${text}": not of the form address/length`, {
+      code: 'PREFIX',
+      hint: 'write it as 10.244.0.0/16 or fd00:244::/48',
+    })
+  }
+  const slash = text.lastIndexOf('/')
+  const family = familyOf(text.slice(0, slash))
+  if (family === undefined) {
+    throw new WarrenError(`Cannot read prefix "${text}": no address before the slash`, { code: 'PREFIX' })
+  }
+  const address = addressToNumber(text.slice(0, slash))
+  const prefix = makePrefix(family, address, Number(text.slice(slash + 1)))
+  if (prefix.base !== address) {
+    throw new WarrenError(`Cannot use prefix "${text}": host bits are set`, {
+      code: 'HOSTBITS',
+      hint: `write ${prefix.text}`,
+    })
+  }
+  return prefix
+}
+
+/** The prefix that holds `address` with that length. */
+export function prefixOf(address: string, length: number): Prefix {
+  const family = familyOf(address)
+  if (family === undefined) throw new WarrenError(`Cannot read address "${address}": neither IPv4 nor IPv6`, { code: 'ADDRESS' })
+  return makePrefix(family, addressToNumber(address), length)
+}
+
+export function lastAddress(prefix: Prefix): bigint {
+  return prefix.base + (1n << BigInt(addressBits[prefix.family] - prefix.length)) - 1n
+}
+
+export function containsAddress(prefix: Prefix, address: string): boolean {
+  if (familyOf(address) !== prefix.family) return false
+  const value = addressToNumber(address)
+  return value >= prefix.base && value <= lastAddress(prefix)
+}
+
+export function containsPrefix(outer: Prefix, inner: Prefix): boolean {
+  return outer.family === inner.family && outer.length <= inner.length && inner.base >= outer.base && inner.base <= lastAddress(outer)
+}
+
+export function overlaps(a: Prefix, b: Prefix): boolean {
+  return containsPrefix(a, b) || containsPrefix(b, a)
+}
+
+/** Number of subnets of `length` in the prefix, as a number (2^40 at most is exact enough for everything here). */
+export function subnetCount(prefix: Prefix, length: number): number {
+  return length < prefix.length ? 0 : 2 ** (length - prefix.length)
+}
+
+/** The n-th subnet of that length, from 0. Errors: PREFIX when there is none. */
+export function nthSubnet(prefix: Prefix, length: number, n: number): Prefix {
+  if (n < 0 || n >= subnetCount(prefix, length)) {
+    throw new WarrenError(`Cannot take subnet ${n} of "${prefix.text}": it has ${subnetCount(prefix, length)} of /${length}`, {
+      code: 'PREFIX',
+    })
+  }
+  return makePrefix(prefix.family, prefix.base + (BigInt(n) << BigInt(addressBits[prefix.family] - length)), length)
+}
+
+/** Address number n of the prefix; 0 is the network address, 1 the usual gateway. */
+export function nthAddress(prefix: Prefix, n: number): string {
+  return numberToAddress(prefix.base + BigInt(n), prefix.family)
+}
+
+/** Network address in text: "10.244.1.0" of 10.244.1.0/24. */
+export function networkAddress(prefix: Prefix): string {
+  return prefix.text.slice(0, prefix.text.lastIndexOf('/'))
+}
