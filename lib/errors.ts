@@ -24,7 +24,8 @@ export class WarrenError extends Error {
 
 /** The code of any thrown value: a WarrenError's, a Node system error's, else "UNKNOWN". */
 export function codeOf(error: unknown): string {
-  if (typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string') return error.code
+  if (typeof error === 'object' && error !== null && 'code' in error && typeof error.code === 'string')
+    return error.code
   return 'UNKNOWN'
 }
 
@@ -34,12 +35,16 @@ export function hasCode(error: unknown, ...codes: readonly string[]): boolean {
 
 /** One line for a log or a status row; the hint behind it when there is one. */
 export function describeError(error: unknown): string {
-  if (error instanceof WarrenError) return error.hint === undefined ? error.message : `${error.message} (${error.hint})`
+  if (error instanceof WarrenError)
+    return error.hint === undefined ? error.message : `${error.message} (${error.hint})`
   if (error instanceof Error) return error.message
   return String(error)
 }
 
 export function asError(error: unknown): WarrenError {
   if (error instanceof WarrenError) return error
-  return new WarrenError(error instanceof Error ? error.message : String(error), { code: codeOf(error), cause: error })
+  return new WarrenError(error instanceof Error ? error.message : String(error), {
+    code: codeOf(error),
+    cause: error,
+  })
 }

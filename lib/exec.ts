@@ -55,13 +55,22 @@ export function exec(argv: readonly [string, ...string[]], options: ExecOptions 
       clearTimeout(timer)
       const code = status ?? 128
       if (timedOut) {
-        reject(new WarrenError(`Cannot run "${line}": no end after ${options.timeout ?? 10_000} ms`, { code: 'ETIMEDOUT' }))
+        reject(
+          new WarrenError(`Cannot run "${line}": no end after ${options.timeout ?? 10_000} ms`, {
+            code: 'ETIMEDOUT',
+          }),
+        )
       } else if (status !== null && (options.ok ?? [0]).includes(code)) {
         resolve({ code, stdout, stderr })
       } else {
         const reason = stderr.trim().split('\n')[0] ?? ''
         const end = status === null ? `killed by ${killed}` : `exit status ${code}`
-        reject(new WarrenError(`Cannot run "${line}": ${reason === '' ? end : reason}`, { code: 'EXIT', cause: { code, stderr } }))
+        reject(
+          new WarrenError(`Cannot run "${line}": ${reason === '' ? end : reason}`, {
+            code: 'EXIT',
+            cause: { code, stderr },
+          }),
+        )
       }
     })
     child.stdin.end(options.input ?? '')

@@ -41,7 +41,8 @@ function asText(json: string, journal: boolean): string {
 
 export function createLog(options: LogOptions): Log {
   const out = options.write ?? ((line: string): void => void process.stderr.write(line))
-  const write = options.format === 'json' ? out : (line: string): void => out(asText(line, options.format === 'journal'))
+  const write =
+    options.format === 'json' ? out : (line: string): void => out(asText(line, options.format === 'journal'))
   const root = pino({ level: options.level, base: null }, { write })
   const wrap = (logger: typeof root): Log => ({
     debug: (message, fields = {}) => logger.debug(fields, message),

@@ -15,7 +15,8 @@ export function familyOf(text: string): AddressFamily | undefined {
 /** The address as 4 or 16 bytes in network order. Errors: ADDRESS. */
 export function addressBytes(text: string): Uint8Array {
   const family = familyOf(text)
-  if (family === undefined) throw new WarrenError(`Cannot read address "${text}": neither IPv4 nor IPv6`, { code: 'ADDRESS' })
+  if (family === undefined)
+    throw new WarrenError(`Cannot read address "${text}": neither IPv4 nor IPv6`, { code: 'ADDRESS' })
   if (family === 'inet') return Uint8Array.from(text.split('.'), Number)
   const bytes = new Uint8Array(16)
   const v4 = text.includes('.') ? addressBytes(text.slice(text.lastIndexOf(':') + 1)) : undefined
@@ -23,7 +24,10 @@ export function addressBytes(text: string): Uint8Array {
   const [head = '', tail] = hex.split('::')
   const left = head === '' ? [] : head.split(':')
   const right = tail === undefined || tail === '' ? [] : tail.split(':')
-  const groups = tail === undefined ? left : [...left, ...Array<string>(8 - left.length - right.length).fill('0'), ...right]
+  const groups =
+    tail === undefined
+      ? left
+      : [...left, ...Array<string>(8 - left.length - right.length).fill('0'), ...right]
   groups.forEach((group, i) => {
     const value = Number.parseInt(group, 16)
     bytes[2 * i] = value >> 8
@@ -78,7 +82,9 @@ export function numberToAddress(value: bigint, family: AddressFamily): string {
 /** fe80::/10 (RFC 4291 §2.5.6). */
 export function isLinkLocal(text: string): boolean {
   const bytes = addressBytes(text)
-  return bytes.length === 16 ? bytes[0] === 0xfe && ((bytes[1] ?? 0) & 0xc0) === 0x80 : bytes[0] === 169 && bytes[1] === 254
+  return bytes.length === 16
+    ? bytes[0] === 0xfe && ((bytes[1] ?? 0) & 0xc0) === 0x80
+    : bytes[0] === 169 && bytes[1] === 254
 }
 
 /** Fit to be an underlay address of a node: not unspecified, loopback, multicast or broadcast. */

@@ -4,7 +4,7 @@ import { WarrenError } from '../errors.js'
 import { type AddressFamily, addressBits, addressToNumber, familyOf, numberToAddress } from './address.js'
 
 // CommonJS with a default export: Node's ESM loader wraps it once more than the bundler does.
-const IpCidr = ('default' in ipCidr ? ipCidr.default : ipCidr) as typeof ipCidr.default
+const IpCidr = (ipCidr as { readonly default?: typeof ipCidr }).default ?? ipCidr
 
 export interface Prefix {
   readonly family: AddressFamily
@@ -52,7 +52,8 @@ export function parsePrefix(text: string): Prefix {
 /** The prefix that holds `address` with that length. */
 export function prefixOf(address: string, length: number): Prefix {
   const family = familyOf(address)
-  if (family === undefined) throw new WarrenError(`Cannot read address "${address}": neither IPv4 nor IPv6`, { code: 'ADDRESS' })
+  if (family === undefined)
+    throw new WarrenError(`Cannot read address "${address}": neither IPv4 nor IPv6`, { code: 'ADDRESS' })
   return makePrefix(family, addressToNumber(address), length)
 }
 
@@ -67,7 +68,12 @@ export function containsAddress(prefix: Prefix, address: string): boolean {
 }
 
 export function containsPrefix(outer: Prefix, inner: Prefix): boolean {
-  return outer.family === inner.family && outer.length <= inner.length && inner.base >= outer.base && inner.base <= lastAddress(outer)
+  return (
+    outer.family === inner.family &&
+    outer.length <= inner.length &&
+    inner.base >= outer.base &&
+    inner.base <= lastAddress(outer)
+  )
 }
 
 export function overlaps(a: Prefix, b: Prefix): boolean {
@@ -82,11 +88,18 @@ export function subnetCount(prefix: Prefix, length: number): number {
 /** The n-th subnet of that length, from 0. Errors: PREFIX when there is none. */
 export function nthSubnet(prefix: Prefix, length: number, n: number): Prefix {
   if (n < 0 || n >= subnetCount(prefix, length)) {
-    throw new WarrenError(`Cannot take subnet ${n} of "${prefix.text}": it has ${subnetCount(prefix, length)} of /${length}`, {
-      code: 'PREFIX',
-    })
+    throw new WarrenError(
+      `Cannot take subnet ${n} of "${prefix.text}": it has ${subnetCount(prefix, length)} of /${length}`,
+      {
+        code: 'PREFIX',
+      },
+    )
   }
-  return makePrefix(prefix.family, prefix.base + (BigInt(n) << BigInt(addressBits[prefix.family] - length)), length)
+  return makePrefix(
+    prefix.family,
+    prefix.base + (BigInt(n) << BigInt(addressBits[prefix.family] - length)),
+    length,
+  )
 }
 
 /** Address number n of the prefix; 0 is the network address, 1 the usual gateway. */

@@ -1,0 +1,95 @@
+// Cluster: the pod network that all nodes share. One object, named "default".
+import { z } from 'zod'
+import { codeOf, WarrenError } from '../../lib/errors.js'
+import { parsePrefix } from '../../lib/net/prefix.js'
+import { apiVersion, metadataSchema } from './object.js'
+
+/** A prefix in text without host bits; the message says what was meant. */
+export const prefixSchema = z.string().superRefine((text, context) => {
+  try {
+    parsePrefix(text)
+  } catch (error) {
+    const hint = error instanceof WarrenError && error.hint !== undefined ? `: ${error.hint}` : ''
+    const reason = codeOf(error) === 'HOSTBITS' ? 'has host bits set' : 'is not a prefix'
+    context.addIssue({ code: 'custom', message: `"${text}" ${reason}${hint}` })
+  }
+})
+
+export const portSchema = z.int().min(1).max(65535)
+
+/** 24 bits (RFC 7348 §5); 0 is legal on the wire but no device takes it from us. */
+export const vniSchema = z.int().min(1).max(16777215)
+
+export const backendSchema = z.discriminatedUnion('type', [
+  z.strictObject({
+    type: z.literal('vxlan'),
+    vni: vniSchema.default(1).describe('VXLAN network identifier of the overlay.'),
+    port: portSchema
+      .default(4789)
+      .describe('UDP port of the outer packets (IANA: 4789; old kernels and flannel: 8472).'),
+    directRouting: z
+      .boolean()
+      .default(false)
+      .describe('Route to peers on the same L2 without encapsulation.'),
+    mtu: z
+      .int()
+      .min(576)
+      .max(65535)
+      .optional()
+      .describe(
+        'MTU of the pods; default: of the egress device less the encapsulation, the smallest of all peers.',
+      ),
+  }),
+  z.strictObject({
+    type: z.literal('host-gw').describe('Plain routes by way of the peers; all nodes on one L2.'),
+    mtu: z.int().min(576).max(65535).optional(),
+  }),
+])
+
+export const clusterSpecSchema = z
+  .strictObject({
+    podCIDRs: z
+      .array(prefixSchema)
+      .min(1)
+      .max(2)
+      .describe('Pod addresses of the cluster: one prefix, or one of each family.'),
+    nodeSubnetLength: z
+      .strictObject({ ipv4: z.int().min(8).max(30).default(24), ipv6: z.int().min(16).max(126).default(64) })
+      .default({ ipv4: 24, ipv6: 64 })
+      .describe('Length of the block that each node leases out of podCIDRs.'),
+    backend: backendSchema.default({ type: 'vxlan', vni: 1, port: 4789, directRouting: false }),
+    masquerade: z.boolean().default(true).describe('Masquerade pod traffic that leaves podCIDRs.'),
+  })
+  .superRefine((spec, context) => {
+    const families = new Set<string>()
+    spec.podCIDRs.forEach((text, i) => {
+      const family = text.includes(':') ? 'ipv6' : 'ipv4'
+      if (families.has(family)) {
+        context.addIssue({
+          code: 'custom',
+          path: ['podCIDRs', i],
+          message: `"${text}" is a second ${family} prefix: one of each family at most`,
+        })
+      }
+      families.add(family)
+      const length = Number(text.slice(text.lastIndexOf('/') + 1))
+      const wanted = spec.nodeSubnetLength[family]
+      if (wanted < length) {
+        context.addIssue({
+          code: 'custom',
+          path: ['nodeSubnetLength', family],
+          message: `/${wanted} does not fit into "${text}": a node's block must not be larger than the cluster's prefix`,
+        })
+      }
+    })
+  })
+
+export const clusterSchema = z.strictObject({
+  apiVersion: z.literal(apiVersion),
+  kind: z.literal('Cluster'),
+  metadata: metadataSchema,
+  spec: clusterSpecSchema,
+})
+
+export type Backend = z.infer<typeof backendSchema>
+export type Cluster = z.infer<typeof clusterSchema>

@@ -1,0 +1,44 @@
+// The registry of kinds: what `warren apply` takes, stores hold and `warren get` lists. A new kind is a line here.
+import type { z } from 'zod'
+import { type Cluster, clusterSchema } from './cluster.js'
+import { type Node, nodeSchema } from './node.js'
+
+export type ModelObject = Cluster | Node
+export type Kind = ModelObject['kind']
+export type ObjectOfKind<K extends Kind> = Extract<ModelObject, { kind: K }>
+
+export interface KindInfo {
+  readonly kind: Kind
+  readonly singular: string
+  readonly plural: string
+  /** What the name is unique in. */
+  readonly scope: 'cluster' | 'tenant' | 'namespace'
+  readonly schema: z.ZodType<ModelObject>
+  /** Written by agents: unknown fields are ignored when read from a store (versions N-1 and N live in one cluster). */
+  readonly record: boolean
+}
+
+export const kinds: Readonly<Record<Kind, KindInfo>> = {
+  Cluster: {
+    kind: 'Cluster',
+    singular: 'cluster',
+    plural: 'clusters',
+    scope: 'cluster',
+    schema: clusterSchema,
+    record: false,
+  },
+  Node: {
+    kind: 'Node',
+    singular: 'node',
+    plural: 'nodes',
+    scope: 'cluster',
+    schema: nodeSchema,
+    record: true,
+  },
+}
+
+/** Kind by any of its names: "Node", "node", "nodes". */
+export function findKind(name: string): KindInfo | undefined {
+  const wanted = name.toLowerCase()
+  return Object.values(kinds).find(info => info.singular === wanted || info.plural === wanted)
+}

@@ -1,0 +1,41 @@
+// What every object of the model has in common: the envelope of its YAML document, its reference, its problems.
+import { z } from 'zod'
+
+export const apiVersion = 'warren/v1'
+
+/** RFC 1123 label, as Kubernetes wants names. */
+export const nameSchema = z
+  .string()
+  .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, 'must be lower-case letters, digits, "-" and "."')
+  .describe('Name of the object, unique among its kind (and tenant or namespace).')
+
+export const metadataSchema = z.strictObject({
+  name: nameSchema,
+  tenant: nameSchema.optional(),
+  namespace: nameSchema.optional(),
+  labels: z.record(z.string(), z.string()).optional().describe('Free labels; selectors match on them.'),
+})
+
+export interface Metadata {
+  readonly name: string
+  readonly tenant?: string | undefined
+  readonly namespace?: string | undefined
+  readonly labels?: Readonly<Record<string, string>> | undefined
+}
+
+/** `kind/name` or `kind/scope/name`, as it stands in messages, events and `warren delete`. */
+export function refOf(object: { readonly kind: string; readonly metadata: Metadata }): string {
+  const scope = object.metadata.tenant ?? object.metadata.namespace
+  const kind = object.kind.toLowerCase()
+  return scope === undefined ? `${kind}/${object.metadata.name}` : `${kind}/${scope}/${object.metadata.name}`
+}
+
+/** Something an operator should know or mend; level error keeps the part it concerns degraded. */
+export interface Problem {
+  readonly level: 'warning' | 'error'
+  /** What it is about: "node/h3", "file cluster.yaml:12", "link/wrn-ovl". */
+  readonly about: string
+  readonly code: string
+  readonly message: string
+  readonly hint?: string | undefined
+}
