@@ -1,0 +1,312 @@
+// The mirror around a table: what of ours is in the kernel, so that a change of the model costs O(changed) and lists
+// nothing. observe() fills it, every acknowledged op updates it; a foreign notice, a failed op or the drift timer
+// drops it. The entry of an object that is as wanted is the wanted object itself: one comparison by identity.
+
+import type { Clock } from '../clock.js'
+import { asError, type WarrenError } from '../errors.js'
+import type { Cause, Receipts } from './receipt.js'
+import type { Desired, Table, TableOp } from './table.js'
+
+/** A foreign hand on one of our objects. */
+export interface Notice {
+  /** Key in the table, where the notice tells. */
+  readonly key?: string
+  readonly hand?: string
+}
+
+export interface TableStatus {
+  readonly name: string
+  /** `unknown` before the first pass. */
+  readonly state: 'unknown' | 'converged' | 'degraded'
+  /** Ours in the kernel, as last known. */
+  readonly objects: number
+  readonly error?: string
+  /** How often the kernel was listed, how many ops were written, how many failed. */
+  readonly observed: number
+  readonly written: number
+  readonly failed: number
+}
+
+export interface TablePlan<T> {
+  /** Add and change: applied down the list of tables. */
+  readonly writes: readonly TableOp<T>[]
+  /** Applied up the list, after every table's writes. */
+  readonly removes: readonly TableOp<T>[]
+}
+
+const backoff = { firstMs: 100, maxMs: 30_000 }
+
+interface Failure {
+  readonly attempts: number
+  readonly notBefore: number
+  readonly error: WarrenError
+}
+
+interface Heard extends Notice {
+  readonly at: number
+}
+
+export class Mirror<T> {
+  readonly table: Table<T>
+  readonly #clock: Clock
+  readonly #receipts: Receipts
+  /** What is there, by key; undefined when it has to be observed. */
+  #mirror: Map<string, T> | undefined
+  /** The mirror before it was dropped: tells drift from a change of the model. */
+  #before: ReadonlyMap<string, T> | undefined
+  #groups: Desired<T> = new Map()
+  #wanted = new Map<string, T>()
+  readonly #failures = new Map<string, Failure>()
+  /** Notices since the last observe, and those that the running pass answers. */
+  #heard: Heard[] = []
+  #reasons: Heard[] = []
+  #clashed = false
+  #stale = true
+  #observeFailure: Failure | undefined
+  #kickedAt = 0
+  #observed = 0
+  #written = 0
+  #failed = 0
+
+  constructor(table: Table<T>, clock: Clock, receipts: Receipts) {
+    this.table = table
+    this.#clock = clock
+    this.#receipts = receipts
+  }
+
+  /** Forget what is there: the next plan observes. */
+  invalidate(notice?: Notice): void {
+    this.#stale = true
+    if (notice !== undefined && this.#heard.length < 1000)
+      this.#heard.push({ ...notice, at: this.#clock.now() })
+  }
+
+  /** Is this notice news, or what the mirror says anyway (our own echo)? */
+  isNews(event: 'new' | 'del', object: T): boolean {
+    if (this.#mirror === undefined) return true
+    const known = this.#mirror.get(this.table.key(object))
+    if (event === 'del') return known !== undefined
+    return known === undefined || !this.table.equal(known, object)
+  }
+
+  /** When the next retry of a failed op is due (the clock's ms), Infinity when none failed. */
+  get retryAt(): number {
+    let first = this.#observeFailure?.notBefore ?? Number.POSITIVE_INFINITY
+    for (const failure of this.#failures.values()) first = Math.min(first, failure.notBefore)
+    return first
+  }
+
+  get status(): TableStatus {
+    const failure = this.#observeFailure ?? this.#failures.values().next().value
+    const unknown = this.#mirror === undefined && this.#before === undefined && failure === undefined
+    return {
+      name: this.table.name,
+      state: failure === undefined ? (unknown ? 'unknown' : 'converged') : 'degraded',
+      objects: (this.#mirror ?? this.#before)?.size ?? 0,
+      observed: this.#observed,
+      written: this.#written,
+      failed: this.#failed,
+      ...(failure === undefined ? {} : { error: failure.error.message }),
+    }
+  }
+
+  /** What is there as last known, without asking the kernel. */
+  get known(): Iterable<T> {
+    return (this.#mirror ?? this.#before ?? new Map<string, T>()).values()
+  }
+
+  /** The objects that ops failed on, with their errors. */
+  get errors(): readonly WarrenError[] {
+    const all = [...this.#failures.values()].map(failure => failure.error)
+    return this.#observeFailure === undefined ? all : [this.#observeFailure.error, ...all]
+  }
+
+  /**
+   * The ops that make the table as `desired`. Keys in backoff are left out until they are due, unless what is wanted
+   * of them changed. Observes first when the mirror was dropped; a failing observe is remembered and gives no ops.
+   */
+  async plan(desired: Desired<T>, signal: AbortSignal, kickedAt = this.#clock.now()): Promise<TablePlan<T>> {
+    this.#kickedAt = kickedAt
+    const now = this.#clock.now()
+    if ([...this.#failures.values()].some(failure => failure.notBefore <= now)) this.#stale = true
+    const changed = this.#want(desired)
+    if (this.#stale || this.#mirror === undefined) {
+      if (this.#observeFailure !== undefined && this.#observeFailure.notBefore > now)
+        return { writes: [], removes: [] }
+      if (!(await this.#observe(signal))) return { writes: [], removes: [] }
+      return this.#diff(undefined, now)
+    }
+    return this.#diff(changed, now)
+  }
+
+  async #observe(signal: AbortSignal): Promise<boolean> {
+    this.#stale = false
+    this.#reasons = [...this.#reasons, ...this.#heard]
+    this.#heard = []
+    try {
+      const objects = await this.table.observe(signal)
+      this.#observed += 1
+      if (this.#mirror !== undefined) this.#before = this.#mirror
+      this.#mirror = new Map(objects.map(object => [this.table.key(object), object]))
+      this.#observeFailure = undefined
+      return true
+    } catch (error) {
+      if (signal.aborted) throw error
+      const attempts = (this.#observeFailure?.attempts ?? 0) + 1
+      this.#observeFailure = this.#failure(attempts, asError(error))
+      this.#stale = true
+      return false
+    }
+  }
+
+  /** Takes over what is wanted; returns the keys whose wanting changed, by identity of the groups. */
+  #want(desired: Desired<T>): ReadonlySet<string> | undefined {
+    const before = this.#groups
+    this.#groups = desired
+    const changed = new Set<string>()
+    let clash = false
+    for (const [owner, group] of before) {
+      if (desired.get(owner) === group) continue
+      for (const object of group) {
+        const key = this.table.key(object)
+        changed.add(key)
+        if (this.#wanted.get(key) === object) this.#wanted.delete(key)
+      }
+    }
+    for (const [owner, group] of desired) {
+      if (before.get(owner) === group) continue
+      for (const object of group) {
+        const key = this.table.key(object)
+        changed.add(key)
+        if (this.#wanted.has(key)) clash = true
+        else this.#wanted.set(key, object)
+      }
+    }
+    for (const key of changed) this.#failures.delete(key)
+    // An object wanted twice: the owners' sets are no longer enough to tell who still wants it.
+    if (clash || this.#clashed) {
+      this.#clashed = false
+      this.#wanted = new Map()
+      for (const group of desired.values()) {
+        for (const object of group) {
+          const key = this.table.key(object)
+          if (this.#wanted.has(key)) this.#clashed = true
+          else this.#wanted.set(key, object)
+        }
+      }
+      return undefined
+    }
+    return changed
+  }
+
+  #diff(keys: Iterable<string> | undefined, now: number): TablePlan<T> {
+    const mirror = this.#mirror ?? new Map<string, T>()
+    const writes: TableOp<T>[] = []
+    const removes: TableOp<T>[] = []
+    const check = (key: string): void => {
+      const failure = this.#failures.get(key)
+      if (failure !== undefined && failure.notBefore > now) return
+      const desired = this.#wanted.get(key)
+      const observed = mirror.get(key)
+      if (desired === observed) {
+        this.#failures.delete(key)
+      } else if (desired === undefined) {
+        if (observed !== undefined) removes.push({ verb: 'remove', observed })
+      } else if (observed === undefined) {
+        writes.push({ verb: 'add', desired })
+      } else if (this.table.equal(desired, observed)) {
+        mirror.set(key, this.table.mirrored?.(desired) ?? desired)
+        this.#failures.delete(key)
+      } else {
+        writes.push({ verb: 'change', desired, observed })
+      }
+    }
+    if (keys === undefined) {
+      for (const key of this.#wanted.keys()) check(key)
+      for (const key of mirror.keys()) if (!this.#wanted.has(key)) check(key)
+      for (const key of this.#failures.keys())
+        if (!this.#wanted.has(key) && !mirror.has(key)) this.#failures.delete(key)
+    } else {
+      for (const key of keys) check(key)
+    }
+    return { writes, removes }
+  }
+
+  /** Writes ops of the last plan, updates the mirror and leaves a receipt for each. Returns how many failed. */
+  async execute(ops: readonly TableOp<T>[], signal: AbortSignal): Promise<number> {
+    if (ops.length === 0) return 0
+    const results = await this.table.apply(ops, signal).catch((error: unknown) => {
+      if (signal.aborted) throw error
+      return ops.map(() => asError(error))
+    })
+    let failed = 0
+    const now = this.#clock.now()
+    const at = this.#clock.date().toISOString()
+    ops.forEach((op, i) => {
+      const object = op.verb === 'remove' ? op.observed : op.desired
+      const key = this.table.key(object)
+      const error = results[i]
+      if (error === undefined) {
+        this.#written += 1
+        this.#failures.delete(key)
+        if (op.verb === 'remove') this.#mirror?.delete(key)
+        else this.#mirror?.set(key, this.table.mirrored?.(op.desired) ?? op.desired)
+      } else {
+        failed += 1
+        this.#failed += 1
+        this.#failures.set(key, this.#failure((this.#failures.get(key)?.attempts ?? 0) + 1, error))
+      }
+      const why = this.#why(op, key, now)
+      this.#receipts.add({
+        at,
+        table: this.table.name,
+        verb: op.verb,
+        key,
+        line: this.table.format(op),
+        ...why,
+        ...(error === undefined ? {} : { error: error.message }),
+      })
+    })
+    return failed
+  }
+
+  /** The pass is over: what was heard before it is answered. */
+  settle(): void {
+    this.#reasons = []
+    this.#before = this.#mirror === undefined ? this.#before : undefined
+  }
+
+  #failure(attempts: number, error: WarrenError): Failure {
+    const wait = Math.min(backoff.firstMs * 2 ** (attempts - 1), backoff.maxMs)
+    return { attempts, notBefore: this.#clock.now() + wait, error }
+  }
+
+  #why(op: TableOp<T>, key: string, now: number): { cause: Cause; hand?: string; afterMs: number } {
+    const heard =
+      this.#reasons.find(notice => notice.key === key) ??
+      this.#reasons.find(notice => notice.key === undefined)
+    const first = this.#observed <= 1
+    const known = this.#before?.get(key)
+    const touched =
+      heard !== undefined || (op.verb !== 'remove' && known !== undefined && known === op.desired)
+    if (first && heard === undefined)
+      return { cause: op.verb === 'remove' ? 'orphan' : 'start', afterMs: round(now - this.#kickedAt) }
+    if (op.verb === 'remove' && known === undefined && this.#before !== undefined) {
+      return {
+        cause: 'orphan',
+        afterMs: round(now - (heard?.at ?? this.#kickedAt)),
+        ...(heard?.hand === undefined ? {} : { hand: heard.hand }),
+      }
+    }
+    if (!touched) return { cause: 'model', afterMs: round(now - this.#kickedAt) }
+    return {
+      cause: 'drift',
+      afterMs: round(now - (heard?.at ?? this.#kickedAt)),
+      ...(heard?.hand === undefined ? {} : { hand: heard.hand }),
+    }
+  }
+}
+
+function round(ms: number): number {
+  return Math.round(ms * 100) / 100
+}

@@ -1,0 +1,66 @@
+// Receipts: what was written, why, after how long, and whose hand made it necessary. A bounded ring of the last ones.
+
+export type Cause =
+  /** The first pass of this process. */
+  | 'start'
+  /** The model changed. */
+  | 'model'
+  /** Somebody else changed or removed it. */
+  | 'drift'
+  /** Ours by its mark, wanted by nobody. */
+  | 'orphan'
+
+export interface Receipt {
+  readonly id: number
+  /** ISO 8601. */
+  readonly at: string
+  readonly table: string
+  readonly verb: 'add' | 'change' | 'remove'
+  readonly key: string
+  /** In the syntax of ip, bridge, nft ...: can be pasted into a shell. */
+  readonly line: string
+  readonly cause: Cause
+  /** Whose hand, as far as the kernel tells: "ip (pid 4711)". */
+  readonly hand?: string
+  /** Milliseconds from the kernel's notice (drift) or the kick (model) to the acknowledged write. */
+  readonly afterMs?: number
+  readonly error?: string
+}
+
+export interface Receipts {
+  add(receipt: Omit<Receipt, 'id'>): void
+  /** The last ones with an id above `after`, oldest first. */
+  list(after?: number): readonly Receipt[]
+  subscribe(listener: (receipt: Receipt) => void, signal: AbortSignal): void
+  /** Of all time, by cause. */
+  readonly counts: Readonly<Record<Cause, number>>
+}
+
+/** Keeps the last `size` receipts; a cold start with thousands of lines does not push out a repair (start lines go first). */
+export function createReceipts(size = 1000): Receipts {
+  const ring: Receipt[] = []
+  const counts: Record<Cause, number> = { start: 0, model: 0, drift: 0, orphan: 0 }
+  const listeners = new Set<(receipt: Receipt) => void>()
+  let next = 1
+  let starts = 0
+  return {
+    counts,
+    add(entry) {
+      const receipt: Receipt = { ...entry, id: next }
+      next += 1
+      counts[entry.cause] += 1
+      if (entry.cause === 'start') {
+        starts += 1
+        if (starts > size / 2) return
+      }
+      ring.push(receipt)
+      if (ring.length > size) ring.splice(0, ring.length - size)
+      for (const listener of listeners) listener(receipt)
+    },
+    list: (after = 0) => ring.filter(receipt => receipt.id > after),
+    subscribe(listener, signal) {
+      listeners.add(listener)
+      signal.addEventListener('abort', () => listeners.delete(listener), { once: true })
+    },
+  }
+}
