@@ -1,0 +1,148 @@
+// The data types of set keys and map data: text as nft(8) prints it, bytes as the kernel compares them. A key of several
+// fields is their concatenation, each padded with zeros to 4 bytes; a key of one field is not padded.
+
+import { WarrenError } from '../errors.js'
+import { addressBytes, familyOf, formatAddress } from '../net/address.js'
+import type { NftType } from './types.js'
+import { littleEndian } from './wire.js'
+
+const protocols: Readonly<Record<string, number>> = {
+  icmp: 1,
+  tcp: 6,
+  udp: 17,
+  dccp: 33,
+  gre: 47,
+  esp: 50,
+  ah: 51,
+  icmpv6: 58,
+  comp: 108,
+  sctp: 132,
+  udplite: 136,
+}
+const protocolNames = new Map(Object.entries(protocols).map(([name, number]) => [number, name]))
+
+/** Bytes of one field, without padding. */
+export function sizeOf(type: NftType): number {
+  switch (type) {
+    case 'ipv4_addr':
+    case 'mark':
+    case 'number':
+      return 4
+    case 'ipv6_addr':
+    case 'ifname':
+      return 16
+    case 'ether_addr':
+      return 6
+    case 'inet_proto':
+      return 1
+    case 'inet_service':
+    case 'ct_zone':
+      return 2
+    default: {
+      const bits = Number(type.slice(3))
+      if (Number.isInteger(bits) && bits > 0 && bits <= 512) return Math.ceil(bits / 8)
+      throw new WarrenError(`Cannot use set type "${String(type)}": unknown`, { code: 'EINVAL' })
+    }
+  }
+}
+
+export function paddedSize(type: NftType): number {
+  return (sizeOf(type) + 3) & ~3
+}
+
+function refuse(type: NftType, text: string, why: string): never {
+  throw new WarrenError(`Cannot read "${text}" as ${type}: ${why}`, { code: 'EINVAL' })
+}
+
+function unsigned(type: NftType, text: string, limit: number): number {
+  const value = /^(0x[0-9a-f]+|[0-9]+)$/i.test(text) ? Number(text) : Number.NaN
+  if (!(value >= 0 && value <= limit)) refuse(type, text, `a number from 0 to ${limit} is wanted`)
+  return value
+}
+
+/** Writes one field at `at`; the bytes there are zero before. */
+export function encodeField(type: NftType, text: string, into: Buffer, at: number): void {
+  switch (type) {
+    case 'ipv4_addr':
+      if (familyOf(text) !== 'inet') refuse(type, text, 'no IPv4 address')
+      into.set(addressBytes(text), at)
+      return
+    case 'ipv6_addr':
+      if (familyOf(text) !== 'inet6') refuse(type, text, 'no IPv6 address')
+      into.set(addressBytes(text), at)
+      return
+    case 'ether_addr': {
+      if (!/^[0-9a-f]{1,2}(:[0-9a-f]{1,2}){5}$/i.test(text)) refuse(type, text, 'no MAC address')
+      let index = at
+      for (const part of text.split(':')) into[index++] = Number.parseInt(part, 16)
+      return
+    }
+    case 'inet_proto':
+      into[at] = protocols[text] ?? unsigned(type, text, 255)
+      return
+    case 'inet_service':
+      into.writeUInt16BE(unsigned(type, text, 0xffff), at)
+      return
+    case 'ct_zone':
+      if (littleEndian) into.writeUInt16LE(unsigned(type, text, 0xffff), at)
+      else into.writeUInt16BE(unsigned(type, text, 0xffff), at)
+      return
+    case 'mark':
+    case 'number':
+      if (littleEndian) into.writeUInt32LE(unsigned(type, text, 0xffffffff), at)
+      else into.writeUInt32BE(unsigned(type, text, 0xffffffff), at)
+      return
+    case 'ifname': {
+      const name = /^".*"$/.test(text) ? text.slice(1, -1) : text
+      if (name === '' || Buffer.byteLength(name) > 15) refuse(type, text, 'a name of 1 to 15 bytes is wanted')
+      into.write(name, at)
+      return
+    }
+    default: {
+      const size = sizeOf(type)
+      if (!/^(0x[0-9a-f]+|[0-9]+)$/i.test(text)) refuse(type, text, 'no number')
+      const value = BigInt(text)
+      if (value >> BigInt(type.slice(3)) !== 0n) refuse(type, text, `more than ${type.slice(3)} bits`)
+      into.write(value.toString(16).padStart(2 * size, '0'), at, 'hex')
+    }
+  }
+}
+
+const octets = Array.from({ length: 256 }, (_, byte) => byte.toString(16).padStart(2, '0'))
+
+/** One field in its canonical text. */
+export function decodeField(type: NftType, bytes: Buffer, at: number): string {
+  switch (type) {
+    case 'ipv4_addr':
+      return `${bytes[at]}.${bytes[at + 1]}.${bytes[at + 2]}.${bytes[at + 3]}`
+    case 'ipv6_addr':
+      return formatAddress(bytes.subarray(at, at + 16))
+    case 'ether_addr': {
+      let text = octets[bytes[at] ?? 0] ?? ''
+      for (let i = at + 1; i < at + 6; i += 1) text += `:${octets[bytes[i] ?? 0]}`
+      return text
+    }
+    case 'inet_proto':
+      return protocolNames.get(bytes[at] ?? 0) ?? String(bytes[at])
+    case 'inet_service':
+      return String(bytes.readUInt16BE(at))
+    case 'ct_zone':
+      return String(littleEndian ? bytes.readUInt16LE(at) : bytes.readUInt16BE(at))
+    case 'mark':
+      return `0x${(littleEndian ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at)).toString(16).padStart(8, '0')}`
+    case 'number':
+      return String(littleEndian ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at))
+    case 'ifname': {
+      let end = at
+      while (end < at + 16 && bytes[end] !== 0) end += 1
+      return bytes.toString('utf8', at, end)
+    }
+    default:
+      return `0x${BigInt(`0x${bytes.toString('hex', at, at + sizeOf(type))}`).toString(16)}`
+  }
+}
+
+/** How nft(8) wants the field written: interface names in quotes, all else as it is. */
+export function fieldAsNft(type: NftType, text: string): string {
+  return type === 'ifname' ? `"${text}"` : text
+}
