@@ -4,7 +4,6 @@
 import { WarrenError } from '../errors.js'
 import { addressBytes, familyOf, formatAddress } from '../net/address.js'
 import type { NftType } from './types.js'
-import { littleEndian } from './wire.js'
 
 const protocols: Readonly<Record<string, number>> = {
   icmp: 1,
@@ -39,7 +38,7 @@ export function sizeOf(type: NftType): number {
     case 'ct_zone':
       return 2
     default: {
-      const bits = Number(type.slice(3))
+      const bits = Number(type.slice('integer'.length))
       if (Number.isInteger(bits) && bits > 0 && bits <= 512) return Math.ceil(bits / 8)
       throw new WarrenError(`Cannot use set type "${String(type)}": unknown`, { code: 'EINVAL' })
     }
@@ -84,13 +83,11 @@ export function encodeField(type: NftType, text: string, into: Buffer, at: numbe
       into.writeUInt16BE(unsigned(type, text, 0xffff), at)
       return
     case 'ct_zone':
-      if (littleEndian) into.writeUInt16LE(unsigned(type, text, 0xffff), at)
-      else into.writeUInt16BE(unsigned(type, text, 0xffff), at)
+      into.writeUInt16LE(unsigned(type, text, 0xffff), at)
       return
     case 'mark':
     case 'number':
-      if (littleEndian) into.writeUInt32LE(unsigned(type, text, 0xffffffff), at)
-      else into.writeUInt32BE(unsigned(type, text, 0xffffffff), at)
+      into.writeUInt32LE(unsigned(type, text, 0xffffffff), at)
       return
     case 'ifname': {
       const name = /^".*"$/.test(text) ? text.slice(1, -1) : text
@@ -102,7 +99,7 @@ export function encodeField(type: NftType, text: string, into: Buffer, at: numbe
       const size = sizeOf(type)
       if (!/^(0x[0-9a-f]+|[0-9]+)$/i.test(text)) refuse(type, text, 'no number')
       const value = BigInt(text)
-      if (value >> BigInt(type.slice(3)) !== 0n) refuse(type, text, `more than ${type.slice(3)} bits`)
+      if (value >> BigInt(type.slice('integer'.length)) !== 0n) refuse(type, text, `more than ${type.slice('integer'.length)} bits`)
       into.write(value.toString(16).padStart(2 * size, '0'), at, 'hex')
     }
   }
@@ -127,11 +124,11 @@ export function decodeField(type: NftType, bytes: Buffer, at: number): string {
     case 'inet_service':
       return String(bytes.readUInt16BE(at))
     case 'ct_zone':
-      return String(littleEndian ? bytes.readUInt16LE(at) : bytes.readUInt16BE(at))
+      return String(bytes.readUInt16LE(at))
     case 'mark':
-      return `0x${(littleEndian ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at)).toString(16).padStart(8, '0')}`
+      return `0x${(bytes.readUInt32LE(at)).toString(16).padStart(8, '0')}`
     case 'number':
-      return String(littleEndian ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at))
+      return String(bytes.readUInt32LE(at))
     case 'ifname': {
       let end = at
       while (end < at + 16 && bytes[end] !== 0) end += 1

@@ -20,8 +20,8 @@ export interface NftTableSpec extends NftTableName {
 }
 
 /**
- * One field of a key or datum, by nft's name of its type. `rawN`: an N-bit number as a raw payload expression reads it
- * (`@th,96,24` is raw24), network order; `number`: a 32-bit number in host order, as `numgen` writes it.
+ * One field of a key or datum, by nft's name of its type. `integerN`: an N-bit number as a raw payload expression reads it
+ * (`@th,96,24` is integer24), network order; `number`: a 32-bit number in host order, as `numgen` writes it.
  */
 export type NftType =
   | 'ipv4_addr'
@@ -33,7 +33,7 @@ export type NftType =
   | 'ifname'
   | 'ct_zone'
   | 'number'
-  | `raw${number}`
+  | `integer${number}`
 
 /** A named set or map, with the layout that its elements are encoded by. */
 export interface NftSetRef {

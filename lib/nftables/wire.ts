@@ -1,10 +1,8 @@
 // nfnetlink messages as bytes: attributes (linux/netlink.h: 16-bit length and type in host order, padded to 4 bytes),
-// numbers inside them big-endian (linux/netfilter/nf_tables.h).
+// numbers inside them big-endian (linux/netfilter/nf_tables.h). Host order is little endian on x86-64 and arm64.
 
-import { endianness } from 'node:os'
 import type { NftFamily } from './types.js'
 
-export const littleEndian = endianness() === 'LE'
 const nestedFlag = 0x8000
 const typeMask = 0x3fff
 
@@ -54,13 +52,8 @@ export class AttributeWriter {
 
   private head(type: number, size: number): number {
     const at = this.reserve(4 + size)
-    if (littleEndian) {
-      this.buffer.writeUInt16LE(4 + size, at)
-      this.buffer.writeUInt16LE(type, at + 2)
-    } else {
-      this.buffer.writeUInt16BE(4 + size, at)
-      this.buffer.writeUInt16BE(type, at + 2)
-    }
+    this.buffer.writeUInt16LE(4 + size, at)
+    this.buffer.writeUInt16LE(type, at + 2)
     return at + 4
   }
 
@@ -100,8 +93,7 @@ export class AttributeWriter {
   }
 
   close(nest: number): this {
-    if (littleEndian) this.buffer.writeUInt16LE(this.end - nest, nest)
-    else this.buffer.writeUInt16BE(this.end - nest, nest)
+    this.buffer.writeUInt16LE(this.end - nest, nest)
     return this
   }
 
@@ -125,8 +117,8 @@ export function attributeList(bytes: Buffer): Attribute[] {
   const list: Attribute[] = []
   let at = 0
   while (at + 4 <= bytes.length) {
-    const length = littleEndian ? bytes.readUInt16LE(at) : bytes.readUInt16BE(at)
-    const type = (littleEndian ? bytes.readUInt16LE(at + 2) : bytes.readUInt16BE(at + 2)) & typeMask
+    const length = bytes.readUInt16LE(at)
+    const type = (bytes.readUInt16LE(at + 2)) & typeMask
     if (length < 4 || at + length > bytes.length) break
     list.push({ type, value: bytes.subarray(at + 4, at + length) })
     at += (length + 3) & ~3

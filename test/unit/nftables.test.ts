@@ -8,7 +8,7 @@ const vteps: NftSetRef = {
   family: 'inet',
   table: 'warren-t',
   set: 'vteps',
-  fields: ['raw24', 'ipv4_addr'],
+  fields: ['integer24', 'ipv4_addr'],
 }
 const eps: NftSetRef = {
   family: 'ip',
@@ -54,7 +54,7 @@ t.test('every type comes back in canonical text', async t => {
     family: 'inet',
     table: 'w',
     set: 's',
-    fields: ['ether_addr', 'ipv6_addr', 'mark', 'ct_zone', 'raw128'],
+    fields: ['ether_addr', 'ipv6_addr', 'mark', 'ct_zone', 'integer128'],
   }
   const other = nftElement(many, ['0A:0:0:0:1:b', 'FD00:0:0::0:1', '16', '7', '0xfd000000000000000000000000000001'])
   t.same(other.key, ['0a:00:00:00:01:0b', 'fd00::1', '0x00000010', '7', '0xfd000000000000000000000000000001'])
