@@ -1,17 +1,18 @@
 // Cluster: the pod network that all nodes share. One object, named "default".
 import { z } from 'zod'
 import { codeOf, WarrenError } from '../../lib/errors.js'
-import { parsePrefix } from '../../lib/net/prefix.js'
+import { isNetworkPrefix, parsePrefix } from '../../lib/net/prefix.js'
 import { apiVersion, metadataSchema } from './object.js'
 
-/** A prefix in text without host bits; the message says what was meant. */
+/** A prefix in text without host bits; the hint (params.hint, as of every issue here) is what was meant. */
 export const prefixSchema = z.string().superRefine((text, context) => {
+  if (isNetworkPrefix(text)) return
   try {
     parsePrefix(text)
   } catch (error) {
-    const hint = error instanceof WarrenError && error.hint !== undefined ? `: ${error.hint}` : ''
-    const reason = codeOf(error) === 'HOSTBITS' ? 'has host bits set' : 'is not a prefix'
-    context.addIssue({ code: 'custom', message: `"${text}" ${reason}${hint}` })
+    const message = codeOf(error) === 'HOSTBITS' ? 'has host bits set' : 'is not of the form address/length'
+    const hint = error instanceof WarrenError ? error.hint : undefined
+    context.addIssue({ code: 'custom', message, params: { hint } })
   }
 })
 
@@ -68,7 +69,7 @@ export const clusterSpecSchema = z
         context.addIssue({
           code: 'custom',
           path: ['podCIDRs', i],
-          message: `"${text}" is a second ${family} prefix: one of each family at most`,
+          message: `is a second ${family} prefix: one of each family at most`,
         })
       }
       families.add(family)
@@ -78,7 +79,7 @@ export const clusterSpecSchema = z
         context.addIssue({
           code: 'custom',
           path: ['nodeSubnetLength', family],
-          message: `/${wanted} does not fit into "${text}": a node's block must not be larger than the cluster's prefix`,
+          message: `does not fit into "${text}": a node's block must not be larger than the cluster's prefix`,
         })
       }
     })

@@ -1,7 +1,14 @@
 // IP prefixes: text at the edges (checked by ip-cidr), numbers inside.
 import ipCidr from 'ip-cidr'
 import { WarrenError } from '../errors.js'
-import { type AddressFamily, addressBits, addressToNumber, familyOf, numberToAddress } from './address.js'
+import {
+  type AddressFamily,
+  addressBits,
+  addressBytes,
+  addressToNumber,
+  familyOf,
+  numberToAddress,
+} from './address.js'
 
 // CommonJS with a default export: Node's ESM loader wraps it once more than the bundler does.
 const IpCidr = (ipCidr as { readonly default?: typeof ipCidr }).default ?? ipCidr
@@ -110,4 +117,19 @@ export function nthAddress(prefix: Prefix, n: number): string {
 /** Network address in text: "10.244.1.0" of 10.244.1.0/24. */
 export function networkAddress(prefix: Prefix): string {
   return prefix.text.slice(0, prefix.text.lastIndexOf('/'))
+}
+
+const prefixPattern = /^([0-9a-fA-F.:]+)\/(0|[1-9][0-9]{0,2})$/
+
+/** Is it a prefix without host bits? The quick test for values by the thousand; parsePrefix says what is wrong. */
+export function isNetworkPrefix(text: string): boolean {
+  const [, address = '', digits = ''] = prefixPattern.exec(text) ?? []
+  const family = familyOf(address)
+  const length = Number(digits)
+  if (family === undefined || length > addressBits[family]) return false
+  const bytes = addressBytes(address)
+  const first = length >> 3
+  if (first < bytes.length && ((bytes[first] ?? 0) & (0xff >> (length & 7))) !== 0) return false
+  for (let i = first + 1; i < bytes.length; i += 1) if (bytes[i] !== 0) return false
+  return true
 }

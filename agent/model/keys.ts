@@ -1,0 +1,42 @@
+// Where things stand in the shared store, relative to its prefix:
+//   format                         {"version":1,"id":"<uuid>"}: this is a store of ours, and which one
+//   objects/<kind>/<scope or ->/<name>   the JSON document; objects/node/-/h1
+//   alloc/<pool>/<value>           {"owner":...}; alloc/node-ipv4/10.244.1.0-24
+//   live/<node>                    a leased key of a node that runs
+// Look: etcdctl get --prefix /warren/ --keys-only; or below <dir>/.warren of a file store.
+import type { Metadata } from './object.js'
+
+export const formatKey = 'format'
+export const formatVersion = 1
+export const objectsPrefix = 'objects/'
+export const allocPrefix = 'alloc/'
+export const livePrefix = 'live/'
+
+/** The pools whose records are blocks of nodes: the only ones that the model shows. */
+export const nodePools = ['node-ipv4', 'node-ipv6'] as const
+
+export function objectKey(object: { readonly kind: string; readonly metadata: Metadata }): string {
+  const scope = object.metadata.tenant ?? object.metadata.namespace ?? '-'
+  return `${objectsPrefix}${object.kind.toLowerCase()}/${scope}/${object.metadata.name}`
+}
+
+/** `node/h1` of `objects/node/-/h1`; undefined when it is no key of an object. */
+export function refOfKey(key: string): string | undefined {
+  const [head, kind, scope, name, ...more] = key.split('/')
+  if (head !== 'objects' || !kind || !scope || !name || more.length > 0) return undefined
+  return scope === '-' ? `${kind}/${name}` : `${kind}/${scope}/${name}`
+}
+
+/** The key of an object by its reference; undefined when `ref` is none. */
+export function keyOfRef(ref: string): string | undefined {
+  const [kind, first, second, ...more] = ref.split('/')
+  if (!kind || !first || second === '' || more.length > 0) return undefined
+  return second === undefined
+    ? `${objectsPrefix}${kind}/-/${first}`
+    : `${objectsPrefix}${kind}/${first}/${second}`
+}
+
+/** `node-ipv4/10.244.1.0-24`: pool and value of a node's block, as the maps of allocations are keyed. */
+export function blockKey(block: string): string {
+  return `${block.includes(':') ? 'node-ipv6' : 'node-ipv4'}/${block.replace('/', '-')}`
+}
