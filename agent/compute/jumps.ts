@@ -1,0 +1,26 @@
+// Beside a DROP policy that Docker, ufw or firewalld set in iptables: an accept in our own nft table does not undo
+// another table's drop, so one jump in that very iptables accepts what is ours. Nothing is written where no policy drops.
+import type { IptablesJump } from '../../lib/iptables/types.js'
+import type { Backend, Cluster } from '../model/cluster.js'
+import type { Self } from '../model/self.js'
+
+export function jumpsFor(self: Self, cluster: Cluster, tunnel: Backend | undefined): IptablesJump[] {
+  const jumps: IptablesJump[] = []
+  for (const { variant, family, chain } of self.host.dropPolicies) {
+    const cidrs = cluster.spec.podCIDRs.filter(cidr => cidr.includes(':') === (family === 'inet6'))
+    const base = { variant, family, table: 'filter' as const, from: chain, comment: 'warren' }
+    if (chain === 'FORWARD' && cidrs.length > 0) {
+      const rules = cidrs.flatMap(cidr => [
+        ['-s', cidr, '-j', 'ACCEPT'],
+        ['-d', cidr, '-j', 'ACCEPT'],
+      ])
+      jumps.push({ ...base, chain: self.names.forwardChain, rules })
+    }
+    if (chain === 'INPUT') {
+      const rules = cidrs.map(cidr => ['-s', cidr, '-j', 'ACCEPT'])
+      if (tunnel?.type === 'vxlan') rules.unshift(['-p', 'udp', '-m', 'udp', '--dport', String(tunnel.port), '-j', 'ACCEPT'])
+      if (rules.length > 0) jumps.push({ ...base, chain: self.names.inputChain, rules })
+    }
+  }
+  return jumps
+}

@@ -1,0 +1,164 @@
+// The cluster role on one host: pod bridge, overlay device, and one group of entries per peer. Pure.
+import { isLinkLocal } from '../../../lib/net/address.js'
+import { deriveMac } from '../../../lib/net/mac.js'
+import { containsPrefix, networkAddress, nthAddress, overlaps, type Prefix, parsePrefix, prefixOf } from '../../../lib/net/prefix.js'
+import type { Address, Family, Link } from '../../../lib/netlink/types.js'
+import type { Cluster } from '../../model/cluster.js'
+import { aliasOf } from '../../model/marks.js'
+import type { Node } from '../../model/node.js'
+import type { Problem } from '../../model/object.js'
+import type { Self, Underlay } from '../../model/self.js'
+import type { Snapshot } from '../../model/snapshot.js'
+import { nothing, type OverlayContext, type PeerBackend, type PeerPlan } from './backend.js'
+import { hostGw } from './host-gw.js'
+import { vxlan } from './vxlan.js'
+
+const backends: Readonly<Record<Cluster['spec']['backend']['type'], PeerBackend>> = { vxlan, 'host-gw': hostGw }
+
+/** Outer Ethernet, IP, UDP and VXLAN headers, bytes (RFC 7348 §5). */
+const overhead: Readonly<Record<Family, number>> = { inet: 50, inet6: 70 }
+
+/** VTEP MAC of a node: known before its device exists, and the same after every reboot. */
+export function vtepMac(node: string, vni: number): string {
+  return deriveMac(`vtep ${node} ${vni}`)
+}
+
+export function leaseBlocks(self: Self): readonly Prefix[] {
+  return [self.lease?.ipv4, self.lease?.ipv6].filter(text => text !== undefined).map(parsePrefix)
+}
+
+/**
+ * Family of the outer packets, the same on every node: IPv4 if all have it, else IPv6 if all have it, else our own
+ * first address's (and the peers that lack it are named).
+ */
+export function outerFamily(nodes: Iterable<Node>, underlay: Underlay): Family {
+  let all4 = underlay.addresses.some(address => address.family === 'inet')
+  let all6 = underlay.addresses.some(address => address.family === 'inet6')
+  const own = all4 ? 'inet' : 'inet6'
+  for (const node of nodes) {
+    all4 &&= node.spec.addresses.some(address => !address.includes(':'))
+    all6 &&= node.spec.addresses.some(address => address.includes(':'))
+  }
+  return all4 ? 'inet' : all6 ? 'inet6' : own
+}
+
+/** MTU inside the overlay: the smallest underlay of all nodes less the encapsulation, bytes. */
+export function overlayMtu(cluster: Cluster, nodes: Iterable<Node>, underlay: Underlay, outer: Family): number {
+  const { backend } = cluster.spec
+  let smallest = underlay.mtu
+  for (const node of nodes) smallest = Math.min(smallest, node.spec.mtu ?? smallest)
+  const usable = backend.type === 'vxlan' ? smallest - overhead[outer] : smallest
+  return Math.min(backend.mtu ?? usable, usable)
+}
+
+export function overlayContext(self: Self, cluster: Cluster, underlay: Underlay, outer: Family): OverlayContext {
+  const source: Partial<Record<Family, string>> = {}
+  for (const block of leaseBlocks(self)) {
+    if (self.ownBridge) source[block.family] = nthAddress(block, 1)
+    else if (cluster.spec.backend.type === 'vxlan') source[block.family] = networkAddress(block)
+  }
+  return {
+    self: self.node,
+    names: self.names,
+    backend: cluster.spec.backend,
+    underlay,
+    outer,
+    source,
+    onLink: underlay.addresses.map(({ address, prefixLength }) => prefixOf(address, prefixLength)).filter(prefix => !isLinkLocal(networkAddress(prefix))),
+  }
+}
+
+/** Links and addresses of our own: the pod bridge and the overlay device. */
+export function overlayDevices(self: Self, context: OverlayContext, mtu: number): { readonly link: Link[]; readonly address: Address[] } {
+  const link: Link[] = []
+  const address: Address[] = []
+  const blocks = leaseBlocks(self)
+  const { backend, names, underlay } = context
+  if (self.ownBridge && blocks.length > 0) {
+    link.push({
+      kind: 'link',
+      name: names.podBridge,
+      info: { kind: 'bridge', ...(self.host.bridgeNetfilter ? { nfCallIptables: true, nfCallIp6tables: true } : {}) },
+      alias: aliasOf(self.node, 'pods'),
+      // Fixed: a bridge without an address of its own takes its lowest port's, and forgets its permanent neighbours at every change.
+      address: deriveMac(`bridge ${self.node}`),
+      mtu,
+      up: true,
+    })
+    for (const block of blocks) {
+      if (block.family === 'inet6' && !self.host.ipv6) continue
+      address.push({
+        kind: 'address',
+        dev: names.podBridge,
+        family: block.family,
+        address: nthAddress(block, 1),
+        prefixLength: block.length,
+        scope: 'global',
+        ...(block.family === 'inet6' ? { nodad: true } : {}),
+      })
+    }
+  }
+  if (backend.type === 'vxlan' && blocks.length > 0) {
+    const local = underlay.addresses.find(own => own.family === context.outer)?.address
+    link.push({
+      kind: 'link',
+      name: names.overlay,
+      info: { kind: 'vxlan', vni: backend.vni, port: backend.port, learning: false, ...(local === undefined ? {} : { local }) },
+      alias: aliasOf(self.node, 'overlay'),
+      address: vtepMac(self.node, backend.vni),
+      mtu,
+      up: true,
+      addrGenMode: 'none',
+    })
+    if (!self.ownBridge) {
+      for (const block of blocks) {
+        address.push({
+          kind: 'address',
+          dev: names.overlay,
+          family: block.family,
+          address: networkAddress(block),
+          prefixLength: block.family === 'inet' ? 32 : 128,
+          scope: 'global',
+          ...(block.family === 'inet6' ? { nodad: true } : {}),
+        })
+      }
+    }
+  }
+  return { link, address }
+}
+
+function blockProblem(peer: Node, text: string, reason: string, hint: string): Problem {
+  const message = `Cannot route block "${text}" to node "${peer.metadata.name}": ${reason}`
+  return { level: 'error', about: `node/${peer.metadata.name}`, code: 'BLOCK', message, hint }
+}
+
+/** The peer's blocks that may be routed: inside the cluster, not ours, and leased to that very peer. Its record is hostile input. */
+export function usableBlocks(peer: Node, cluster: Cluster, self: Self, allocations: Snapshot['allocations']): { blocks: Prefix[]; problems: Problem[] } {
+  const pools = cluster.spec.podCIDRs.map(parsePrefix)
+  const own = leaseBlocks(self)
+  const blocks: Prefix[] = []
+  const problems: Problem[] = []
+  for (const text of peer.spec.podCIDRs) {
+    const block = parsePrefix(text)
+    const owner = allocations.get(`node-${block.family === 'inet' ? 'ipv4' : 'ipv6'}/${text.replace('/', '-')}`)?.owner
+    if (!pools.some(pool => containsPrefix(pool, block))) {
+      problems.push(blockProblem(peer, text, `outside podCIDRs ${cluster.spec.podCIDRs.join(', ')}`, 'correct podCIDRs of the Cluster, or delete the node'))
+    } else if (own.some(block_ => overlaps(block_, block))) {
+      problems.push(blockProblem(peer, text, 'it is our own', 'two nodes claim one block: delete the record of the one that is wrong'))
+    } else if (owner !== undefined && owner !== peer.metadata.name) {
+      problems.push(blockProblem(peer, text, `it is leased to node "${owner}"`, `its block was given away: restart warrend on ${peer.metadata.name}`))
+    } else if (block.family === 'inet6' && !self.host.ipv6) {
+      problems.push(blockProblem(peer, text, 'this kernel has no IPv6', 'boot without ipv6.disable=1'))
+    } else {
+      blocks.push(block)
+    }
+  }
+  return { blocks, problems }
+}
+
+/** The entries that reach one peer's pods. */
+export function peerPlan(peer: Node, cluster: Cluster, self: Self, context: OverlayContext, allocations: Snapshot['allocations']): PeerPlan {
+  const { blocks, problems } = usableBlocks(peer, cluster, self, allocations)
+  const plan = blocks.length === 0 ? nothing : backends[context.backend.type](peer, blocks, context)
+  return problems.length === 0 ? plan : { ...plan, problems: [...problems, ...plan.problems] }
+}

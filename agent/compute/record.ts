@@ -1,0 +1,49 @@
+// Our own Node record: what the other nodes need in order to reach our pods. Published last, after our devices stand.
+import type { Cluster } from '../model/cluster.js'
+import type { Node } from '../model/node.js'
+import { apiVersion, type Problem } from '../model/object.js'
+import type { Self, Underlay } from '../model/self.js'
+import type { Snapshot } from '../model/snapshot.js'
+import { leaseBlocks, vtepMac } from './overlay/overlay.js'
+
+/** The addresses that we publish: the first global one of each family. */
+export function publishedAddresses(underlay: Underlay): readonly string[] {
+  const first = (family: 'inet' | 'inet6'): string | undefined => underlay.addresses.find(own => own.family === family)?.address
+  return [first('inet'), first('inet6')].filter(address => address !== undefined)
+}
+
+/**
+ * Nothing is published while another live node publishes one of our addresses: whoever comes second stays out, so
+ * that the peers never have to choose.
+ */
+export function ownRecord(snapshot: Snapshot, self: Self, cluster: Cluster, underlay: Underlay): { node?: Node; problems: Problem[] } {
+  const addresses = publishedAddresses(underlay)
+  const blocks = leaseBlocks(self)
+  if (addresses.length === 0 || blocks.length === 0) return { problems: [] }
+  const published = snapshot.nodes.get(self.node)
+  const already = published?.spec.addresses.some(address => addresses.includes(address)) ?? false
+  for (const other of snapshot.nodes.values()) {
+    const name = other.metadata.name
+    const shared = other.spec.addresses.find(address => addresses.includes(address))
+    if (name === self.node || shared === undefined) continue
+    const message = `Cannot publish node "${self.node}": nodes "${name}" and "${self.node}" both have the underlay address ${shared}`
+    const hint = `set underlay: {interface: ...} in warrend.yaml, or delete the stale record: warren delete node/${name}`
+    const problem: Problem = { level: 'error', about: `node/${self.node}`, code: 'DUPLICATE_ADDRESS', message, hint }
+    if (!already) return { problems: [problem] }
+  }
+  const { backend } = cluster.spec
+  const node: Node = {
+    apiVersion,
+    kind: 'Node',
+    metadata: { name: self.node, ...(published?.metadata.labels === undefined ? {} : { labels: published.metadata.labels }) },
+    spec: {
+      addresses: [...addresses],
+      ...(underlay.linkLocal === undefined ? {} : { linkLocal: underlay.linkLocal }),
+      podCIDRs: blocks.map(block => block.text),
+      ...(backend.type === 'vxlan' ? { vtepMAC: vtepMac(self.node, backend.vni) } : {}),
+      mtu: underlay.mtu,
+      roles: [...self.roles],
+    },
+  }
+  return { node, problems: [] }
+}

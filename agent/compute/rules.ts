@@ -1,0 +1,59 @@
+// The cluster role's rules in our own nft table: masquerade, the VXLAN guard, no tracking of outer packets, MSS clamp.
+// `nft list table inet warren`. The rules know no node: peers are elements of one set, so a join writes no rule.
+import type { Family } from '../../lib/netlink/types.js'
+import type { NftSetRef, NftTableSpec } from '../../lib/nftables/types.js'
+import type { Cluster } from '../model/cluster.js'
+import type { Names } from '../model/marks.js'
+
+/** VNI . outer source address of every member: who may send us VXLAN frames of that VNI. */
+export function vtepSet(names: Names, outer: Family): NftSetRef {
+  return {
+    family: 'inet',
+    table: names.nftTable,
+    set: outer === 'inet' ? 'vteps4' : 'vteps6',
+    fields: ['integer24', outer === 'inet' ? 'ipv4_addr' : 'ipv6_addr'],
+  }
+}
+
+const keyword: Readonly<Record<Family, string>> = { inet: 'ip', inet6: 'ip6' }
+/** Multicast never leaves by masquerade (RFC 1112 §6, RFC 4291 §2.7). */
+const multicast: Readonly<Record<Family, string>> = { inet: '224.0.0.0/4', inet6: 'ff00::/8' }
+
+function masquerade(podCIDRs: readonly string[]): string[] {
+  return podCIDRs.map(cidr => {
+    const family: Family = cidr.includes(':') ? 'inet6' : 'inet'
+    const ip = keyword[family]
+    return `${ip} saddr ${cidr} ${ip} daddr != { ${cidr}, ${multicast[family]} } masquerade fully-random`
+  })
+}
+
+function chain(name: string, hook: string, priority: string, rules: readonly string[]): string {
+  const lines = rules.map(rule => `\t\t${rule}\n`).join('')
+  return `\tchain ${name} {\n\t\ttype ${hook} priority ${priority}; policy accept;\n${lines}\t}\n`
+}
+
+/**
+ * `outer`: family of the outer packets, undefined for a backend without encapsulation. The guard sits in the input
+ * hook: merely forwarded VXLAN (nested clusters) is none of our business, and fragments come reassembled. A VNI that is
+ * not ours passes untouched (Docker Swarm uses 4789 too).
+ */
+export function clusterTable(cluster: Cluster, names: Names, outer: Family | undefined): NftTableSpec {
+  const { backend, podCIDRs } = cluster.spec
+  const parts: string[] = []
+  if (backend.type === 'vxlan' && outer !== undefined) {
+    const set = vtepSet(names, outer).set
+    const ip = keyword[outer]
+    const frame = `udp dport ${backend.port} @th,96,24 ${backend.vni}`
+    parts.push(
+      `\tset ${set} {\n\t\ttypeof @th,96,24 . ${ip} saddr\n\t}\n`,
+      chain('raw_prerouting', 'filter hook prerouting', '-300', [`udp dport ${backend.port} @th,96,24 . ${ip} saddr @${set} notrack`]),
+      chain('raw_output', 'filter hook output', '-300', [`${frame} notrack`]),
+      chain('guard', 'filter hook input', '-300', [`${frame} goto members`]),
+      `\tchain members {\n\t\t@th,96,24 . ${ip} saddr @${set} accept\n\t\tcounter drop\n\t}\n`,
+    )
+  }
+  const clamp = [names.overlay, names.podBridge].map(dev => `oifname "${dev}" tcp flags syn tcp option maxseg size set rt mtu`)
+  parts.push(chain('mangle_forward', 'filter hook forward', '-150', clamp))
+  if (cluster.spec.masquerade) parts.push(chain('nat_postrouting', 'nat hook postrouting', '100', masquerade(podCIDRs)))
+  return { family: 'inet', name: names.nftTable, text: parts.join('') }
+}

@@ -1,0 +1,102 @@
+// Links: ours by name prefix and alias "warren:..."; `ip -d link show`. What the kernel cannot change on a living
+// device (VNI, port, local address, kind) costs a new device; everything else is set in place.
+import { hasCode, WarrenError } from '../../../lib/errors.js'
+import { formatOp } from '../../../lib/netlink/format.js'
+import type { Link, LinkInfo, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
+import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
+import { aliasPrefix } from '../../model/marks.js'
+
+/** The parts of a link that are fixed at its creation. */
+function sameKind(desired: LinkInfo, observed: LinkInfo): boolean {
+  if (desired.kind === 'vxlan') {
+    return (
+      observed.kind === 'vxlan' &&
+      desired.vni === observed.vni &&
+      desired.port === observed.port &&
+      desired.learning === observed.learning &&
+      (desired.local === undefined || desired.local === observed.local)
+    )
+  }
+  return desired.kind === observed.kind
+}
+
+function bridgeFlags(desired: LinkInfo, observed: LinkInfo): boolean {
+  if (desired.kind !== 'bridge' || observed.kind !== 'bridge') return true
+  return (
+    (desired.nfCallIptables === undefined || desired.nfCallIptables === observed.nfCallIptables) &&
+    (desired.nfCallIp6tables === undefined || desired.nfCallIp6tables === observed.nfCallIp6tables)
+  )
+}
+
+const attributes = ['alias', 'address', 'mtu', 'up', 'master', 'addrGenMode'] as const
+
+function equalLink(desired: Link, observed: Link): boolean {
+  return (
+    sameKind(desired.info, observed.info) &&
+    bridgeFlags(desired.info, observed.info) &&
+    attributes.every(name => desired[name] === undefined || desired[name] === observed[name])
+  )
+}
+
+function messages(op: TableOp<Link>): RtnlOp[] {
+  switch (op.verb) {
+    case 'add':
+      return [{ verb: 'add', object: op.desired }]
+    case 'change':
+      if (sameKind(op.desired.info, op.observed.info)) return [{ verb: 'set', object: op.desired }]
+      return [
+        { verb: 'delete', object: op.observed },
+        { verb: 'add', object: op.desired },
+      ]
+    case 'remove':
+      return [{ verb: 'delete', object: op.observed }]
+  }
+}
+
+/** EEXIST on a new link: the name, or for a VXLAN device VNI and port, is somebody else's. Say whose. */
+async function explain(error: WarrenError, link: Link, rtnl: Rtnl, signal: AbortSignal): Promise<WarrenError> {
+  if (!hasCode(error, 'EEXIST')) return error
+  const links = await rtnl.list('link', {}, signal)
+  const named = links.find(other => other.name === link.name)
+  if (named !== undefined) {
+    const kind = named.info.kind === 'other' ? named.info.name : named.info.kind
+    return new WarrenError(`Cannot create link "${link.name}": a ${kind} device of that name is there and is not ours (no alias ${aliasPrefix}...)`, {
+      code: 'EEXIST',
+      hint: `rename or delete it (ip link delete ${link.name}), or set another namePrefix in warrend.yaml`,
+      cause: error,
+    })
+  }
+  const { info } = link
+  if (info.kind !== 'vxlan') return error
+  const rival = links.find(other => other.info.kind === 'vxlan' && other.info.vni === info.vni && other.info.port === info.port)
+  if (rival === undefined) return error
+  return new WarrenError(`Cannot create link "${link.name}": VNI ${info.vni} on UDP port ${info.port} is held by link "${rival.name}"`, {
+    code: 'EEXIST',
+    hint: `delete it (ip link delete ${rival.name}), or choose another vni or port in the Cluster's backend`,
+    cause: error,
+  })
+}
+
+export function linkTable(rtnl: Rtnl, prefix: string): Table<Link> {
+  return {
+    name: 'link',
+    key: link => link.name,
+    equal: equalLink,
+    observe: async signal => {
+      const links = await rtnl.list('link', {}, signal)
+      return links.filter(link => link.name.startsWith(prefix) && (link.alias ?? '').startsWith(aliasPrefix))
+    },
+    async apply(ops, signal) {
+      // Few and not alike: a failing one must not take its neighbours along.
+      const results: OpResult[] = []
+      for (const op of ops) {
+        const answers = await rtnl.apply(messages(op), signal)
+        const error = answers.find(answer => answer !== undefined)
+        const gone = op.verb === 'remove' && hasCode(error, 'ENODEV')
+        results.push(error === undefined || gone ? undefined : op.verb === 'remove' ? error : await explain(error, op.desired, rtnl, signal))
+      }
+      return results
+    },
+    format: op => messages(op).map(formatOp).join('\n'),
+  }
+}

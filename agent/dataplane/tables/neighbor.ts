@@ -1,0 +1,23 @@
+// Neighbours: next hop address to VTEP MAC, permanent, on our own overlay device; `ip neighbour show dev wrn-ovl nud permanent`.
+import type { Neighbor, Rtnl } from '../../../lib/netlink/types.js'
+import type { Table } from '../../../lib/reconcile/table.js'
+import { rtnlTable } from './rtnl-table.js'
+
+export function neighborTable(rtnl: Rtnl, devices: readonly string[]): Table<Neighbor> {
+  return rtnlTable(
+    {
+      name: 'neighbor',
+      kind: 'neighbor',
+      key: neighbor => `${neighbor.dev} ${neighbor.address}`,
+      equal: (desired, observed) => desired.lladdr === observed.lladdr && observed.state === 'permanent',
+      filters: devices.map(dev => ({ dev })),
+      ours: neighbor => neighbor.state === 'permanent' && devices.includes(neighbor.dev),
+      messages: op =>
+        op.verb === 'remove'
+          ? [{ verb: 'delete', object: op.observed }]
+          : // Replace: the kernel may have an entry of its own, in any state, on a device that is ours.
+            [{ verb: 'replace', object: op.desired }],
+    },
+    rtnl,
+  )
+}

@@ -1,0 +1,59 @@
+// What all tables of rtnetlink objects share: list what is ours, turn ops into messages, one result per op.
+import type { Rtnl, RtnlKind, ObjectOf, RtnlOp, ListFilter } from '../../../lib/netlink/types.js'
+import { formatOp } from '../../../lib/netlink/format.js'
+import { hasCode } from '../../../lib/errors.js'
+import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
+
+export interface RtnlTableSpec<K extends RtnlKind> {
+  readonly name: string
+  readonly kind: K
+  key(object: ObjectOf<K>): string
+  equal(desired: ObjectOf<K>, observed: ObjectOf<K>): boolean
+  /** One dump each; a filter on a device that is not there yet lists nothing. */
+  readonly filters: readonly ListFilter[]
+  /** Of what was listed: does it carry our mark? */
+  ours(object: ObjectOf<K>): boolean
+  /** The messages of an op, in order. */
+  messages(op: TableOp<ObjectOf<K>>): readonly RtnlOp[]
+}
+
+/** What is already gone is as good as deleted. */
+const gone = ['ENOENT', 'ESRCH', 'ENODEV', 'EADDRNOTAVAIL']
+
+export function rtnlTable<K extends RtnlKind>(spec: RtnlTableSpec<K>, rtnl: Rtnl): Table<ObjectOf<K>> {
+  return {
+    name: spec.name,
+    key: spec.key,
+    equal: spec.equal,
+    async observe(signal) {
+      const found: ObjectOf<K>[] = []
+      for (const filter of spec.filters) {
+        try {
+          for (const object of await rtnl.list(spec.kind, filter, signal)) if (spec.ours(object)) found.push(object)
+        } catch (error) {
+          if (!hasCode(error, 'ENODEV')) throw error
+        }
+      }
+      return found
+    },
+    async apply(ops, signal) {
+      const messages: RtnlOp[] = []
+      const owner: number[] = []
+      ops.forEach((op, i) => {
+        for (const message of spec.messages(op)) {
+          messages.push(message)
+          owner.push(i)
+        }
+      })
+      const answers = await rtnl.apply(messages, signal)
+      const results: OpResult[] = ops.map(() => undefined)
+      answers.forEach((error, i) => {
+        const op = owner[i] ?? 0
+        const fine = error === undefined || (messages[i]?.verb === 'delete' && hasCode(error, ...gone))
+        if (!fine) results[op] ??= error
+      })
+      return results
+    },
+    format: op => spec.messages(op).map(formatOp).join('\n'),
+  }
+}

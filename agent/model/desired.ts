@@ -1,0 +1,45 @@
+// Everything that the agent will ever write on its host, as one plain value: a table per kind of object, grouped by
+// the model object that wants it. compute makes it, the dataplane's tables make it true.
+import type { IptablesJump } from '../../lib/iptables/types.js'
+import type { Address, FdbEntry, Link, Neighbor, Route, Rule } from '../../lib/netlink/types.js'
+import type { NftElement, NftTableSpec } from '../../lib/nftables/types.js'
+import type { Desired } from '../../lib/reconcile/table.js'
+import type { Node } from './node.js'
+import type { Problem } from './object.js'
+
+export interface Sysctl {
+  /** With dots, as sysctl(8) has it; dots inside a link's name are written as slashes. */
+  readonly name: string
+  readonly value: string
+  /** Other values that are as good: then nothing is written. */
+  readonly accepts?: readonly string[]
+}
+
+export interface HostFile {
+  readonly path: string
+  readonly text: string
+}
+
+export interface DesiredState {
+  /** Host-wide and underlay: the old value is recorded and restored by cleanup. */
+  readonly sysctl: Desired<Sysctl>
+  readonly link: Desired<Link>
+  /** On our own links: they go with them. */
+  readonly linkSysctl: Desired<Sysctl>
+  readonly address: Desired<Address>
+  readonly neighbor: Desired<Neighbor>
+  readonly fdb: Desired<FdbEntry>
+  readonly rule: Desired<Rule>
+  readonly filter: Desired<NftTableSpec>
+  readonly element: Desired<NftElement>
+  readonly jump: Desired<IptablesJump>
+  readonly route: Desired<Route>
+  readonly file: Desired<HostFile>
+  /** Our own record in the store. */
+  readonly record: Desired<Node>
+  readonly problems: readonly Problem[]
+  /** Why nothing may be written now: what stands keeps forwarding. */
+  readonly hold?: string
+}
+
+export type TableName = Exclude<keyof DesiredState, 'problems' | 'hold'>
