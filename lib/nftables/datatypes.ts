@@ -99,7 +99,8 @@ export function encodeField(type: NftType, text: string, into: Buffer, at: numbe
       const size = sizeOf(type)
       if (!/^(0x[0-9a-f]+|[0-9]+)$/i.test(text)) refuse(type, text, 'no number')
       const value = BigInt(text)
-      if (value >> BigInt(type.slice('integer'.length)) !== 0n) refuse(type, text, `more than ${type.slice('integer'.length)} bits`)
+      if (value >> BigInt(type.slice('integer'.length)) !== 0n)
+        refuse(type, text, `more than ${type.slice('integer'.length)} bits`)
       into.write(value.toString(16).padStart(2 * size, '0'), at, 'hex')
     }
   }
@@ -126,7 +127,7 @@ export function decodeField(type: NftType, bytes: Buffer, at: number): string {
     case 'ct_zone':
       return String(bytes.readUInt16LE(at))
     case 'mark':
-      return `0x${(bytes.readUInt32LE(at)).toString(16).padStart(8, '0')}`
+      return `0x${bytes.readUInt32LE(at).toString(16).padStart(8, '0')}`
     case 'number':
       return String(bytes.readUInt32LE(at))
     case 'ifname': {

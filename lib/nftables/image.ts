@@ -92,8 +92,24 @@ export const chainAttribute = {
   userdata: 12,
 } as const
 export const chainFlag = { base: 1, binding: 4 } as const
-export const ruleAttribute = { table: 1, chain: 2, handle: 3, expressions: 4, compat: 5, position: 6, userdata: 7 } as const
-export const objectAttribute = { table: 1, name: 2, type: 3, data: 4, use: 5, handle: 6, userdata: 8 } as const
+export const ruleAttribute = {
+  table: 1,
+  chain: 2,
+  handle: 3,
+  expressions: 4,
+  compat: 5,
+  position: 6,
+  userdata: 7,
+} as const
+export const objectAttribute = {
+  table: 1,
+  name: 2,
+  type: 3,
+  data: 4,
+  use: 5,
+  handle: 6,
+  userdata: 8,
+} as const
 export const hookAttribute = { hook: 1, priority: 2, device: 3, devices: 4 } as const
 /** Where expressions keep the name of a set, and where its transaction id goes. */
 export const setReference: Readonly<Record<string, { readonly name: number; readonly id: number }>> = {
@@ -131,10 +147,12 @@ export function chainOfEntry(entry: Buffer): string | undefined {
 
 export function readRule(payload: Buffer): RuleImage {
   const rule = attributes(payload)
-  const expressions = attributeList(rule.get(ruleAttribute.expressions) ?? Buffer.alloc(0)).map(({ value }) => {
-    const parts = attributes(value)
-    return { name: textOf(parts.get(expressionName)), data: parts.get(expressionData) }
-  })
+  const expressions = attributeList(rule.get(ruleAttribute.expressions) ?? Buffer.alloc(0)).map(
+    ({ value }) => {
+      const parts = attributes(value)
+      return { name: textOf(parts.get(expressionName)), data: parts.get(expressionData) }
+    },
+  )
   const sets: string[] = []
   const chains: string[] = []
   for (const expression of expressions) {
@@ -191,7 +209,12 @@ export function readObject(payload: Buffer): ObjectImage {
   const type = u32Of(object.get(objectAttribute.type))
   // Counters and quotas count; what they are is only their type (and a quota's limit).
   const data = object.get(objectAttribute.data)
-  const lasting = type === counterObject ? '' : type === quotaObject && data !== undefined ? hex(quotaLimit(data)) : hex(data)
+  const lasting =
+    type === counterObject
+      ? ''
+      : type === quotaObject && data !== undefined
+        ? hex(quotaLimit(data))
+        : hex(data)
   return {
     name: textOf(object.get(objectAttribute.name)),
     type,
@@ -246,10 +269,13 @@ export function imageText(image: TableImage): string {
     [...list].sort((a, b) => (a.name < b.name ? -1 : 1))
   const sets = setsByName(image)
   const lines = [`table ${image.family} ${image.name}${image.flags === 0 ? '' : ` flags ${image.flags}`}`]
-  for (const set of byName(image.sets.filter(set => !set.anonymous))) lines.push(`set ${set.name}${set.declaration}`)
+  for (const set of byName(image.sets.filter(set => !set.anonymous)))
+    lines.push(`set ${set.name}${set.declaration}`)
   for (const object of byName(image.objects)) lines.push(`object ${object.name}${object.declaration}`)
   for (const chain of byName(image.chains)) {
-    lines.push(`chain ${chain.name}${chain.declaration}${chain.policy === undefined ? '' : ` policy ${chain.policy}`}`)
+    lines.push(
+      `chain ${chain.name}${chain.declaration}${chain.policy === undefined ? '' : ` policy ${chain.policy}`}`,
+    )
     chain.rules.forEach((rule, i) => {
       lines.push(`rule ${chain.name} ${i + 1} ${ruleText(rule, sets)}`)
     })

@@ -1,8 +1,8 @@
 // One key or datum of a set as bytes and back, by the layout that its reference gives. Ranges are pairs of keys.
 
 import { WarrenError } from '../errors.js'
-import { decodeField, encodeField, fieldAsNft, paddedSize, sizeOf } from './datatypes.js'
-import type { NftElement, NftSetRef, NftType } from './types.js'
+import { decodeField, encodeField, paddedSize, sizeOf } from './datatypes.js'
+import type { NftSetRef, NftType } from './types.js'
 
 /** Offsets of the fields and the whole length: padded when there are several, exact when there is one. */
 interface Layout {
@@ -27,7 +27,13 @@ function layoutOf(types: readonly NftType[]): Layout {
   return layout
 }
 
-function checkCount(set: NftSetRef, what: string, types: readonly NftType[], texts: readonly string[]): void {
+/** Refuses a key or datum of another number of fields. Errors: EINVAL. */
+export function checkCount(
+  set: NftSetRef,
+  what: string,
+  types: readonly NftType[],
+  texts: readonly string[],
+): void {
   if (types.length === texts.length) return
   throw new WarrenError(
     `Cannot use ${what} "${texts.join(' . ')}" in set "${set.family} ${set.table} ${set.set}": ${texts.length} fields, ${types.length} are wanted`,
@@ -163,42 +169,4 @@ export function parseVerdict(text: string): Verdict {
 export function formatVerdict({ code, chain }: Verdict): string {
   if (chain !== undefined) return `${code === -3 ? 'jump' : 'goto'} ${chain}`
   return Object.entries(verdicts).find(([, number]) => number === code)?.[0] ?? `verdict ${code}`
-}
-
-/** The one way to make an element: every field in canonical text. Errors: EINVAL, ADDRESS. */
-export function nftElement(
-  set: NftSetRef,
-  key: readonly string[],
-  data?: readonly string[],
-  timeout?: number,
-): NftElement {
-  const canonicalKey = decodeKey(set, encodeKey(set, key))
-  const types = set.data
-  let canonicalData: readonly string[] | undefined
-  if (types === 'verdict') canonicalData = [formatVerdict(parseVerdict(data?.join(' ') ?? ''))]
-  else if (types !== undefined) {
-    checkCount(set, 'data', types, data ?? [])
-    canonicalData = decodeFields(types, encodeFields(types, data ?? []))
-  } else checkCount(set, 'data', [], data ?? [])
-  return {
-    set,
-    key: canonicalKey,
-    ...(canonicalData === undefined ? {} : { data: canonicalData }),
-    ...(timeout === undefined ? {} : { timeout }),
-  }
-}
-
-/** Identity of an element in its namespace. */
-export function elementKey({ set, key }: NftElement): string {
-  return `${set.family} ${set.table} ${set.set} ${key.join(' . ')}`
-}
-
-/** "k1 . k2 : d1 . d2" as it stands between the braces of `add element`. */
-export function elementText({ set, key, data, timeout }: NftElement): string {
-  const quoted = (types: readonly NftType[], texts: readonly string[]): string =>
-    texts.map((text, i) => fieldAsNft(types[i] ?? 'number', text)).join(' . ')
-  const life = timeout === undefined ? '' : ` timeout ${timeout}ms`
-  const left = `${quoted(set.fields, key)}${life}`
-  if (data === undefined) return left
-  return `${left} : ${set.data === 'verdict' || set.data === undefined ? data.join(' ') : quoted(set.data, data)}`
 }

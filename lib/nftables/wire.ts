@@ -118,7 +118,7 @@ export function attributeList(bytes: Buffer): Attribute[] {
   let at = 0
   while (at + 4 <= bytes.length) {
     const length = bytes.readUInt16LE(at)
-    const type = (bytes.readUInt16LE(at + 2)) & typeMask
+    const type = bytes.readUInt16LE(at + 2) & typeMask
     if (length < 4 || at + length > bytes.length) break
     list.push({ type, value: bytes.subarray(at + 4, at + length) })
     at += (length + 3) & ~3

@@ -1,7 +1,7 @@
 // Elements as bytes and back, without a kernel.
 import t from 'tap'
-import { elementMessages, elementEntries, readElements } from '../../lib/nftables/elements.js'
-import { elementKey, elementText, nftElement } from '../../lib/nftables/layout.js'
+import { elementEntries, elementMessages, readElements } from '../../lib/nftables/element-messages.js'
+import { elementKey, elementText, nftElement } from '../../lib/nftables/elements.js'
 import type { NftElement, NftSetRef } from '../../lib/nftables/types.js'
 
 const vteps: NftSetRef = {
@@ -30,17 +30,27 @@ const ranges: NftSetRef = {
 function there(elements: readonly NftElement[]): NftElement[] {
   const ops = elements.map(element => ({ verb: 'add' as const, element }))
   const messages = elementMessages(ops, [...ops.keys()])
-  return readElements(elements[0]!.set, messages.flatMap(message => elementEntries(message.payload)))
+  return readElements(
+    elements[0]!.set,
+    messages.flatMap(message => elementEntries(message.payload)),
+  )
 }
 
 t.test('a VNI and an address are the bytes that "typeof @th,96,24 . ip saddr" compares', async t => {
-  const [message] = elementMessages([{ verb: 'add', element: nftElement(vteps, ['0x3e9', '192.0.2.2']) }], [0])
+  const [message] = elementMessages(
+    [{ verb: 'add', element: nftElement(vteps, ['0x3e9', '192.0.2.2']) }],
+    [0],
+  )
   t.equal(
     message?.payload.toString('hex'),
     // table, set, elements{ elem{ key{ value 0003e9.. c0000202 } } }: what nft 1.0.6 sends
     '0d00010077617272656e2d7400000000' +
       '0a0002007674657073000000' +
-      '18000380' + '14000180' + '10000180' + '0c000100' + '0003e900c0000202',
+      '18000380' +
+      '14000180' +
+      '10000180' +
+      '0c000100' +
+      '0003e900c0000202',
   )
 })
 
@@ -56,7 +66,13 @@ t.test('every type comes back in canonical text', async t => {
     set: 's',
     fields: ['ether_addr', 'ipv6_addr', 'mark', 'ct_zone', 'integer128'],
   }
-  const other = nftElement(many, ['0A:0:0:0:1:b', 'FD00:0:0::0:1', '16', '7', '0xfd000000000000000000000000000001'])
+  const other = nftElement(many, [
+    '0A:0:0:0:1:b',
+    'FD00:0:0::0:1',
+    '16',
+    '7',
+    '0xfd000000000000000000000000000001',
+  ])
   t.same(other.key, ['0a:00:00:00:01:0b', 'fd00::1', '0x00000010', '7', '0xfd000000000000000000000000000001'])
   t.same(there([other]), [other])
 })
@@ -74,7 +90,10 @@ t.test('intervals: prefixes and ranges, to the last address, in one field and in
   const all = ['10.1.2.3/8', '192.0.2.7', '192.0.2.10-192.0.2.20', '255.255.255.0/24'].map(text =>
     nftElement(cidrs, [text]),
   )
-  t.same(all.map(element => element.key[0]), ['10.0.0.0/8', '192.0.2.7', '192.0.2.10-192.0.2.20', '255.255.255.0/24'])
+  t.same(
+    all.map(element => element.key[0]),
+    ['10.0.0.0/8', '192.0.2.7', '192.0.2.10-192.0.2.20', '255.255.255.0/24'],
+  )
   t.same(there(all), all)
   const neighbours = ['10.0.0.0/25', '10.0.0.128/25'].map(text => nftElement(cidrs, [text]))
   t.same(there(neighbours), neighbours, 'adjacent ranges stay two')
@@ -96,15 +115,27 @@ t.test('what does not fit is refused with the reason', async t => {
     t.throws(() => nftElement(set, key, data), { code: 'EINVAL' }, key.join(' . '))
 })
 
-t.test('ten thousand elements share messages below the attribute limit, single mode gives each its own', async t => {
-  const ops = Array.from({ length: 10_000 }, (_, i) => ({
-    verb: 'add' as const,
-    element: nftElement(vteps, [String(i), `10.0.${i >> 8}.${i & 255}`]),
-  }))
-  const messages = elementMessages(ops, [...ops.keys()])
-  t.ok(messages.every(message => message.payload.length < 65_535))
-  t.ok(messages.length < 10)
-  t.equal(messages.reduce((sum, message) => sum + message.ops.length, 0), 10_000)
-  t.equal(elementMessages(ops, [1, 2, 3], true).length, 3)
-  t.same(readElements(vteps, messages.flatMap(message => elementEntries(message.payload))), ops.map(op => op.element))
-})
+t.test(
+  'ten thousand elements share messages below the attribute limit, single mode gives each its own',
+  async t => {
+    const ops = Array.from({ length: 10_000 }, (_, i) => ({
+      verb: 'add' as const,
+      element: nftElement(vteps, [String(i), `10.0.${i >> 8}.${i & 255}`]),
+    }))
+    const messages = elementMessages(ops, [...ops.keys()])
+    t.ok(messages.every(message => message.payload.length < 65_535))
+    t.ok(messages.length < 10)
+    t.equal(
+      messages.reduce((sum, message) => sum + message.ops.length, 0),
+      10_000,
+    )
+    t.equal(elementMessages(ops, [1, 2, 3], true).length, 3)
+    t.same(
+      readElements(
+        vteps,
+        messages.flatMap(message => elementEntries(message.payload)),
+      ),
+      ops.map(op => op.element),
+    )
+  },
+)
