@@ -2,6 +2,7 @@
 // is only a cache: a group of entries is the same array as long as the objects behind it are the same values.
 import { isLinkLocal } from '../../lib/net/address.js'
 import { overlaps, parsePrefix, prefixOf } from '../../lib/net/prefix.js'
+import { nftElement } from '../../lib/nftables/elements.js'
 import type { Desired } from '../../lib/reconcile/table.js'
 import type { Cluster } from '../model/cluster.js'
 import type { DesiredState } from '../model/desired.js'
@@ -156,6 +157,7 @@ export function createCompute(): Compute {
     }
 
     const owner = 'cluster/default'
+    const keep = snapshot.partial ? { keep: true } : {}
     const devices = overlayDevices(self, context, mtu)
     const link = stable('link', devices.link)
     const tunnel = context.backend.type === 'vxlan' ? outer : undefined
@@ -165,7 +167,7 @@ export function createCompute(): Compute {
       // Our own address too: a frame that a local process sends to itself is no stranger's.
       const vni = String(context.backend.vni)
       const own = underlay.addresses.filter(({ family }) => family === outer)
-      element.set(owner, stable('own-vtep', own.map(({ address }) => ({ set: vtepSet(self.names, outer), key: [vni, address] }))))
+      element.set(owner, stable('own-vtep', own.map(({ address }) => nftElement(vtepSet(self.names, outer), [vni, address]))))
     }
     return {
       ...empty,
@@ -182,6 +184,7 @@ export function createCompute(): Compute {
       file: one('file', self.subnetFile === '' ? [] : [subnetEnv(self, cluster, mtu)]),
       record: record.node === undefined ? none : new Map([[`node/${self.node}`, stable('record', [record.node])]]),
       problems,
+      ...keep,
     }
   }
 }

@@ -40,6 +40,8 @@ export interface DesiredState {
   readonly problems: readonly Problem[]
   /** Why nothing may be written now: what stands keeps forwarding. */
   readonly hold?: string
+  /** What is missing here may only be unknown (partial snapshot): add and change, remove nothing. */
+  readonly keep?: boolean
 }
 
 export type TableName = Exclude<keyof DesiredState, 'problems' | 'hold'>

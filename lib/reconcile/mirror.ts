@@ -81,12 +81,16 @@ export class Mirror<T> {
       this.#heard.push({ ...notice, at: this.#clock.now() })
   }
 
-  /** Is this notice news, or what the mirror says anyway (our own echo)? */
-  isNews(event: 'new' | 'del', object: T): boolean {
-    if (this.#mirror === undefined) return true
-    const known = this.#mirror.get(this.table.key(object))
-    if (event === 'del') return known !== undefined
-    return known === undefined || !this.table.equal(known, object)
+  /**
+   * Is this notice news, or what the mirror says anyway (our own echo)? `ours`: it carries our mark. Something without
+   * it is news only where it took the place of an object of ours ("ip route change" drops our protocol number).
+   */
+  isNews(event: 'new' | 'del', object: T, ours = true): boolean {
+    const mirror = this.#mirror ?? this.#before
+    if (mirror === undefined) return ours
+    const known = mirror.get(this.table.key(object))
+    if (event === 'del') return ours && known !== undefined
+    return known === undefined ? ours : !ours || !this.table.equal(known, object)
   }
 
   /** When the next retry of a failed op is due (the clock's ms), Infinity when none failed. */

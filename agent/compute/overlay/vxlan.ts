@@ -5,6 +5,7 @@
 import { familyOf } from '../../../lib/net/address.js'
 import { networkAddress, type Prefix } from '../../../lib/net/prefix.js'
 import type { Neighbor, Route } from '../../../lib/netlink/types.js'
+import { nftElement } from '../../../lib/nftables/elements.js'
 import type { NftElement } from '../../../lib/nftables/types.js'
 import { routeProtocol } from '../../model/marks.js'
 import type { Node } from '../../model/node.js'
@@ -24,7 +25,7 @@ export function vxlan(peer: Node, blocks: readonly Prefix[], context: OverlayCon
   const vtep = vtepOf(peer, context)
   const lladdr = peer.spec.vtepMAC
   // A peer that routes to us directly still gets the guard's entry: it may encapsulate while the two of us converge.
-  const element: NftElement[] = vtep === undefined ? [] : [{ set: vtepSet(context.names, context.outer), key: [String(backend.vni), vtep] }]
+  const element: NftElement[] = vtep === undefined ? [] : [nftElement(vtepSet(context.names, context.outer), [String(backend.vni), vtep])]
   if (backend.directRouting && onSameL2(peer, context)) return { ...hostGw(peer, blocks, context), element }
   if (vtep === undefined || lladdr === undefined) {
     const outer = context.outer === 'inet' ? 'IPv4' : 'IPv6'

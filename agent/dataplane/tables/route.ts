@@ -33,19 +33,25 @@ function equalRoute(desired: Route, observed: Route): boolean {
 }
 
 export function routeTable(rtnl: Rtnl): Table<Route> {
-  return rtnlTable(
+  // Destinations that were ours in this process's time: what stands there instead took our route's place.
+  const mine = new Set<string>()
+  const table = rtnlTable(
     {
       name: 'route',
       kind: 'route',
       key: routeKey,
       equal: equalRoute,
       filters: [{ protocol: routeProtocol }],
-      ours: route => route.protocol === routeProtocol,
+      ours(route) {
+        if (route.protocol !== routeProtocol) return false
+        mine.add(routeKey(route))
+        return true
+      },
       messages(op) {
         switch (op.verb) {
           case 'add':
-            // Never "replace": a foreign route of the same destination would be gone. EEXIST names it.
-            return [{ verb: 'add', object: op.desired }]
+            // Not "replace" over a route that somebody else had there first: EEXIST tells of it.
+            return [{ verb: mine.has(routeKey(op.desired)) ? 'replace' : 'add', object: op.desired }]
           case 'change':
             return [{ verb: 'replace', object: op.desired }]
           case 'remove':
@@ -55,4 +61,16 @@ export function routeTable(rtnl: Rtnl): Table<Route> {
     },
     rtnl,
   )
+  return {
+    ...table,
+    async apply(ops, signal) {
+      const results = await table.apply(ops, signal)
+      ops.forEach((op, i) => {
+        if (results[i] !== undefined) return
+        if (op.verb === 'remove') mine.delete(routeKey(op.observed))
+        else mine.add(routeKey(op.desired))
+      })
+      return results
+    },
+  }
 }

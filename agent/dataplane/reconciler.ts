@@ -1,0 +1,256 @@
+// The one loop: observe, diff, apply; level-triggered. A kick says "look again", never what happened. Writes go down
+// the list of tables, removals up; a table that wrote links drops the mirrors below it, because the kernel takes
+// routes and neighbours along without a notice for each.
+import type { Clock } from '../../lib/clock.js'
+import type { Log } from '../../lib/log.js'
+import { Mirror, type TableStatus } from '../../lib/reconcile/mirror.js'
+import type { Receipts } from '../../lib/reconcile/receipt.js'
+import type { Desired, Table, TableOp } from '../../lib/reconcile/table.js'
+import type { DesiredState, TableName } from '../model/desired.js'
+
+/** A table at its place in the order. */
+export interface Stage<T = unknown> {
+  readonly name: TableName
+  readonly table: Table<T>
+  /** A write here may take objects of these tables along (link down: its routes; address gone: routes from it). */
+  readonly cascades?: readonly TableName[]
+  /** Of the store, not of the kernel: not repaired by `plan`, not removed by cleanup. */
+  readonly remote?: boolean
+}
+
+export interface ReconcilerOptions {
+  readonly stages: readonly Stage[]
+  /** What should be there now; undefined while a source is not in sync: then nothing is written. */
+  desired(): DesiredState | undefined
+  readonly clock: Clock
+  readonly log: Log
+  readonly receipts: Receipts
+  /** Every mirror is dropped that often, ms: the last resort against a lost notice. */
+  readonly driftMs: number
+  /** Tests end the process between two batches. */
+  afterBatch?(): void
+  onPass?(report: PassReport): void
+}
+
+export interface PassReport {
+  readonly ops: number
+  readonly failed: number
+  readonly ms: number
+  readonly problems: DesiredState['problems']
+  readonly hold: string | undefined
+}
+
+/** What a kernel notice showed. */
+export interface Seen {
+  readonly event: 'new' | 'del'
+  readonly object: unknown
+  /** It carries our mark. */
+  readonly ours: boolean
+}
+
+/** One op as people read it. */
+export interface PlannedOp {
+  readonly table: string
+  readonly verb: 'add' | 'change' | 'remove'
+  readonly key: string
+  readonly line: string
+}
+
+export class Reconciler {
+  readonly #options: ReconcilerOptions
+  readonly #mirrors: ReadonlyMap<TableName, Mirror<unknown>>
+  #kick: (() => void) | undefined
+  #kickedAt: number | undefined
+  #queue: Promise<unknown> = Promise.resolve()
+  #last: PassReport | undefined
+  #passes = 0
+  /** Removals were left out: the next pass that may remove has to look at everything. */
+  #keeping = false
+  readonly #errors = new Map<string, string>()
+
+  constructor(options: ReconcilerOptions) {
+    this.#options = options
+    this.#mirrors = new Map(options.stages.map(stage => [stage.name, new Mirror(stage.table, options.clock, options.receipts)]))
+  }
+
+  /** Something may have changed: run a pass soon. Kicks coalesce. */
+  kick(): void {
+    this.#kickedAt ??= this.#options.clock.now()
+    this.#kick?.()
+  }
+
+  /** A foreign hand, as the monitor saw it; `object` lets our own echoes pass. */
+  notice(name: TableName, hand: string | undefined, seen?: Seen): void {
+    const mirror = this.#mirrors.get(name)
+    if (mirror === undefined || (seen !== undefined && !mirror.isNews(seen.event, seen.object, seen.ours))) return
+    const key = seen === undefined ? undefined : mirror.table.key(seen.object)
+    mirror.invalidate({ ...(key === undefined ? {} : { key }), ...(hand === undefined ? {} : { hand }) })
+    const stage = this.#options.stages.find(candidate => candidate.name === name)
+    for (const below of stage?.cascades ?? []) this.#mirrors.get(below)?.invalidate(hand === undefined ? {} : { hand })
+    this.kick()
+  }
+
+  /** Notices were lost: look at everything. */
+  resync(): void {
+    for (const mirror of this.#mirrors.values()) mirror.invalidate()
+    this.kick()
+  }
+
+  get lastPass(): PassReport | undefined {
+    return this.#last
+  }
+
+  get passes(): number {
+    return this.#passes
+  }
+
+  get tables(): readonly TableStatus[] {
+    return [...this.#mirrors.values()].map(mirror => mirror.status)
+  }
+
+  /** True when the last pass left nothing to do and no table failed. */
+  get converged(): boolean {
+    return this.#last !== undefined && this.#last.hold === undefined && this.#kickedAt === undefined && this.tables.every(table => table.state === 'converged')
+  }
+
+  known(name: TableName): Iterable<unknown> {
+    return this.#mirrors.get(name)?.known ?? []
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { clock } = this.#options
+    let nextDrift = clock.now() + this.#options.driftMs
+    while (!signal.aborted) {
+      if (this.#kickedAt === undefined) {
+        const due = Math.min(nextDrift, ...[...this.#mirrors.values()].map(mirror => mirror.retryAt))
+        await this.#waitForKick(Math.max(0, due - clock.now()), signal)
+        if (signal.aborted) return
+      }
+      if (clock.now() >= nextDrift) {
+        nextDrift = clock.now() + this.#options.driftMs
+        for (const mirror of this.#mirrors.values()) mirror.invalidate()
+      }
+      await this.#exclusive(() => this.#pass(signal))
+      // Let what waits in the event loop (notices, API calls) in before the next pass.
+      await new Promise<void>(resolve => setImmediate(resolve))
+    }
+  }
+
+  #waitForKick(ms: number, signal: AbortSignal): Promise<void> {
+    return new Promise(resolve => {
+      const done = (): void => {
+        clearTimeout(timer)
+        signal.removeEventListener('abort', done)
+        this.#kick = undefined
+        resolve()
+      }
+      const timer = setTimeout(done, Math.min(ms, 2 ** 31 - 1))
+      signal.addEventListener('abort', done, { once: true })
+      this.#kick = done
+    })
+  }
+
+  /** Passes, plans and removals never overlap. */
+  #exclusive<T>(f: () => Promise<T>): Promise<T> {
+    const next = this.#queue.then(f, f)
+    this.#queue = next.catch(() => undefined)
+    return next
+  }
+
+  async #pass(signal: AbortSignal): Promise<void> {
+    const { clock, stages } = this.#options
+    const kickedAt = this.#kickedAt ?? clock.now()
+    this.#kickedAt = undefined
+    const started = clock.now()
+    const desired = this.#options.desired()
+    if (desired === undefined) return
+    if (this.#keeping && desired.keep !== true) for (const mirror of this.#mirrors.values()) mirror.invalidate()
+    this.#keeping = desired.keep === true
+    let ops = 0
+    let failed = 0
+    if (desired.hold === undefined) {
+      const removals: { readonly mirror: Mirror<unknown>; readonly ops: readonly TableOp<unknown>[] }[] = []
+      for (const stage of stages) {
+        const mirror = this.#mirrors.get(stage.name)
+        if (mirror === undefined) continue
+        const plan = await mirror.plan(desired[stage.name] as Desired<unknown>, signal, kickedAt)
+        if (plan.removes.length > 0 && desired.keep !== true) removals.unshift({ mirror, ops: plan.removes })
+        if (plan.writes.length === 0) continue
+        ops += plan.writes.length
+        failed += await this.#execute(mirror, plan.writes, signal)
+        // A new device is empty, a changed one may have lost entries.
+        for (const below of stage.cascades ?? []) this.#mirrors.get(below)?.invalidate({})
+      }
+      for (const { mirror, ops: batch } of removals) {
+        ops += batch.length
+        failed += await this.#execute(mirror, batch, signal)
+      }
+      for (const mirror of this.#mirrors.values()) mirror.settle()
+    }
+    this.#passes += 1
+    this.#report({ ops, failed, ms: clock.now() - started, problems: desired.problems, hold: desired.hold })
+  }
+
+  async #execute(mirror: Mirror<unknown>, ops: readonly TableOp<unknown>[], signal: AbortSignal): Promise<number> {
+    const failed = await mirror.execute(ops, signal)
+    const { log } = this.#options
+    if (ops.length <= 20) {
+      for (const op of ops) log.debug(mirror.table.format(op), { table: mirror.table.name })
+    } else {
+      log.debug(`${ops.length} ops`, { table: mirror.table.name })
+    }
+    this.#options.afterBatch?.()
+    return failed
+  }
+
+  /** A repeated failure is logged once per change of its text, and once more when it is over. */
+  #report(report: PassReport): void {
+    this.#last = report
+    const { log } = this.#options
+    for (const mirror of this.#mirrors.values()) {
+      const { name } = mirror.table
+      const text = mirror.errors[0]
+      const line = text === undefined ? undefined : text.message
+      const before = this.#errors.get(name)
+      if (line === before) continue
+      if (line === undefined) {
+        this.#errors.delete(name)
+        log.info('all is well again', { table: name })
+      } else {
+        this.#errors.set(name, line)
+        log.warn(line, { table: name, code: text?.code, ...(text?.hint === undefined ? {} : { hint: text.hint }) })
+      }
+    }
+    if (report.ops > 0) log.info('pass', { ops: report.ops, failed: report.failed, ms: Math.round(report.ms * 10) / 10 })
+    this.#options.onPass?.(report)
+  }
+
+  /** What a pass would do for `desired`, by a fresh look at the kernel; nothing is written. */
+  plan(desired: DesiredState, signal: AbortSignal): Promise<readonly PlannedOp[]> {
+    return this.#exclusive(async () => {
+      const down: PlannedOp[] = []
+      const up: PlannedOp[] = []
+      for (const stage of this.#options.stages) {
+        if (stage.remote === true) continue
+        const probe = new Mirror(stage.table, this.#options.clock, { add: () => undefined, list: () => [], subscribe: () => undefined, counts: { start: 0, model: 0, drift: 0, orphan: 0 } })
+        const { writes, removes } = await probe.plan(desired[stage.name] as Desired<unknown>, signal)
+        for (const error of probe.errors) throw error
+        const line = (op: TableOp<unknown>): PlannedOp => ({
+          table: stage.table.name,
+          verb: op.verb,
+          key: stage.table.key(op.verb === 'remove' ? op.observed : op.desired),
+          line: stage.table.format(op),
+        })
+        down.push(...writes.map(line))
+        up.unshift(...removes.map(line))
+      }
+      return [...down, ...up]
+    })
+  }
+
+  /** What is ours in the kernel, by a fresh look. */
+  observe(name: TableName, signal: AbortSignal): Promise<readonly unknown[]> {
+    const mirror = this.#mirrors.get(name)
+    return this.#exclusive(async () => (mirror === undefined ? [] : mirror.table.observe(signal)))
+  }
+}
