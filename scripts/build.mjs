@@ -1,0 +1,163 @@
+// Builds dist/, what hosts run: one CommonJS file per program (esbuild), a launcher that finds the right Node, and a V8
+// code cache that saves most of the compiling at start-up.
+//
+//   dist/warrend, dist/warren          sh launchers: .node/bin/node beside dist/ when it is there, else the node on PATH
+//   dist/warrend.cjs, dist/warren.cjs  the bundles; `node dist/warrend.cjs` runs too, only slower
+//   dist/boot.cjs                      loads a bundle with its code cache
+//   dist/*.cache                       made by this Node for this bundle; one that does not fit is ignored
+//   dist/.built                        the Node version of the build; its time is what scripts/env.sh compares
+//
+// Not minified: an uncaught exception prints the whole source line. koffi and netlink stay in node_modules (native parts).
+import { spawn, spawnSync } from 'node:child_process'
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, renameSync, rmSync, utimesSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { setTimeout as delay } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
+import { build } from 'esbuild'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+const dist = join(root, 'dist')
+// Everything is made beside dist/ and put in place by rename: labs that start meanwhile find the old or the new one.
+const fresh = join(root, `dist.new.${process.pid}`)
+const programs = { warrend: 'agent/main.ts', warren: 'agent/cli/main.ts' }
+
+/** `process.argv` of the program is the same with and without this loader. V8 itself refuses a cache of another version. */
+const boot = `'use strict'
+// node boot.cjs PROGRAM ARGS...: runs PROGRAM.cjs beside this file, with its code cache when that fits.
+// WARREN_CODE_CACHE=write: writes the cache when the program ends (scripts/build.mjs does).
+const { readFileSync, writeFileSync } = require('node:fs')
+const { createRequire } = require('node:module')
+const { Script, constants } = require('node:vm')
+const file = __dirname + '/' + process.argv[2] + '.cjs'
+process.argv.splice(1, 2, file)
+const source = '(function (exports, require, module, __filename, __dirname) {' + readFileSync(file, 'utf8') + '\\n})'
+let cachedData
+try {
+  cachedData = readFileSync(file + '.cache')
+} catch {}
+const script = new Script(source, {
+  filename: file,
+  importModuleDynamically: constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER,
+  ...(cachedData === undefined ? {} : { cachedData }),
+})
+if (process.env.WARREN_CODE_CACHE === 'write') {
+  process.on('exit', () => writeFileSync(file + '.cache', script.createCachedData()))
+}
+const module_ = { exports: {}, filename: file, id: '.', loaded: false, children: [], paths: [] }
+script.runInThisContext()(module_.exports, createRequire(file), module_, file, __dirname)
+`
+
+const launcher = name => `#!/bin/sh
+# Finds the Node that this tree was built with (.node/ beside dist/, else PATH), also through symbolic links to this file.
+self=$0
+case $self in */*) ;; *) self=./$self ;; esac
+[ ! -L "$self" ] || self=$(readlink -f -- "$self")
+here=\${self%/*}
+node=$here/../.node/bin/node
+[ -x "$node" ] || node=node
+exec "$node" "$here/boot.cjs" ${name} "$@"
+`
+
+async function bundle() {
+  await build({
+    absWorkingDir: root,
+    entryPoints: Object.entries(programs).map(([out, path]) => ({ in: path, out })),
+    outdir: fresh,
+    outExtension: { '.js': '.cjs' },
+    bundle: true,
+    platform: 'node',
+    target: 'node20',
+    format: 'cjs',
+    external: ['koffi', 'netlink'],
+    // What bundled ESM sees as its own place: the bundle.
+    define: { 'import.meta.url': 'importMetaUrl' },
+    banner: { js: "const importMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
+    sourcemap: 'external',
+    keepNames: false,
+    logLevel: 'warning',
+    logOverride: { 'empty-import-meta': 'silent' },
+  })
+}
+
+/**
+ * Runs what was built once, for real, in a network namespace of its own (root only), so that the cache holds the
+ * functions that a start needs; without root a `--help` has to do. A cache is a gain, never a condition.
+ */
+async function train() {
+  const env = { ...process.env, WARREN_CODE_CACHE: 'write' }
+  const program = name => [process.execPath, join(fresh, 'boot.cjs'), name]
+  const dir = mkdtempSync(join(tmpdir(), 'warren-build-'))
+  try {
+    const config = join(dir, 'warrend.yaml')
+    const socket = join(dir, 'warrend.sock')
+    mkdirSync(join(dir, 'cluster'))
+    writeFileSync(
+      join(dir, 'cluster/cluster.yaml'),
+      `{apiVersion: warren/v1, kind: Cluster, metadata: {name: default}, spec: {podCIDRs: [10.244.0.0/16]}}\n`,
+    )
+    writeFileSync(
+      config,
+      [
+        'node: build',
+        `store: { file: ${join(dir, 'cluster')} }`,
+        'underlay: { interface: eth0 }',
+        `socket: ${socket}`,
+        `stateDir: ${join(dir, 'state')}`,
+        `subnetFile: ${join(dir, 'subnet.env')}`,
+        '',
+      ].join('\n'),
+    )
+    const underlay =
+      'ip link add eth0 type veth peer name other && ip address add 192.0.2.11/24 dev eth0 && ' +
+      'ip link set lo up && ip link set eth0 up && ip link set other up && exec "$@"'
+    if (process.getuid() !== 0) {
+      for (const name of Object.keys(programs))
+        spawnSync(program(name)[0], [...program(name).slice(1), '--help'], { env })
+      return
+    }
+    const daemon = spawn(
+      'unshare',
+      ['--net', 'sh', '-c', underlay, 'sh', ...program('warrend'), '--config', config],
+      { env, stdio: 'ignore' },
+    )
+    const ended = new Promise(resolve => daemon.once('close', resolve).once('error', resolve))
+    for (let i = 0; i < 200 && !existsSync(join(dir, 'subnet.env')) && daemon.exitCode === null; i++)
+      await delay(25)
+    const [node, ...args] = program('warren')
+    spawnSync(node, [...args, 'status', '--socket', socket], { env, stdio: 'ignore', timeout: 10_000 })
+    daemon.kill('SIGTERM')
+    const killer = setTimeout(() => daemon.kill('SIGKILL'), 5_000)
+    await ended
+    clearTimeout(killer)
+  } finally {
+    rmSync(dir, { recursive: true, force: true })
+  }
+}
+
+try {
+  const started = new Date()
+  rmSync(fresh, { recursive: true, force: true })
+  await bundle()
+  writeFileSync(join(fresh, 'boot.cjs'), boot)
+  for (const name of Object.keys(programs)) {
+    writeFileSync(join(fresh, name), launcher(name))
+    chmodSync(join(fresh, name), 0o755)
+  }
+  await train()
+  for (const name of Object.keys(programs)) {
+    if (!existsSync(join(fresh, `${name}.cjs.cache`))) {
+      process.stderr.write(`scripts/build.mjs: no code cache for ${name}: it starts slower\n`)
+    }
+  }
+  writeFileSync(join(fresh, '.built'), `${process.version}\n`)
+  utimesSync(join(fresh, '.built'), started, started) // a source saved during the build is newer
+  const old = join(root, `dist.old.${process.pid}`)
+  if (existsSync(dist)) renameSync(dist, old)
+  renameSync(fresh, dist)
+  rmSync(old, { recursive: true, force: true })
+} catch (error) {
+  rmSync(fresh, { recursive: true, force: true })
+  if (error?.errors === undefined) throw error // esbuild has printed its own
+  process.exit(1)
+}

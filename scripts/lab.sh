@@ -1,0 +1,429 @@
+#!/usr/bin/env bash
+# A lab of Warren hosts on one machine: every host is a network namespace with its own warrend, every pod another.
+#
+#   wl-NAME-ext               wl-NAME-sw (the underlay switch; etcd, with --store etcd)
+#  .-----------------.       .---------------------------------------------------.
+#  | lo 198.51.100.1 |       |  br0  192.0.2.2  2001:db8::2                      |
+#  | 192.0.2.1  eth0 +-------+ ext        h1              h2              h3     |
+#  '-----------------'       '-----------+---------------+---------------+-------'
+#   "the internet":                      |               |               |
+#   knows no pod            wl-NAME-h1   | eth0          | eth0          | eth0
+#                          .-------------+------. .------+------. .------+------.
+#                          | 192.0.2.11         | | .12         | | .13         |
+#                          | 2001:db8::11       | | ::12        | | ::13        |
+#                          | warrend            | | warrend     | | warrend     |
+#                          | wrn0 (its lease's  | | wrn0        | | wrn0        |
+#                          |   first address)   | |  |     |    | |  |     |    |
+#                          | veth-p1   veth-p2  | |  |     |    | |  |     |    |
+#                          '----+---------+-----' '--+-----+----' '--+-----+----'
+#                          eth0 |    eth0 |          |     |         |     |
+#               wl-NAME-h1-p1 .-+-. .-----+-.       p1    p2        p1    p2
+#          second address of  |p1 | |  p2   |  third ...
+#                the lease    '---' '-------'
+#
+# Exit status: 0; 1 something failed; 2 wrong command line; 77 not root.
+
+set -o errexit -o nounset -o pipefail
+
+here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+# shellcheck source=scripts/lib.sh
+. "$here/lib.sh"
+# shellcheck source=scripts/env.sh
+. "$here/env.sh"
+# shellcheck source=scripts/lab-net.sh
+. "$here/lab-net.sh"
+
+usage() {
+  cat <<'TEXT'
+Usage: lab.sh COMMAND [--name NAME] ...          NAME: default "lab", or $WARREN_LAB; several labs live side by side
+
+  up [--hosts 3] [--pods 2] [--backend vxlan|host-gw] [--store file|etcd] [--family ipv4|ipv6|dual]
+     [--underlay ipv4|ipv6|dual] [--mtu 1500] [--direct-routing] [--cluster FILE] [--keep]
+                        --cluster: a Cluster object of your own; --keep: leave what is there when it fails
+  down [--all]          removes the lab (--all: every lab), whatever state it is in
+  exec PLACE [CMD...]   a command or a shell in h2 (`warren` talks to its warrend), h2/p1, ext or sw
+  status                one line per host
+  pods [-o json]        addresses of the pods
+  ping [-o json|--tap]  every pair of pods; exit 1 when one gets no answer
+  join                  adds a host, and tells how long it took
+  start|stop|restart|kill HOST       its warrend (stop: SIGTERM, kill: SIGKILL)
+  attach HOST           plugs its pods into wrn0 again (after `warren cleanup` and a start)
+  logs HOST [-f]        what its warrend printed
+TEXT
+}
+
+set_name() {
+  [[ $1 =~ ^[a-z][a-z0-9-]{0,15}$ ]] || usage_error "--name \"$1\": 1-16 of a-z, 0-9 and '-', a letter first"
+  LAB_NAME=$1
+  LAB_DIR=$LAB_BASE/$1
+}
+
+need_lab() {
+  [[ -r $LAB_DIR/lab.env ]] || die "There is no lab \"$LAB_NAME\"" "lab.sh up --name $LAB_NAME"
+  # shellcheck disable=SC1091
+  . "$LAB_DIR/lab.env"
+}
+
+need_host() {
+  [[ $1 =~ ^h([0-9]+)$ && ${BASH_REMATCH[1]} -ge 1 && ${BASH_REMATCH[1]} -le $HOSTS ]] ||
+    die "There is no host \"$1\" in lab \"$LAB_NAME\"" "hosts: $(lab_hosts | tr '\n' ' ')"
+}
+
+save_env() {
+  local name
+  for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING WARREN_DIST; do
+    printf '%s=%q\n' "$name" "${!name}"
+  done >"$LAB_DIR/lab.env.new"
+  mv "$LAB_DIR/lab.env.new" "$LAB_DIR/lab.env"
+}
+
+# One change of a lab at a time. The lock is freed by the kernel when this script ends, however it ends.
+lab_lock() {
+  mkdir -p "$LAB_BASE"
+  local file=$LAB_BASE/.$LAB_NAME.lock
+  while true; do
+    exec 9>"$file"
+    flock -w 60 9 || die "Lab \"$LAB_NAME\" is being changed by another lab.sh" "see: fuser -v $file"
+    [[ $file -ef /proc/$$/fd/9 ]] && return # else its last holder removed it while we waited
+  done
+}
+lab_unlock() {
+  rm -f "$LAB_BASE/.$LAB_NAME.lock"
+  exec 9>&-
+  rmdir "$LAB_BASE" 2>/dev/null || :
+}
+
+# --- commands ----------------------------------------------------------------------------------------------------------
+
+cmd_up() {
+  local keep='' cluster='' started now host n
+  while (($#)); do
+    case $1 in
+      --keep) keep=1 ;;
+      --direct-routing) DIRECT_ROUTING=true ;;
+      --hosts | --pods | --backend | --store | --family | --underlay | --mtu | --cluster)
+        (($# > 1)) || usage_error "$1 needs a value"
+        case $1 in
+          --hosts) HOSTS=$(number "$1" "$2" 1 200) ;;
+          --pods) PODS=$(number "$1" "$2" 0 200) ;;
+          --mtu) MTU=$(number "$1" "$2" 1280 65000) ;;
+          --backend) BACKEND=$(one_of "$1" "$2" vxlan host-gw) ;;
+          --store) STORE=$(one_of "$1" "$2" file etcd) ;;
+          --family) FAMILY=$(one_of "$1" "$2" ipv4 ipv6 dual) ;;
+          --underlay) UNDERLAY=$(one_of "$1" "$2" ipv4 ipv6 dual) ;;
+          --cluster) cluster=$2 ;;
+        esac
+        shift
+        ;;
+      *) usage_error "up: \"$1\" is not an option" ;;
+    esac
+    shift
+  done
+  # A host needs an address of the family that its pods' routes go through; IPv4 by default.
+  [[ -n $UNDERLAY ]] || UNDERLAY=$([[ $FAMILY == ipv4 ]] && echo ipv4 || echo dual)
+  [[ -z $cluster || -r $cluster ]] || die "Cannot read the cluster file \"$cluster\"" "give a readable file with --cluster"
+  need_packages "${RUN_PACKAGES[@]}"
+  [[ $STORE != etcd ]] || need_packages 'etcd:etcd-server|etcd' 'etcdctl:etcd-client|etcd'
+  [[ $WARREN_DIST != "$WARREN_ROOT/dist" ]] || need_build
+  lab_lock
+  [[ ! -e $LAB_DIR && -z $(lab_namespaces "$LAB_NAME") ]] ||
+    die "Lab \"$LAB_NAME\" is there already" "lab.sh down --name $LAB_NAME, or another --name"
+  UP_KEEP=$keep
+  on_exit up_ended
+  now_ms started
+  mkdir -p "$LAB_DIR/cluster"
+  save_env
+  if [[ -n $cluster ]]; then cp "$cluster" "$LAB_DIR/cluster.yaml"; else write_cluster "$LAB_DIR/cluster.yaml"; fi
+  progress "lab \"$LAB_NAME\": switch, $HOSTS hosts, $((HOSTS * PODS)) pods ..."
+  make_switch
+  [[ $STORE != etcd ]] || start_etcd
+  [[ $STORE != file ]] || cp "$LAB_DIR/cluster.yaml" "$LAB_DIR/cluster/cluster.yaml"
+  for ((n = 1; n <= HOSTS; n++)); do
+    make_host "$n" &
+  done
+  wait_all
+  if [[ $STORE == etcd ]]; then
+    busywait 10 etcd_ready >/dev/null || die "etcd does not answer after 10 s" "its log: $LAB_DIR/etcd.log"
+    in_ns h1 "$WARREN_DIST/warren" apply -f "$LAB_DIR/cluster.yaml" --config "$LAB_DIR/h1/warrend.yaml" >/dev/null ||
+      die "Cannot write the Cluster object into etcd" "its log: $LAB_DIR/etcd.log"
+  fi
+  progress "lab \"$LAB_NAME\": starting warrend ..."
+  for host in $(lab_hosts); do start_host "$host"; done
+  for host in $(lab_hosts); do
+    { await_host "$host" 15 && attach_pods "$host"; } &
+  done
+  wait_all
+  ((PODS == 0)) || await_pings 15
+  now_ms now
+  UP_DONE=1
+  log "lab \"$LAB_NAME\" is up: $HOSTS hosts, $((HOSTS * PODS)) pods, $BACKEND, store $STORE, pods $FAMILY," \
+    "underlay $UNDERLAY; all reachable $(seconds $((now - started))) s after the start"
+  for host in $(lab_hosts); do
+    warren_on "$host" wait --converged --timeout 10s >/dev/null &
+  done
+  wait_all || die "Not every host has converged after 10 s" "lab.sh exec h1 warren status"
+}
+
+# A lab that did not come up is taken down again, with the end of every log shown.
+UP_KEEP='' UP_DONE=''
+up_ended() {
+  [[ -z $UP_DONE ]] || return 0
+  if [[ -n $UP_KEEP ]]; then
+    log "lab \"$LAB_NAME\" did not come up; it is left as it is (--keep)"
+    return 0
+  fi
+  log "lab \"$LAB_NAME\" did not come up: removing it"
+  remove_lab "$LAB_NAME"
+  lab_unlock
+}
+
+await_pings() {
+  local out
+  out=$(busywait "$1" all_reachable) && return
+  local host
+  for host in $(lab_hosts); do log_tail "$host"; done
+  die "Not every pod reaches every other after $1 s:" "$out"
+}
+
+# Waits for every child (daemons are disowned); fails when one did.
+wait_all() {
+  local job status=0
+  for job in $(jobs -p); do
+    wait "$job" || status=1
+  done
+  return "$status"
+}
+
+number() {
+  [[ $2 =~ ^[0-9]{1,6}$ && $2 -ge $3 && $2 -le $4 ]] || usage_error "$1 \"$2\": a number from $3 to $4"
+  printf '%d' "$2"
+}
+
+one_of() {
+  local option=$1 value=$2 word
+  shift 2
+  for word in "$@"; do
+    if [[ $word == "$value" ]]; then
+      printf '%s' "$value"
+      return
+    fi
+  done
+  usage_error "$option \"$value\": one of $*"
+}
+
+seconds() { printf '%d.%d' $(($1 / 1000)) $(($1 % 1000 / 100)); }
+
+cmd_down() {
+  local path names=()
+  if [[ ${1-} == --all ]]; then
+    for path in "$LAB_BASE"/*/; do [[ ! -d $path ]] || names+=("$(basename "$path")"); done
+    for path in /run/netns/wl-*; do
+      [[ ! ${path##*/} =~ ^wl-(.+)-(sw|ext|h[0-9]+)$ ]] || names+=("${BASH_REMATCH[1]}")
+    done
+    ((${#names[@]} == 0)) || mapfile -t names < <(printf '%s\n' "${names[@]}" | sort -u)
+  elif (($#)); then
+    usage_error "down: \"$1\" is not an option"
+  else
+    names=("$LAB_NAME")
+  fi
+  local name was
+  for name in "${names[@]}"; do
+    set_name "$name"
+    was=$(lab_namespaces "$name" | wc -l)
+    [[ $was -gt 0 || -e $LAB_DIR ]] || continue
+    lab_lock
+    remove_lab "$name"
+    lab_unlock
+    log "lab \"$name\" is down"
+  done
+}
+
+cmd_exec() {
+  (($#)) || usage_error "exec: which place? (h1, h1/p1, ext, sw)"
+  local place=$1 path dir=''
+  shift
+  path=/run/netns/$(ns "$place")
+  [[ $place =~ ^(sw|ext|h[0-9]+(/p[0-9]+)?)$ && -e $path ]] || die "There is no place \"$place\" in lab \"$LAB_NAME\"" "lab.sh pods"
+  (($#)) || set -- "${SHELL:-/bin/bash}"
+  [[ ! $place =~ ^h[0-9]+$ ]] || dir=$(host_dir "$place")
+  exec ip netns exec "${path##*/}" env PATH="$WARREN_DIST:$PATH" ${dir:+"WARREN_SOCKET=$dir/warrend.sock"} \
+    ${dir:+"WARREN_CONFIG=$dir/warrend.yaml"} WARREN_LAB="$LAB_NAME" "$@"
+}
+
+cmd_status() {
+  local host pid
+  printf '%-5s %-8s %-10s %-20s %-9s %s\n' HOST PID CONVERGED LEASE REVISION DEGRADED
+  for host in $(lab_hosts); do
+    {
+      if pid=$(proc_alive "$LAB_DIR/$host/warrend.pid"); then
+        warren_on "$host" status -o json 2>/dev/null | jq -r --arg host "$host" --arg pid "$pid" '
+          [$host, $pid, (if .converged then "yes" else "no" end), ([.lease // empty | .. | strings] | join(",")),
+           (.revision // "-" | tostring), ([.tables[]? | select(.state == "degraded") | .name] | join(",") | if . == "" then "-" else . end)]
+          | @tsv' || printf '%s\t%s\tno answer\t-\t-\t-\n' "$host" "$pid"
+      else
+        printf '%s\t-\tdown\t-\t-\t-\n' "$host"
+      fi
+    } | while IFS=$'\t' read -r -a row; do printf '%-5s %-8s %-10s %-20s %-9s %s\n' "${row[@]}"; done
+  done
+}
+
+cmd_pods() {
+  if [[ ${1-} == -o && ${2-} == json ]]; then
+    lab_pods | jq -R -s -c '[split("\n")[] | select(. != "") | split(" ") |
+      {name: .[0], host: (.[0] | split("/")[0]), ipv4: .[1], ipv6: .[2]} | map_values(select(. != "-"))]'
+  else
+    { printf 'POD IPV4 IPV6\n' && lab_pods; } | while read -r pod addr4 addr6; do
+      printf '%-8s %-16s %s\n' "$pod" "$addr4" "$addr6"
+    done
+  fi
+}
+
+cmd_ping() {
+  local format=table lines
+  case "$*" in
+    '') ;;
+    '-o json') format=json ;;
+    --tap) format=tap ;;
+    *) usage_error "ping: \"$*\" is not an option" ;;
+  esac
+  lines=$(ping_pairs 3 1)
+  [[ -n $lines ]] || die "No pod of lab \"$LAB_NAME\" is attached" "lab.sh status"
+  case $format in
+    json)
+      jq -R -s -c '[split("\n")[] | select(. != "") | split(" ") |
+        {from: .[0], to: .[1], family: .[2], address: .[3], ms: (.[4] | tonumber? // null)}]' <<<"$lines"
+      ;;
+    tap)
+      awk '{ bad = $5 == "-"; printf "%s %d - %s reaches %s (%s)%s\n", (bad ? "not ok" : "ok"), NR, $1, $2, $4, (bad ? "" : " in " $5 " ms") }
+        END { printf "1..%d\n", NR }' <<<"$lines"
+      ;;
+    table) ping_table <<<"$lines" ;;
+  esac
+  ! grep -q -- ' -$' <<<"$lines"
+}
+
+# The matrix, from (rows) to (columns), average of three echoes in milliseconds; one per family.
+ping_table() {
+  local red='' plain=''
+  if [[ -t 1 && -z ${NO_COLOR-} ]]; then red=$RED plain=$PLAIN; fi
+  awk -v red="$red" -v plain="$plain" '
+    !($1 in row) { row[$1] = ++pods; name[pods] = $1 }
+    { if (!($3 in seen)) { seen[$3] = 1; family[++families] = $3 }; ms[$3, $1, $2] = $5; total[$3]++; if ($5 != "-") good[$3]++ }
+    END {
+      for (f = 1; f <= families; f++) {
+        printf "%s%-8s", (f > 1 ? "\n" : ""), family[f]
+        for (t = 1; t <= pods; t++) printf " %7s", name[t]
+        printf "   ms\n"
+        for (s = 1; s <= pods; s++) {
+          printf "%-8s", name[s]
+          for (t = 1; t <= pods; t++) {
+            value = ms[family[f], name[s], name[t]]
+            if (s == t) printf " %7s", "."
+            else if (value == "-") printf " %s%7s%s", red, "FAIL", plain
+            else printf " %7.3f", value
+          }
+          printf "\n"
+        }
+        printf "%d of %d pairs answer\n", good[family[f]], total[family[f]]
+      }
+    }'
+}
+
+cmd_join() {
+  lab_lock
+  local n=$((HOSTS + 1)) host started leased now
+  host=h$n
+  make_host "$n"
+  now_ms started
+  start_host "$host"
+  HOSTS=$n
+  save_env
+  await_host "$host" 15
+  now_ms leased
+  attach_pods "$host"
+  ((PODS == 0)) || await_pings 15
+  now_ms now
+  log "$host joined lab \"$LAB_NAME\": lease after $((leased - started)) ms, every pod reached every other after $((now - started)) ms"
+}
+
+cmd_start() {
+  start_host "$1"
+  await_host "$1" 15
+  busywait 10 warren_on "$1" wait --converged --timeout 10s >/dev/null || {
+    log_tail "$1"
+    die "warrend of \"$1\" has not converged after 10 s" "lab.sh exec $1 warren status"
+  }
+  attach_pods "$1"
+}
+
+cmd_stop() { proc_kill "$LAB_DIR/$1/warrend.pid" TERM 10; }
+cmd_kill() { proc_kill "$LAB_DIR/$1/warrend.pid" KILL; }
+
+main() {
+  case ${1-} in
+    '' | -h | --help)
+      usage
+      exit 0
+      ;;
+  esac
+  local command=$1 rest=()
+  shift
+  set_name "$LAB_NAME"
+  # --name may stand anywhere before the command of `exec`.
+  while (($#)); do
+    case $1 in
+      --name)
+        (($# > 1)) || usage_error "--name needs a value"
+        set_name "$2"
+        shift
+        ;;
+      --name=*) set_name "${1#*=}" ;;
+      -h | --help)
+        usage
+        exit 0
+        ;;
+      *)
+        rest+=("$1")
+        if [[ $command == exec ]]; then
+          shift
+          rest+=("$@")
+          break
+        fi
+        ;;
+    esac
+    shift
+  done
+  set -- "${rest[@]}"
+  case $command in
+    up | down)
+      need_root
+      "cmd_$command" "$@"
+      ;;
+    exec | status | pods | ping | join)
+      need_root
+      need_lab
+      "cmd_$command" "$@"
+      ;;
+    start | stop | restart | kill | attach | logs)
+      need_root
+      need_lab
+      (($#)) || usage_error "$command: which host?"
+      need_host "$1"
+      case $command in
+        restart)
+          cmd_stop "$1"
+          cmd_start "$1"
+          ;;
+        attach) attach_pods "$1" ;;
+        logs)
+          if [[ ${2-} == -f ]]; then exec tail -n 40 -f "$LAB_DIR/$1/warrend.log"; fi
+          cat "$LAB_DIR/$1/warrend.log"
+          ;;
+        *) "cmd_$command" "$1" ;;
+      esac
+      ;;
+    *) usage_error "\"$command\" is not a command" ;;
+  esac
+}
+
+main "$@"
