@@ -40,6 +40,7 @@ export type NftMessageType = (typeof nftMessage)[keyof typeof nftMessage]
 
 /** A message of a transaction, with what it is about for an error's text. */
 export interface NftMessage {
+  readonly family: NftFamily
   readonly type: NftMessageType
   readonly flags?: number
   readonly payload: Buffer
@@ -75,16 +76,12 @@ export function payloadOf(data: Buffer, start: number, end: number): Buffer {
  * The messages of one transaction, framed. With `generation` the kernel refuses it (ERESTART) when anybody committed one
  * since. Place i of the result is messages[i - 1]: the frame's ends are the first and the last.
  */
-export function transaction(
-  family: NftFamily,
-  messages: readonly NftMessage[],
-  generation?: number,
-): Buffer[] {
+export function transaction(messages: readonly NftMessage[], generation?: number): Buffer[] {
   const guard = new AttributeWriter(16)
   if (generation !== undefined) guard.u32(batchGeneration, generation)
   return [
     frame(batchBegin, 0, 0, subsystem, guard.take()),
-    ...messages.map(({ type, flags, payload }) =>
+    ...messages.map(({ family, type, flags, payload }) =>
       frame((subsystem << 8) | type, flags ?? NLM_F_CREATE, familyNumber[family], 0, payload),
     ),
     frame(batchEnd, 0, 0, subsystem, Buffer.alloc(0)),

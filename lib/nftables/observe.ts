@@ -61,6 +61,7 @@ async function readOnce(
   socket: NetlinkSocket,
   family: NftFamily,
   name: string,
+  everything: boolean,
 ): Promise<TableImage | undefined> {
   const wanted = new AttributeWriter(128).text(tableAttribute.name, name).take()
   let table: readonly Buffer[]
@@ -98,9 +99,10 @@ async function readOnce(
       sets.map(async set => {
         const parts = attributes(set)
         const anonymous = (u32Of(parts.get(setAttribute.flags)) & setFlag.anonymous) !== 0
-        const entries = anonymous
-          ? await dumpEntries(socket, family, name, textOf(parts.get(setAttribute.name)))
-          : []
+        const entries =
+          anonymous || everything
+            ? await dumpEntries(socket, family, name, textOf(parts.get(setAttribute.name)))
+            : []
         return readSet(set, entries)
       }),
     ),
@@ -114,12 +116,17 @@ export interface Reading {
   readonly generation: number
 }
 
-/** The table as it was at one moment: read again when a transaction came between the dumps. */
-export async function readTable(socket: NetlinkSocket, family: NftFamily, name: string): Promise<Reading> {
+/** The table as it was at one moment: read again when a transaction came between the dumps. `everything`: with the entries of named sets. */
+export async function readTable(
+  socket: NetlinkSocket,
+  family: NftFamily,
+  name: string,
+  everything = false,
+): Promise<Reading> {
   for (let i = 0; i < tries; i += 1) {
     const before = await generation(socket)
     try {
-      const image = await readOnce(socket, family, name)
+      const image = await readOnce(socket, family, name, everything)
       if ((await generation(socket)) === before) return { image, generation: before }
     } catch (error) {
       // Gone between two dumps.

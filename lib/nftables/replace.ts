@@ -19,7 +19,7 @@ import {
   type TableImage,
 } from './image.js'
 import { type NftMessage, nftMessage } from './message.js'
-import type { NftElement } from './types.js'
+import type { NftElement, NftFamily, NftTableName } from './types.js'
 import { AttributeWriter, attributeList, textOf } from './wire.js'
 
 const elementList = { table: 1, set: 2, elements: 3, setId: 4 } as const
@@ -88,11 +88,13 @@ export function needsEntries(
 
 class Plan {
   readonly messages: NftMessage[] = []
+  private readonly family: NftFamily
   private readonly table: string
   private id = 0
 
-  constructor(table: string) {
-    this.table = table
+  constructor({ family, name }: NftTableName) {
+    this.family = family
+    this.table = name
   }
 
   nextId(): number {
@@ -108,7 +110,7 @@ class Plan {
   ): void {
     const writer = new AttributeWriter(256).text(1, this.table)
     write(writer)
-    this.messages.push({ type, label, flags, payload: writer.take() })
+    this.messages.push({ family: this.family, type, label, flags, payload: writer.take() })
   }
 
   /** Raw entries into (or out of) a set, as many messages as they need. */
@@ -216,7 +218,7 @@ export function replacement(
   wanted: TableImage,
   supply: ElementSupply,
 ): NftMessage[] {
-  const plan = new Plan(wanted.name)
+  const plan = new Plan(wanted)
   const { removedSets, newSets, keptSets, removedChains, newChains } = difference(old, wanted)
   const gone = new Set(removedSets.map(set => set.name))
   const wantedSets = setsByName(wanted)
@@ -292,7 +294,12 @@ export function replacement(
   const initial = supply.initial.filter(element => made.has(element.set.set))
   const ops = initial.map(element => ({ verb: 'add' as const, element }))
   for (const { payload, set } of elementMessages(ops, [...ops.keys()]))
-    plan.messages.push({ type: nftMessage.newElement, payload, label: `elements of set "${set.set}"` })
+    plan.messages.push({
+      family: wanted.family,
+      type: nftMessage.newElement,
+      payload,
+      label: `elements of set "${set.set}"`,
+    })
   for (const set of newSets) {
     const entries = (supply.entries.get(set.name) ?? []).filter(entry => {
       const chain = chainOfEntry(entry)

@@ -1,0 +1,116 @@
+// nft as a compiler: the text of a table is loaded into an empty scratch namespace and read back as the kernel has it.
+// So every quirk of this host's nft and kernel is in the image already, the real namespace sees raw messages only, and
+// what is there can be compared with what the text means without any state of our own.
+
+import { codeOf, hasCode, WarrenError } from '../errors.js'
+import { exec } from '../exec.js'
+import { NETLINK_NETFILTER } from '../netlink/raw.js'
+import { openNetlink } from '../netlink/socket.js'
+import { anonymousNetns, type Netns } from '../netns/netns.js'
+import { chainFlag, type TableImage } from './image.js'
+import { runLibrary } from './library.js'
+import { readTable } from './observe.js'
+import type { NftTableSpec } from './types.js'
+
+/** `library`: libnftables in this process, 'binary' when it cannot be loaded; `binary`: always `nft -f -`. */
+export type NftCompiler = 'library' | 'binary'
+
+/** The line that the spec's text starts on in what nft reads. */
+const firstLine = 2
+
+function script({ family, name, text }: NftTableSpec): string {
+  return `table ${family} ${name} {\n${text}\n}\n`
+}
+
+const errnos: readonly (readonly [RegExp, string])[] = [
+  [/No such file or directory/, 'ENOENT'],
+  [/File exists/, 'EEXIST'],
+  [/Operation not supported|Not supported/, 'EOPNOTSUPP'],
+  [/Device or resource busy/, 'EBUSY'],
+  [/Invalid argument/, 'EINVAL'],
+  [/Operation not permitted|must be root/, 'EPERM'],
+  [/Numerical result out of range/, 'ERANGE'],
+  [/Too many (levels of symbolic )?links/, 'ELOOP'],
+  [/Cannot allocate memory/, 'ENOMEM'],
+]
+
+/** nft's complaint about the spec's text as an error that names the table and the offending line. */
+export function nftError(spec: NftTableSpec, complaint: string): WarrenError {
+  const match = /^\S*?:(\d+):(\d+)(?:-\d+)?:? Error: (.*)$/m.exec(complaint)
+  const reason = (match?.[3] ?? complaint.trim().split('\n')[0] ?? '').trim()
+  const code = errnos.find(([pattern]) => pattern.test(complaint))?.[1] ?? 'NFT'
+  const number = match === null ? undefined : Number(match[1]) - firstLine
+  const line = number === undefined ? undefined : spec.text.split('\n')[number]
+  const where = line === undefined || number === undefined ? '' : `, line ${number + 1} "${line.trim()}"`
+  return new WarrenError(`Cannot load table "${spec.family} ${spec.name}"${where}: ${reason}`, { code })
+}
+
+async function runBinary(scratch: Netns, commands: string): Promise<string | undefined> {
+  // The child opens our descriptor by our pid: its own number would mean something else there.
+  const net = `--net=/proc/${process.pid}/fd/${scratch.fd}`
+  try {
+    await exec(['nsenter', net, 'nft', '-f', '-'], { input: commands })
+    return undefined
+  } catch (error) {
+    if (!hasCode(error, 'EXIT')) throw error
+    const cause = error instanceof Error ? error.cause : undefined
+    const stderr =
+      typeof cause === 'object' && cause !== null && 'stderr' in cause ? String(cause.stderr) : ''
+    if (/failed to execute nft/.test(stderr))
+      throw new WarrenError('Cannot run "nft": No such file or directory', {
+        code: 'ENOENT',
+        cause: error,
+        hint: 'install the package nftables',
+      })
+    return stderr === '' ? describe(error) : stderr
+  }
+}
+
+function describe(error: unknown): string {
+  return error instanceof Error ? error.message : String(error)
+}
+
+/** What cannot be sent back to the kernel as it was read, or would hide from `current`. */
+function check(spec: NftTableSpec, image: TableImage): void {
+  const refuse = (what: string, hint: string): never => {
+    throw new WarrenError(`Cannot load table "${spec.family} ${spec.name}": ${what}`, {
+      code: 'EOPNOTSUPP',
+      hint,
+    })
+  }
+  for (const chain of image.chains)
+    if ((chain.flags & chainFlag.binding) !== 0) refuse('it has an anonymous chain', 'give the chain a name')
+  for (const set of image.sets)
+    if (!set.anonymous && set.entries.length > 0)
+      refuse(`set "${set.name}" has elements in the text`, 'hand elements over as values')
+}
+
+/** Errors: NFT or an errno's name, with the line; EOPNOTSUPP for anonymous chains, flowtables and elements in the text. */
+export async function compileTable(spec: NftTableSpec, compiler: NftCompiler): Promise<TableImage> {
+  const scratch = anonymousNetns()
+  try {
+    const commands = script(spec)
+    let complaint: string | undefined
+    if (compiler === 'binary') complaint = await runBinary(scratch, commands)
+    else {
+      try {
+        complaint = scratch.run(() => runLibrary(commands))
+      } catch (error) {
+        if (codeOf(error) !== 'ENOENT') throw error
+        complaint = await runBinary(scratch, commands)
+      }
+    }
+    if (complaint !== undefined) throw nftError(spec, complaint)
+    const socket = openNetlink(scratch, NETLINK_NETFILTER)
+    try {
+      const { image } = await readTable(socket, spec.family, spec.name, true)
+      if (image === undefined) throw nftError(spec, 'Error: nft took the text but made no table')
+      check(spec, image)
+      return image
+    } finally {
+      socket.close()
+    }
+  } finally {
+    scratch.close()
+  }
+}
