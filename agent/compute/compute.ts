@@ -13,7 +13,14 @@ import type { Self, Underlay } from '../model/self.js'
 import { clusterOf, type Snapshot } from '../model/snapshot.js'
 import { jumpsFor } from './jumps.js'
 import type { OverlayContext, PeerPlan } from './overlay/backend.js'
-import { leaseBlocks, outerFamily, overlayContext, overlayDevices, overlayMtu, peerPlan } from './overlay/overlay.js'
+import {
+  leaseBlocks,
+  outerFamily,
+  overlayContext,
+  overlayDevices,
+  overlayMtu,
+  peerPlan,
+} from './overlay/overlay.js'
 import { ownRecord } from './record.js'
 import { clusterTable, vtepSet } from './rules.js'
 import { subnetEnv } from './subnet-env.js'
@@ -51,7 +58,9 @@ interface Remembered {
 function createStable(): <V>(name: string, value: V) => V {
   const last = new Map<string, { readonly text: string; readonly value: unknown }>()
   return <V>(name: string, value: V): V => {
-    const text = JSON.stringify(value, (_key, part: unknown) => (typeof part === 'bigint' ? String(part) : part))
+    const text = JSON.stringify(value, (_key, part: unknown) =>
+      typeof part === 'bigint' ? String(part) : part,
+    )
     const before = last.get(name)
     if (before !== undefined && before.text === text) return before.value as V
     last.set(name, { text, value })
@@ -87,7 +96,9 @@ function peersOf(snapshot: Snapshot, self: Self, underlay: Underlay): { peers: N
 /** Pod CIDRs that swallow the underlay would cut the nodes off each other. */
 function clusterProblems(cluster: Cluster, underlay: Underlay): Problem[] {
   const problems: Problem[] = []
-  const onLink = underlay.addresses.filter(own => !isLinkLocal(own.address)).map(own => prefixOf(own.address, own.prefixLength))
+  const onLink = underlay.addresses
+    .filter(own => !isLinkLocal(own.address))
+    .map(own => prefixOf(own.address, own.prefixLength))
   for (const text of cluster.spec.podCIDRs) {
     const pool = parsePrefix(text)
     const hit = onLink.find(prefix => overlaps(prefix, pool))
@@ -113,8 +124,13 @@ export function createCompute(): Compute {
     const cluster = clusterOf(snapshot)
     const { underlay } = self.host
     if (cluster === undefined || underlay === undefined || !self.roles.includes('cluster')) {
-      const lost = cluster !== undefined && self.roles.includes('cluster') ? 'no underlay interface' : undefined
-      return { ...empty, problems: [...snapshot.problems, ...self.host.problems], ...(lost === undefined ? {} : { hold: lost }) }
+      const lost =
+        cluster !== undefined && self.roles.includes('cluster') ? 'no underlay interface' : undefined
+      return {
+        ...empty,
+        problems: [...snapshot.problems, ...self.host.problems],
+        ...(lost === undefined ? {} : { hold: lost }),
+      }
     }
     const fatal = clusterProblems(cluster, underlay)
     const { peers, problems: duplicates } = peersOf(snapshot, self, underlay)
@@ -141,10 +157,15 @@ export function createCompute(): Compute {
     for (const peer of peers) {
       const before = cache.get(peer)
       let plan = before?.plan
-      if (before?.context !== context || before.cluster !== cluster || before.allocations !== snapshot.allocations) {
+      if (
+        before?.context !== context ||
+        before.cluster !== cluster ||
+        before.allocations !== snapshot.allocations
+      ) {
         const fresh = peerPlan(peer, cluster, self, context, snapshot.allocations)
         // Another allocation changed, not one of this peer's: keep the groups that the mirror knows.
-        plan = before !== undefined && JSON.stringify(before.plan) === JSON.stringify(fresh) ? before.plan : fresh
+        plan =
+          before !== undefined && JSON.stringify(before.plan) === JSON.stringify(fresh) ? before.plan : fresh
         cache.set(peer, { context, cluster, allocations: snapshot.allocations, plan })
       }
       if (plan === undefined) continue
@@ -167,7 +188,13 @@ export function createCompute(): Compute {
       // Our own address too: a frame that a local process sends to itself is no stranger's.
       const vni = String(context.backend.vni)
       const own = underlay.addresses.filter(({ family }) => family === outer)
-      element.set(owner, stable('own-vtep', own.map(({ address }) => nftElement(vtepSet(self.names, outer), [vni, address]))))
+      element.set(
+        owner,
+        stable(
+          'own-vtep',
+          own.map(({ address }) => nftElement(vtepSet(self.names, outer), [vni, address])),
+        ),
+      )
     }
     return {
       ...empty,
@@ -182,7 +209,8 @@ export function createCompute(): Compute {
       jump: one('jump', jumpsFor(self, cluster, tunnel === undefined ? undefined : context.backend)),
       route,
       file: one('file', self.subnetFile === '' ? [] : [subnetEnv(self, cluster, mtu)]),
-      record: record.node === undefined ? none : new Map([[`node/${self.node}`, stable('record', [record.node])]]),
+      record:
+        record.node === undefined ? none : new Map([[`node/${self.node}`, stable('record', [record.node])]]),
       problems,
       ...keep,
     }

@@ -18,7 +18,8 @@ export function jumpsFor(self: Self, cluster: Cluster, tunnel: Backend | undefin
     }
     if (chain === 'INPUT') {
       const rules = cidrs.map(cidr => ['-s', cidr, '-j', 'ACCEPT'])
-      if (tunnel?.type === 'vxlan') rules.unshift(['-p', 'udp', '-m', 'udp', '--dport', String(tunnel.port), '-j', 'ACCEPT'])
+      if (tunnel?.type === 'vxlan')
+        rules.unshift(['-p', 'udp', '-m', 'udp', '--dport', String(tunnel.port), '-j', 'ACCEPT'])
       if (rules.length > 0) jumps.push({ ...base, chain: self.names.inputChain, rules })
     }
   }

@@ -8,7 +8,8 @@ import { leaseBlocks, vtepMac } from './overlay/overlay.js'
 
 /** The addresses that we publish: the first global one of each family. */
 export function publishedAddresses(underlay: Underlay): readonly string[] {
-  const first = (family: 'inet' | 'inet6'): string | undefined => underlay.addresses.find(own => own.family === family)?.address
+  const first = (family: 'inet' | 'inet6'): string | undefined =>
+    underlay.addresses.find(own => own.family === family)?.address
   return [first('inet'), first('inet6')].filter(address => address !== undefined)
 }
 
@@ -16,7 +17,12 @@ export function publishedAddresses(underlay: Underlay): readonly string[] {
  * Nothing is published while another live node publishes one of our addresses: whoever comes second stays out, so
  * that the peers never have to choose.
  */
-export function ownRecord(snapshot: Snapshot, self: Self, cluster: Cluster, underlay: Underlay): { node?: Node; problems: Problem[] } {
+export function ownRecord(
+  snapshot: Snapshot,
+  self: Self,
+  cluster: Cluster,
+  underlay: Underlay,
+): { node?: Node; problems: Problem[] } {
   const addresses = publishedAddresses(underlay)
   const blocks = leaseBlocks(self)
   if (addresses.length === 0 || blocks.length === 0) return { problems: [] }
@@ -28,14 +34,23 @@ export function ownRecord(snapshot: Snapshot, self: Self, cluster: Cluster, unde
     if (name === self.node || shared === undefined) continue
     const message = `Cannot publish node "${self.node}": nodes "${name}" and "${self.node}" both have the underlay address ${shared}`
     const hint = `set underlay: {interface: ...} in warrend.yaml, or delete the stale record: warren delete node/${name}`
-    const problem: Problem = { level: 'error', about: `node/${self.node}`, code: 'DUPLICATE_ADDRESS', message, hint }
+    const problem: Problem = {
+      level: 'error',
+      about: `node/${self.node}`,
+      code: 'DUPLICATE_ADDRESS',
+      message,
+      hint,
+    }
     if (!already) return { problems: [problem] }
   }
   const { backend } = cluster.spec
   const node: Node = {
     apiVersion,
     kind: 'Node',
-    metadata: { name: self.node, ...(published?.metadata.labels === undefined ? {} : { labels: published.metadata.labels }) },
+    metadata: {
+      name: self.node,
+      ...(published?.metadata.labels === undefined ? {} : { labels: published.metadata.labels }),
+    },
     spec: {
       addresses: [...addresses],
       ...(underlay.linkLocal === undefined ? {} : { linkLocal: underlay.linkLocal }),

@@ -46,14 +46,19 @@ export function clusterTable(cluster: Cluster, names: Names, outer: Family | und
     const frame = `udp dport ${backend.port} @th,96,24 ${backend.vni}`
     parts.push(
       `\tset ${set} {\n\t\ttypeof @th,96,24 . ${ip} saddr\n\t}\n`,
-      chain('raw_prerouting', 'filter hook prerouting', '-300', [`udp dport ${backend.port} @th,96,24 . ${ip} saddr @${set} notrack`]),
+      chain('raw_prerouting', 'filter hook prerouting', '-300', [
+        `udp dport ${backend.port} @th,96,24 . ${ip} saddr @${set} notrack`,
+      ]),
       chain('raw_output', 'filter hook output', '-300', [`${frame} notrack`]),
       chain('guard', 'filter hook input', '-300', [`${frame} goto members`]),
       `\tchain members {\n\t\t@th,96,24 . ${ip} saddr @${set} accept\n\t\tcounter drop\n\t}\n`,
     )
   }
-  const clamp = [names.overlay, names.podBridge].map(dev => `oifname "${dev}" tcp flags syn tcp option maxseg size set rt mtu`)
+  const clamp = [names.overlay, names.podBridge].map(
+    dev => `oifname "${dev}" tcp flags syn tcp option maxseg size set rt mtu`,
+  )
   parts.push(chain('mangle_forward', 'filter hook forward', '-150', clamp))
-  if (cluster.spec.masquerade) parts.push(chain('nat_postrouting', 'nat hook postrouting', '100', masquerade(podCIDRs)))
+  if (cluster.spec.masquerade)
+    parts.push(chain('nat_postrouting', 'nat hook postrouting', '100', masquerade(podCIDRs)))
   return { family: 'inet', name: names.nftTable, text: parts.join('') }
 }

@@ -30,7 +30,11 @@ export function linkSysctls(self: Self, links: readonly Link[]): Sysctl[] {
   const wanted: Sysctl[] = []
   for (const link of links) {
     const dev = slashed(link.name)
-    wanted.push({ name: `net.ipv4.conf.${dev}.rp_filter`, value: '2', accepts: self.host.sysctls['net.ipv4.conf.all.rp_filter'] === '1' ? [] : ['0'] })
+    wanted.push({
+      name: `net.ipv4.conf.${dev}.rp_filter`,
+      value: '2',
+      accepts: self.host.sysctls['net.ipv4.conf.all.rp_filter'] === '1' ? [] : ['0'],
+    })
     // A pod must not be able to make itself the host's router (CVE-2020-13597).
     if (self.host.ipv6) wanted.push({ name: `net.ipv6.conf.${dev}.accept_ra`, value: '0' })
   }

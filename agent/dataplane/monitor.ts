@@ -1,14 +1,15 @@
 // The kernel's notices, turned into kicks: which table somebody touched and, as far as the kernel tells, who. A notice
 // is never believed for what it says: it only drops a mirror. Our own echoes pass by port id, or because the mirror
 // says the same.
-import type { Netns } from '../../lib/netns/netns.js'
+
+import { aborted } from '../../lib/lifetime.js'
 import { monitorRtnl, whoIs } from '../../lib/netlink/monitor.js'
 import type { Rtnl, RtnlEvent, RtnlObject } from '../../lib/netlink/types.js'
+import type { Netns } from '../../lib/netns/netns.js'
 import { monitorNft } from '../../lib/nftables/monitor.js'
 import type { Nft, NftTableName } from '../../lib/nftables/types.js'
-import { aborted } from '../../lib/lifetime.js'
-import { aliasPrefix, routeProtocol } from '../model/marks.js'
 import type { TableName } from '../model/desired.js'
+import { aliasPrefix, routeProtocol } from '../model/marks.js'
 import type { Reconciler } from './reconciler.js'
 
 export interface MonitorOptions {
@@ -34,7 +35,10 @@ export function handOf(portId: number): string {
 }
 
 /** The table that an rtnetlink object belongs to, and whether it carries our mark. */
-function place(object: RtnlObject, options: MonitorOptions): { readonly name: TableName; readonly ours: boolean } | undefined {
+function place(
+  object: RtnlObject,
+  options: MonitorOptions,
+): { readonly name: TableName; readonly ours: boolean } | undefined {
   const onOurs = (dev: string): boolean => options.devices.includes(dev)
   switch (object.kind) {
     case 'link': {
@@ -65,13 +69,16 @@ export async function runMonitor(options: MonitorOptions, signal: AbortSignal): 
     const { object } = event
     const own = rtnl.portIds.has(event.portId)
     const at = own ? undefined : place(object, options)
-    if (at !== undefined) reconciler.notice(at.name, handOf(event.portId), { event: event.event, object, ours: at.ours })
+    if (at !== undefined)
+      reconciler.notice(at.name, handOf(event.portId), { event: event.event, object, ours: at.ours })
     const hostLink = object.kind === 'link' && !options.devices.includes(object.name)
     const hostAddress = object.kind === 'address' && !options.devices.includes(object.dev)
-    const hostRoute = object.kind === 'route' && object.protocol !== routeProtocol && object.dst.endsWith('/0')
+    const hostRoute =
+      object.kind === 'route' && object.protocol !== routeProtocol && object.dst.endsWith('/0')
     if (hostLink || hostAddress || hostRoute) options.onHost()
   }
-  const ours = (table: NftTableName): boolean => options.tables.some(own => own.family === table.family && own.name === table.name)
+  const ours = (table: NftTableName): boolean =>
+    options.tables.some(own => own.family === table.family && own.name === table.name)
   const watchRtnl = monitorRtnl(options.netns, ['link', 'address', 'route', 'neighbor', 'rule'], onRtnl)
   const watchNft = monitorNft(options.netns, event => {
     if (event.event === 'lost') {
@@ -85,7 +92,9 @@ export async function runMonitor(options: MonitorOptions, signal: AbortSignal): 
       reconciler.notice('filter', hand)
       reconciler.notice('element', hand)
     }
-    if (event.tables.some(table => (table.family === 'ip' || table.family === 'ip6') && table.name === 'filter')) {
+    if (
+      event.tables.some(table => (table.family === 'ip' || table.family === 'ip6') && table.name === 'filter')
+    ) {
       reconciler.notice('jump', hand)
       options.onFilter()
     }

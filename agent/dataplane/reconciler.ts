@@ -70,7 +70,9 @@ export class Reconciler {
 
   constructor(options: ReconcilerOptions) {
     this.#options = options
-    this.#mirrors = new Map(options.stages.map(stage => [stage.name, new Mirror(stage.table, options.clock, options.receipts)]))
+    this.#mirrors = new Map(
+      options.stages.map(stage => [stage.name, new Mirror(stage.table, options.clock, options.receipts)]),
+    )
   }
 
   /** Something may have changed: run a pass soon. Kicks coalesce. */
@@ -82,11 +84,13 @@ export class Reconciler {
   /** A foreign hand, as the monitor saw it; `object` lets our own echoes pass. */
   notice(name: TableName, hand: string | undefined, seen?: Seen): void {
     const mirror = this.#mirrors.get(name)
-    if (mirror === undefined || (seen !== undefined && !mirror.isNews(seen.event, seen.object, seen.ours))) return
+    if (mirror === undefined || (seen !== undefined && !mirror.isNews(seen.event, seen.object, seen.ours)))
+      return
     const key = seen === undefined ? undefined : mirror.table.key(seen.object)
     mirror.invalidate({ ...(key === undefined ? {} : { key }), ...(hand === undefined ? {} : { hand }) })
     const stage = this.#options.stages.find(candidate => candidate.name === name)
-    for (const below of stage?.cascades ?? []) this.#mirrors.get(below)?.invalidate(hand === undefined ? {} : { hand })
+    for (const below of stage?.cascades ?? [])
+      this.#mirrors.get(below)?.invalidate(hand === undefined ? {} : { hand })
     this.kick()
   }
 
@@ -110,7 +114,12 @@ export class Reconciler {
 
   /** True when the last pass left nothing to do and no table failed. */
   get converged(): boolean {
-    return this.#last !== undefined && this.#last.hold === undefined && this.#kickedAt === undefined && this.tables.every(table => table.state === 'converged')
+    return (
+      this.#last !== undefined &&
+      this.#last.hold === undefined &&
+      this.#kickedAt === undefined &&
+      this.tables.every(table => table.state === 'converged')
+    )
   }
 
   known(name: TableName): Iterable<unknown> {
@@ -164,7 +173,8 @@ export class Reconciler {
     const started = clock.now()
     const desired = this.#options.desired()
     if (desired === undefined) return
-    if (this.#keeping && desired.keep !== true) for (const mirror of this.#mirrors.values()) mirror.invalidate()
+    if (this.#keeping && desired.keep !== true)
+      for (const mirror of this.#mirrors.values()) mirror.invalidate()
     this.#keeping = desired.keep === true
     let ops = 0
     let failed = 0
@@ -191,7 +201,11 @@ export class Reconciler {
     this.#report({ ops, failed, ms: clock.now() - started, problems: desired.problems, hold: desired.hold })
   }
 
-  async #execute(mirror: Mirror<unknown>, ops: readonly TableOp<unknown>[], signal: AbortSignal): Promise<number> {
+  async #execute(
+    mirror: Mirror<unknown>,
+    ops: readonly TableOp<unknown>[],
+    signal: AbortSignal,
+  ): Promise<number> {
     const failed = await mirror.execute(ops, signal)
     const { log } = this.#options
     if (ops.length <= 20) {
@@ -218,10 +232,15 @@ export class Reconciler {
         log.info('all is well again', { table: name })
       } else {
         this.#errors.set(name, line)
-        log.warn(line, { table: name, code: text?.code, ...(text?.hint === undefined ? {} : { hint: text.hint }) })
+        log.warn(line, {
+          table: name,
+          code: text?.code,
+          ...(text?.hint === undefined ? {} : { hint: text.hint }),
+        })
       }
     }
-    if (report.ops > 0) log.info('pass', { ops: report.ops, failed: report.failed, ms: Math.round(report.ms * 10) / 10 })
+    if (report.ops > 0)
+      log.info('pass', { ops: report.ops, failed: report.failed, ms: Math.round(report.ms * 10) / 10 })
     this.#options.onPass?.(report)
   }
 
@@ -232,7 +251,12 @@ export class Reconciler {
       const up: PlannedOp[] = []
       for (const stage of this.#options.stages) {
         if (stage.remote === true) continue
-        const probe = new Mirror(stage.table, this.#options.clock, { add: () => undefined, list: () => [], subscribe: () => undefined, counts: { start: 0, model: 0, drift: 0, orphan: 0 } })
+        const probe = new Mirror(stage.table, this.#options.clock, {
+          add: () => undefined,
+          list: () => [],
+          subscribe: () => undefined,
+          counts: { start: 0, model: 0, drift: 0, orphan: 0 },
+        })
         const { writes, removes } = await probe.plan(desired[stage.name] as Desired<unknown>, signal)
         for (const error of probe.errors) throw error
         const line = (op: TableOp<unknown>): PlannedOp => ({

@@ -1,7 +1,8 @@
 // What a backend is: a pure function from one peer to the entries that reach its pods.
-import type { FdbEntry, Family, Neighbor, Route } from '../../../lib/netlink/types.js'
-import type { NftElement } from '../../../lib/nftables/types.js'
+
 import type { Prefix } from '../../../lib/net/prefix.js'
+import type { Family, FdbEntry, Neighbor, Route } from '../../../lib/netlink/types.js'
+import type { NftElement } from '../../../lib/nftables/types.js'
 import type { Backend as BackendSpec } from '../../model/cluster.js'
 import type { Names } from '../../model/marks.js'
 import type { Node } from '../../model/node.js'

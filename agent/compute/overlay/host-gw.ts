@@ -7,7 +7,7 @@ import { containsAddress, type Prefix } from '../../../lib/net/prefix.js'
 import type { Route } from '../../../lib/netlink/types.js'
 import { routeProtocol } from '../../model/marks.js'
 import type { Node } from '../../model/node.js'
-import { type OverlayContext, type PeerPlan, nothing } from './backend.js'
+import { nothing, type OverlayContext, type PeerPlan } from './backend.js'
 
 /** Is one of the peer's underlay addresses on a prefix that our underlay interface is connected to? */
 export function onSameL2(peer: Node, context: OverlayContext): boolean {
@@ -16,10 +16,15 @@ export function onSameL2(peer: Node, context: OverlayContext): boolean {
 
 /** The next hop for pods of that family: same family if there is one, else IPv4 via inet6, IPv6 via link-local. */
 function gateway(peer: Node, family: Prefix['family'], context: OverlayContext): string | undefined {
-  const reachable = (address: string): boolean => context.onLink.some(prefix => containsAddress(prefix, address))
+  const reachable = (address: string): boolean =>
+    context.onLink.some(prefix => containsAddress(prefix, address))
   const same = peer.spec.addresses.find(address => familyOf(address) === family && reachable(address))
   if (same !== undefined) return same
-  if (family === 'inet') return peer.spec.addresses.find(address => familyOf(address) === 'inet6' && reachable(address)) ?? linkLocal(peer, context)
+  if (family === 'inet')
+    return (
+      peer.spec.addresses.find(address => familyOf(address) === 'inet6' && reachable(address)) ??
+      linkLocal(peer, context)
+    )
   return linkLocal(peer, context)
 }
 

@@ -1,7 +1,15 @@
 // The cluster role on one host: pod bridge, overlay device, and one group of entries per peer. Pure.
 import { isLinkLocal } from '../../../lib/net/address.js'
 import { deriveMac } from '../../../lib/net/mac.js'
-import { containsPrefix, networkAddress, nthAddress, overlaps, type Prefix, parsePrefix, prefixOf } from '../../../lib/net/prefix.js'
+import {
+  containsPrefix,
+  networkAddress,
+  nthAddress,
+  overlaps,
+  type Prefix,
+  parsePrefix,
+  prefixOf,
+} from '../../../lib/net/prefix.js'
 import type { Address, Family, Link } from '../../../lib/netlink/types.js'
 import type { Cluster } from '../../model/cluster.js'
 import { aliasOf } from '../../model/marks.js'
@@ -13,7 +21,10 @@ import { nothing, type OverlayContext, type PeerBackend, type PeerPlan } from '.
 import { hostGw } from './host-gw.js'
 import { vxlan } from './vxlan.js'
 
-const backends: Readonly<Record<Cluster['spec']['backend']['type'], PeerBackend>> = { vxlan, 'host-gw': hostGw }
+const backends: Readonly<Record<Cluster['spec']['backend']['type'], PeerBackend>> = {
+  vxlan,
+  'host-gw': hostGw,
+}
 
 /** Outer Ethernet, IP, UDP and VXLAN headers, bytes (RFC 7348 §5). */
 const overhead: Readonly<Record<Family, number>> = { inet: 50, inet6: 70 }
@@ -43,7 +54,12 @@ export function outerFamily(nodes: Iterable<Node>, underlay: Underlay): Family {
 }
 
 /** MTU inside the overlay: the smallest underlay of all nodes less the encapsulation, bytes. */
-export function overlayMtu(cluster: Cluster, nodes: Iterable<Node>, underlay: Underlay, outer: Family): number {
+export function overlayMtu(
+  cluster: Cluster,
+  nodes: Iterable<Node>,
+  underlay: Underlay,
+  outer: Family,
+): number {
   const { backend } = cluster.spec
   let smallest = underlay.mtu
   for (const node of nodes) smallest = Math.min(smallest, node.spec.mtu ?? smallest)
@@ -51,7 +67,12 @@ export function overlayMtu(cluster: Cluster, nodes: Iterable<Node>, underlay: Un
   return Math.min(backend.mtu ?? usable, usable)
 }
 
-export function overlayContext(self: Self, cluster: Cluster, underlay: Underlay, outer: Family): OverlayContext {
+export function overlayContext(
+  self: Self,
+  cluster: Cluster,
+  underlay: Underlay,
+  outer: Family,
+): OverlayContext {
   const source: Partial<Record<Family, string>> = {}
   for (const block of leaseBlocks(self)) {
     if (self.ownBridge) source[block.family] = nthAddress(block, 1)
@@ -64,12 +85,18 @@ export function overlayContext(self: Self, cluster: Cluster, underlay: Underlay,
     underlay,
     outer,
     source,
-    onLink: underlay.addresses.map(({ address, prefixLength }) => prefixOf(address, prefixLength)).filter(prefix => !isLinkLocal(networkAddress(prefix))),
+    onLink: underlay.addresses
+      .map(({ address, prefixLength }) => prefixOf(address, prefixLength))
+      .filter(prefix => !isLinkLocal(networkAddress(prefix))),
   }
 }
 
 /** Links and addresses of our own: the pod bridge and the overlay device. */
-export function overlayDevices(self: Self, context: OverlayContext, mtu: number): { readonly link: Link[]; readonly address: Address[] } {
+export function overlayDevices(
+  self: Self,
+  context: OverlayContext,
+  mtu: number,
+): { readonly link: Link[]; readonly address: Address[] } {
   const link: Link[] = []
   const address: Address[] = []
   const blocks = leaseBlocks(self)
@@ -78,7 +105,10 @@ export function overlayDevices(self: Self, context: OverlayContext, mtu: number)
     link.push({
       kind: 'link',
       name: names.podBridge,
-      info: { kind: 'bridge', ...(self.host.bridgeNetfilter ? { nfCallIptables: true, nfCallIp6tables: true } : {}) },
+      info: {
+        kind: 'bridge',
+        ...(self.host.bridgeNetfilter ? { nfCallIptables: true, nfCallIp6tables: true } : {}),
+      },
       alias: aliasOf(self.node, 'pods'),
       // Fixed: a bridge without an address of its own takes its lowest port's, and forgets its permanent neighbours at every change.
       address: deriveMac(`bridge ${self.node}`),
@@ -103,7 +133,13 @@ export function overlayDevices(self: Self, context: OverlayContext, mtu: number)
     link.push({
       kind: 'link',
       name: names.overlay,
-      info: { kind: 'vxlan', vni: backend.vni, port: backend.port, learning: false, ...(local === undefined ? {} : { local }) },
+      info: {
+        kind: 'vxlan',
+        vni: backend.vni,
+        port: backend.port,
+        learning: false,
+        ...(local === undefined ? {} : { local }),
+      },
       alias: aliasOf(self.node, 'overlay'),
       address: vtepMac(self.node, backend.vni),
       mtu,
@@ -133,20 +169,48 @@ function blockProblem(peer: Node, text: string, reason: string, hint: string): P
 }
 
 /** The peer's blocks that may be routed: inside the cluster, not ours, and leased to that very peer. Its record is hostile input. */
-export function usableBlocks(peer: Node, cluster: Cluster, self: Self, allocations: Snapshot['allocations']): { blocks: Prefix[]; problems: Problem[] } {
+export function usableBlocks(
+  peer: Node,
+  cluster: Cluster,
+  self: Self,
+  allocations: Snapshot['allocations'],
+): { blocks: Prefix[]; problems: Problem[] } {
   const pools = cluster.spec.podCIDRs.map(parsePrefix)
   const own = leaseBlocks(self)
   const blocks: Prefix[] = []
   const problems: Problem[] = []
   for (const text of peer.spec.podCIDRs) {
     const block = parsePrefix(text)
-    const owner = allocations.get(`node-${block.family === 'inet' ? 'ipv4' : 'ipv6'}/${text.replace('/', '-')}`)?.owner
+    const owner = allocations.get(
+      `node-${block.family === 'inet' ? 'ipv4' : 'ipv6'}/${text.replace('/', '-')}`,
+    )?.owner
     if (!pools.some(pool => containsPrefix(pool, block))) {
-      problems.push(blockProblem(peer, text, `outside podCIDRs ${cluster.spec.podCIDRs.join(', ')}`, 'correct podCIDRs of the Cluster, or delete the node'))
+      problems.push(
+        blockProblem(
+          peer,
+          text,
+          `outside podCIDRs ${cluster.spec.podCIDRs.join(', ')}`,
+          'correct podCIDRs of the Cluster, or delete the node',
+        ),
+      )
     } else if (own.some(block_ => overlaps(block_, block))) {
-      problems.push(blockProblem(peer, text, 'it is our own', 'two nodes claim one block: delete the record of the one that is wrong'))
+      problems.push(
+        blockProblem(
+          peer,
+          text,
+          'it is our own',
+          'two nodes claim one block: delete the record of the one that is wrong',
+        ),
+      )
     } else if (owner !== undefined && owner !== peer.metadata.name) {
-      problems.push(blockProblem(peer, text, `it is leased to node "${owner}"`, `its block was given away: restart warrend on ${peer.metadata.name}`))
+      problems.push(
+        blockProblem(
+          peer,
+          text,
+          `it is leased to node "${owner}"`,
+          `its block was given away: restart warrend on ${peer.metadata.name}`,
+        ),
+      )
     } else if (block.family === 'inet6' && !self.host.ipv6) {
       problems.push(blockProblem(peer, text, 'this kernel has no IPv6', 'boot without ipv6.disable=1'))
     } else {
@@ -157,7 +221,13 @@ export function usableBlocks(peer: Node, cluster: Cluster, self: Self, allocatio
 }
 
 /** The entries that reach one peer's pods. */
-export function peerPlan(peer: Node, cluster: Cluster, self: Self, context: OverlayContext, allocations: Snapshot['allocations']): PeerPlan {
+export function peerPlan(
+  peer: Node,
+  cluster: Cluster,
+  self: Self,
+  context: OverlayContext,
+  allocations: Snapshot['allocations'],
+): PeerPlan {
   const { blocks, problems } = usableBlocks(peer, cluster, self, allocations)
   const plan = blocks.length === 0 ? nothing : backends[context.backend.type](peer, blocks, context)
   return problems.length === 0 ? plan : { ...plan, problems: [...problems, ...plan.problems] }

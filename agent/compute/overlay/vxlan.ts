@@ -9,9 +9,9 @@ import { nftElement } from '../../../lib/nftables/elements.js'
 import type { NftElement } from '../../../lib/nftables/types.js'
 import { routeProtocol } from '../../model/marks.js'
 import type { Node } from '../../model/node.js'
-import { type OverlayContext, type PeerPlan, nothing } from './backend.js'
-import { hostGw, onSameL2 } from './host-gw.js'
 import { vtepSet } from '../rules.js'
+import { nothing, type OverlayContext, type PeerPlan } from './backend.js'
+import { hostGw, onSameL2 } from './host-gw.js'
 
 /** The peer's address in the family of the outer packets. */
 export function vtepOf(peer: Node, context: OverlayContext): string | undefined {
@@ -25,7 +25,8 @@ export function vxlan(peer: Node, blocks: readonly Prefix[], context: OverlayCon
   const vtep = vtepOf(peer, context)
   const lladdr = peer.spec.vtepMAC
   // A peer that routes to us directly still gets the guard's entry: it may encapsulate while the two of us converge.
-  const element: NftElement[] = vtep === undefined ? [] : [nftElement(vtepSet(context.names, context.outer), [String(backend.vni), vtep])]
+  const element: NftElement[] =
+    vtep === undefined ? [] : [nftElement(vtepSet(context.names, context.outer), [String(backend.vni), vtep])]
   if (backend.directRouting && onSameL2(peer, context)) return { ...hostGw(peer, blocks, context), element }
   if (vtep === undefined || lladdr === undefined) {
     const outer = context.outer === 'inet' ? 'IPv4' : 'IPv6'
@@ -38,7 +39,10 @@ export function vxlan(peer: Node, blocks: readonly Prefix[], context: OverlayCon
           about,
           code: 'NO_VTEP',
           message: `Cannot tunnel to node "${peer.metadata.name}": its record has no ${lacks.replace(/^an? /, '')}`,
-          hint: vtep === undefined ? `give it ${lacks}, or all nodes one of the other family` : 'its warrend publishes one once its backend is vxlan',
+          hint:
+            vtep === undefined
+              ? `give it ${lacks}, or all nodes one of the other family`
+              : 'its warrend publishes one once its backend is vxlan',
         },
       ],
     }
@@ -62,5 +66,11 @@ export function vxlan(peer: Node, blocks: readonly Prefix[], context: OverlayCon
       ...(src === undefined ? {} : { src }),
     })
   }
-  return { route, neighbor, fdb: [{ kind: 'fdb', dev, lladdr, dst: vtep, on: 'self', state: 'permanent' }], element, problems: [] }
+  return {
+    route,
+    neighbor,
+    fdb: [{ kind: 'fdb', dev, lladdr, dst: vtep, on: 'self', state: 'permanent' }],
+    element,
+    problems: [],
+  }
 }

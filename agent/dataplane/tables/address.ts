@@ -13,7 +13,10 @@ export function addressTable(rtnl: Rtnl, devices: readonly string[]): Table<Addr
       equal: (desired, observed) => desired.scope === observed.scope,
       filters: devices.map(dev => ({ dev })),
       ours: own => own.scope === 'global' && devices.includes(own.dev),
-      messages: op => (op.verb === 'remove' ? [{ verb: 'delete', object: op.observed }] : [{ verb: 'replace', object: op.desired }]),
+      messages: op =>
+        op.verb === 'remove'
+          ? [{ verb: 'delete', object: op.observed }]
+          : [{ verb: 'replace', object: op.desired }],
     },
     rtnl,
   )

@@ -1,6 +1,7 @@
 // Elements of our own nft sets and maps; `nft list set inet warren vteps4`.
-import { elementKey } from '../../../lib/nftables/elements.js'
+
 import { hasCode } from '../../../lib/errors.js'
+import { elementKey } from '../../../lib/nftables/elements.js'
 import { formatElementOp } from '../../../lib/nftables/format.js'
 import type { Nft, NftElement, NftElementOp, NftSetRef } from '../../../lib/nftables/types.js'
 import type { Table, TableOp } from '../../../lib/reconcile/table.js'
@@ -44,7 +45,12 @@ export function elementTable(nft: Nft, sets: readonly NftSetRef[]): Table<NftEle
         const results = answers.slice(at, at + part.length)
         at += part.length
         const error = results.find(answer => answer !== undefined)
-        return error !== undefined && part.length === 1 && part[0]?.verb === 'delete' && hasCode(error, 'ENOENT') ? undefined : error
+        return error !== undefined &&
+          part.length === 1 &&
+          part[0]?.verb === 'delete' &&
+          hasCode(error, 'ENOENT')
+          ? undefined
+          : error
       })
     },
     format: op => messages(op).map(formatElementOp).join('\n'),

@@ -12,7 +12,10 @@ export function fdbTable(rtnl: Rtnl, devices: readonly string[]): Table<FdbEntry
       equal: (desired, observed) => desired.dst === observed.dst && observed.state === 'permanent',
       filters: devices.map(dev => ({ dev })),
       ours: entry => entry.on === 'self' && devices.includes(entry.dev),
-      messages: op => (op.verb === 'remove' ? [{ verb: 'delete', object: op.observed }] : [{ verb: 'replace', object: op.desired }]),
+      messages: op =>
+        op.verb === 'remove'
+          ? [{ verb: 'delete', object: op.observed }]
+          : [{ verb: 'replace', object: op.desired }],
     },
     rtnl,
   )

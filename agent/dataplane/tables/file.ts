@@ -32,9 +32,15 @@ export function fileTable(paths: readonly string[]): Table<HostFile> {
           }
           return undefined
         } catch (error) {
-          return new WarrenError(`Cannot write file "${path}": ${codeOf(error)}`, { code: codeOf(error), cause: error })
+          return new WarrenError(`Cannot write file "${path}": ${codeOf(error)}`, {
+            code: codeOf(error),
+            cause: error,
+          })
         }
       }),
-    format: op => (op.verb === 'remove' ? `rm ${op.observed.path}` : `# write ${op.desired.path}: ${op.desired.text.trim().replaceAll('\n', ' ')}`),
+    format: op =>
+      op.verb === 'remove'
+        ? `rm ${op.observed.path}`
+        : `# write ${op.desired.path}: ${op.desired.text.trim().replaceAll('\n', ' ')}`,
   }
 }

@@ -22,7 +22,8 @@ export function filterTable(
   return {
     name: 'filter',
     key: nameOf,
-    equal: (desired, observed) => desired.text === observed.text || canonical.get(desired.text) === observed.text,
+    equal: (desired, observed) =>
+      desired.text === observed.text || canonical.get(desired.text) === observed.text,
     async observe() {
       const found: NftTableSpec[] = []
       for (const { family, name } of names) {

@@ -1,8 +1,9 @@
 // Jumps in other people's iptables (Docker's, ufw's FORWARD policy DROP); `iptables -S FORWARD`, chains WRN-*.
-import type { Iptables } from '../../../lib/iptables/iptables.js'
-import { formatJump, formatJumpRemoval } from '../../../lib/iptables/format.js'
-import type { IptablesJump, ObservedJump } from '../../../lib/iptables/types.js'
+
 import { asError } from '../../../lib/errors.js'
+import { formatJump, formatJumpRemoval } from '../../../lib/iptables/format.js'
+import type { Iptables } from '../../../lib/iptables/iptables.js'
+import type { IptablesJump, ObservedJump } from '../../../lib/iptables/types.js'
 import type { OpResult, Table } from '../../../lib/reconcile/table.js'
 
 const isObserved = (jump: IptablesJump): jump is ObservedJump => 'position' in jump

@@ -54,27 +54,40 @@ function messages(op: TableOp<Link>): RtnlOp[] {
 }
 
 /** EEXIST on a new link: the name, or for a VXLAN device VNI and port, is somebody else's. Say whose. */
-async function explain(error: WarrenError, link: Link, rtnl: Rtnl, signal: AbortSignal): Promise<WarrenError> {
+async function explain(
+  error: WarrenError,
+  link: Link,
+  rtnl: Rtnl,
+  signal: AbortSignal,
+): Promise<WarrenError> {
   if (!hasCode(error, 'EEXIST')) return error
   const links = await rtnl.list('link', {}, signal)
   const named = links.find(other => other.name === link.name)
   if (named !== undefined) {
     const kind = named.info.kind === 'other' ? named.info.name : named.info.kind
-    return new WarrenError(`Cannot create link "${link.name}": a ${kind} device of that name is there and is not ours (no alias ${aliasPrefix}...)`, {
-      code: 'EEXIST',
-      hint: `rename or delete it (ip link delete ${link.name}), or set another namePrefix in warrend.yaml`,
-      cause: error,
-    })
+    return new WarrenError(
+      `Cannot create link "${link.name}": a ${kind} device of that name is there and is not ours (no alias ${aliasPrefix}...)`,
+      {
+        code: 'EEXIST',
+        hint: `rename or delete it (ip link delete ${link.name}), or set another namePrefix in warrend.yaml`,
+        cause: error,
+      },
+    )
   }
   const { info } = link
   if (info.kind !== 'vxlan') return error
-  const rival = links.find(other => other.info.kind === 'vxlan' && other.info.vni === info.vni && other.info.port === info.port)
+  const rival = links.find(
+    other => other.info.kind === 'vxlan' && other.info.vni === info.vni && other.info.port === info.port,
+  )
   if (rival === undefined) return error
-  return new WarrenError(`Cannot create link "${link.name}": VNI ${info.vni} on UDP port ${info.port} is held by link "${rival.name}"`, {
-    code: 'EEXIST',
-    hint: `delete it (ip link delete ${rival.name}), or choose another vni or port in the Cluster's backend`,
-    cause: error,
-  })
+  return new WarrenError(
+    `Cannot create link "${link.name}": VNI ${info.vni} on UDP port ${info.port} is held by link "${rival.name}"`,
+    {
+      code: 'EEXIST',
+      hint: `delete it (ip link delete ${rival.name}), or choose another vni or port in the Cluster's backend`,
+      cause: error,
+    },
+  )
 }
 
 export function linkTable(rtnl: Rtnl, prefix: string): Table<Link> {
@@ -93,7 +106,13 @@ export function linkTable(rtnl: Rtnl, prefix: string): Table<Link> {
         const answers = await rtnl.apply(messages(op), signal)
         const error = answers.find(answer => answer !== undefined)
         const gone = op.verb === 'remove' && hasCode(error, 'ENODEV')
-        results.push(error === undefined || gone ? undefined : op.verb === 'remove' ? error : await explain(error, op.desired, rtnl, signal))
+        results.push(
+          error === undefined || gone
+            ? undefined
+            : op.verb === 'remove'
+              ? error
+              : await explain(error, op.desired, rtnl, signal),
+        )
       }
       return results
     },

@@ -6,7 +6,12 @@ import { routeProtocol } from '../../model/marks.js'
 import { rtnlTable } from './rtnl-table.js'
 
 function sameHop(a: NextHop, b: NextHop): boolean {
-  return a.via === b.via && a.dev === b.dev && (a.onlink ?? false) === (b.onlink ?? false) && (a.weight ?? 1) === (b.weight ?? 1)
+  return (
+    a.via === b.via &&
+    a.dev === b.dev &&
+    (a.onlink ?? false) === (b.onlink ?? false) &&
+    (a.weight ?? 1) === (b.weight ?? 1)
+  )
 }
 
 /** IPv6 routes without a metric get the kernel's 1024 (IP6_RT_PRIO_USER). */

@@ -1,7 +1,8 @@
 // What all tables of rtnetlink objects share: list what is ours, turn ops into messages, one result per op.
-import type { Rtnl, RtnlKind, ObjectOf, RtnlOp, ListFilter } from '../../../lib/netlink/types.js'
-import { formatOp } from '../../../lib/netlink/format.js'
+
 import { hasCode } from '../../../lib/errors.js'
+import { formatOp } from '../../../lib/netlink/format.js'
+import type { ListFilter, ObjectOf, Rtnl, RtnlKind, RtnlOp } from '../../../lib/netlink/types.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 
 export interface RtnlTableSpec<K extends RtnlKind> {
@@ -29,7 +30,8 @@ export function rtnlTable<K extends RtnlKind>(spec: RtnlTableSpec<K>, rtnl: Rtnl
       const found: ObjectOf<K>[] = []
       for (const filter of spec.filters) {
         try {
-          for (const object of await rtnl.list(spec.kind, filter, signal)) if (spec.ours(object)) found.push(object)
+          for (const object of await rtnl.list(spec.kind, filter, signal))
+            if (spec.ours(object)) found.push(object)
         } catch (error) {
           if (!hasCode(error, 'ENODEV')) throw error
         }

@@ -38,8 +38,14 @@ function set(io: SysctlIo, { name, value }: Sysctl): OpResult {
     io.write(name, value)
     return undefined
   } catch (error) {
-    const hint = hasCode(error, 'EROFS', 'EACCES', 'EPERM') ? 'warrend needs CAP_NET_ADMIN and a writable /proc/sys' : 'see sysctl(8)'
-    return new WarrenError(`Cannot set sysctl "${name}=${value}": ${codeOf(error)}`, { code: codeOf(error), hint, cause: error })
+    const hint = hasCode(error, 'EROFS', 'EACCES', 'EPERM')
+      ? 'warrend needs CAP_NET_ADMIN and a writable /proc/sys'
+      : 'see sysctl(8)'
+    return new WarrenError(`Cannot set sysctl "${name}=${value}": ${codeOf(error)}`, {
+      code: codeOf(error),
+      hint,
+      cause: error,
+    })
   }
 }
 
@@ -48,7 +54,9 @@ function satisfies(desired: Sysctl, observed: Sysctl): boolean {
 }
 
 const format = (op: TableOp<Sysctl>): string =>
-  op.verb === 'remove' ? `# sysctl ${op.observed.name}: give the old value back` : `sysctl -w ${op.desired.name}=${op.desired.value}`
+  op.verb === 'remove'
+    ? `# sysctl ${op.observed.name}: give the old value back`
+    : `sysctl -w ${op.desired.name}=${op.desired.value}`
 
 /**
  * Writing these drags others along (ip_forward sets every link's forwarding and all.accept_redirects, see
@@ -88,7 +96,11 @@ export function sysctlRecord(path: string): SysctlRecord {
   }
 }
 
-export function hostSysctlTable(io: SysctlIo, record: SysctlRecord, links: () => readonly string[]): Table<Sysctl> {
+export function hostSysctlTable(
+  io: SysctlIo,
+  record: SysctlRecord,
+  links: () => readonly string[],
+): Table<Sysctl> {
   const dragged = (name: string): string[] => {
     const family = name.startsWith('net.ipv6') ? 'ipv6' : 'ipv4'
     const own = companions[name]
@@ -131,7 +143,11 @@ export function hostSysctlTable(io: SysctlIo, record: SysctlRecord, links: () =>
         const { name } = op.desired
         const now = io.read(name)
         if (now === undefined) {
-          results.push(new WarrenError(`Cannot set sysctl "${name}": the kernel has none of that name`, { code: 'ENOENT' }))
+          results.push(
+            new WarrenError(`Cannot set sysctl "${name}": the kernel has none of that name`, {
+              code: 'ENOENT',
+            }),
+          )
           continue
         }
         if (recorded[name] === undefined) {

@@ -1,0 +1,186 @@
+// The host's configuration: /etc/warren/warrend.yaml and flags -> one frozen value. Every default is in this table.
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { codeOf, WarrenError } from '../lib/errors.js'
+import { familyOf } from '../lib/net/address.js'
+import { parseYaml } from '../lib/yaml/yaml.js'
+import { check, z } from './model/check.js'
+import { prefixSchema } from './model/cluster.js'
+import { defaultPrefix } from './model/marks.js'
+import { nameSchema } from './model/object.js'
+
+export const defaults = {
+  config: '/etc/warren/warrend.yaml',
+  store: { file: '/var/lib/warren/cluster' },
+  etcdPrefix: '/warren',
+  socket: '/run/warren/warrend.sock',
+  stateDir: '/var/lib/warren',
+  subnetFile: '/run/flannel/subnet.env',
+  namePrefix: defaultPrefix,
+  podBridge: `${defaultPrefix}0`,
+  roles: ['cluster'],
+  logLevel: 'info',
+  /** Seconds: a silent agent's liveness ends after this. */
+  liveTtl: 15,
+  /** Hours: how long a dead node's block is kept for it. */
+  leaseGrace: 24,
+  /** Seconds: everything is looked at again that often, notices or not. */
+  resyncInterval: 60,
+  /** Milliseconds: deadline of every call to etcd. */
+  etcdTimeout: 5000,
+} as const
+
+const pathSchema = z.string().regex(/^\//, 'must be an absolute path')
+
+const tlsSchema = z.strictObject({
+  ca: pathSchema.optional().describe('File with the certificates of the authorities that signed the server.'),
+  cert: pathSchema.optional().describe("Client certificate's file."),
+  key: pathSchema.optional().describe("Client key's file."),
+})
+
+const storeSchema = z.union([
+  z.strictObject({
+    file: pathSchema.describe('Directory of YAML files, shared by the agents of this machine.'),
+  }),
+  z.strictObject({
+    etcd: z.strictObject({
+      endpoints: z
+        .array(z.url({ protocol: /^https?$/, error: 'must be a URL such as https://192.0.2.1:2379' }))
+        .min(1),
+      prefix: z
+        .string()
+        .regex(/^\/[^\s]*[^/\s]$/, 'must start with a slash and not end with one')
+        .default(defaults.etcdPrefix),
+      tls: tlsSchema.optional(),
+      user: z
+        .strictObject({
+          name: z.string().min(1),
+          password: z.string().optional(),
+          passwordFile: pathSchema.optional(),
+        })
+        .optional(),
+      timeoutMs: z.int().min(100).max(60_000).default(defaults.etcdTimeout),
+    }),
+  }),
+])
+
+const regexSchema = z.string().refine(text => {
+  try {
+    return new RegExp(text) instanceof RegExp
+  } catch {
+    return false
+  }
+}, 'is not a regular expression')
+
+const underlaySchema = z.union([
+  z.strictObject({ interface: z.string().min(1).max(15) }),
+  z.strictObject({ regex: regexSchema }),
+  z.strictObject({ canReach: z.string().refine(text => familyOf(text) !== undefined, 'is not an address') }),
+  z.strictObject({ cidr: prefixSchema }),
+])
+
+export const configSchema = z.strictObject({
+  node: nameSchema.optional().describe('Identity of this host; default: the host name.'),
+  store: storeSchema.default(defaults.store).describe('Where the shared model is: a directory or etcd.'),
+  underlay: underlaySchema
+    .optional()
+    .describe('Interface towards the other nodes; default: by route to the store or the peers.'),
+  roles: z
+    .array(z.enum(['cluster', 'fabric']))
+    .min(1)
+    .default([...defaults.roles]),
+  namePrefix: z
+    .string()
+    .regex(/^[a-z][a-z0-9]{0,7}$/, 'must be 1 to 8 lower-case letters and digits')
+    .default(defaults.namePrefix)
+    .describe('Prefix of our links and namespaces.'),
+  socket: pathSchema.default(defaults.socket).describe('Control socket of warrend, mode 0660.'),
+  stateDir: pathSchema
+    .default(defaults.stateDir)
+    .describe('Snapshot of the last good model, old sysctl values.'),
+  subnetFile: z
+    .union([pathSchema, z.literal('none')])
+    .default(defaults.subnetFile)
+    .describe("flannel's subnet.env, or none."),
+  podBridge: z
+    .string()
+    .regex(/^[a-z][a-z0-9._-]{0,14}$/, 'must be a link name')
+    .optional()
+    .describe('Bridge of the pods, or none.'),
+  socketGroup: z.string().optional().describe('Group that may use the control socket.'),
+  liveTtl: z.int().min(2).max(3600).default(defaults.liveTtl),
+  leaseGrace: z.number().min(0).max(8760).default(defaults.leaseGrace),
+  resyncInterval: z.int().min(1).max(3600).default(defaults.resyncInterval),
+  log: z
+    .strictObject({
+      level: z.enum(['debug', 'info', 'warn', 'error']).default(defaults.logLevel),
+      format: z.enum(['auto', 'text', 'json', 'journal']).default('auto'),
+    })
+    .default({ level: defaults.logLevel, format: 'auto' }),
+})
+
+export interface Config extends Omit<z.infer<typeof configSchema>, 'node' | 'podBridge'> {
+  readonly node: string
+  /** undefined: `podBridge: none`. */
+  readonly podBridge: string | undefined
+}
+
+/**
+ * Checks the text of a configuration file.
+ * Errors: CONFIG, one line per finding with file, line, field, value and reason.
+ */
+export function parseConfig(text: string, file: string): Config {
+  const [document, ...more] = parseYaml(text)
+  if (more.length > 0)
+    throw new WarrenError(`Cannot read "${file}": more than one YAML document`, { code: 'CONFIG' })
+  if (document?.error !== undefined) {
+    throw new WarrenError(`Cannot read "${file}:${document.error.line}": ${document.error.message}`, {
+      code: 'CONFIG',
+    })
+  }
+  const result = check(configSchema, document?.value ?? {}, true)
+  if (!result.ok) {
+    const lines = result.findings.map(({ path, field, value, reason, hint, unknown }) => {
+      const line = document?.lineOf(path, unknown) ?? 1
+      const shown = value === undefined || unknown ? '' : ` ${value}`
+      return `Cannot use "${file}:${line}": ${field === '' ? 'the file' : field}${shown} ${reason}${hint === undefined ? '' : ` (${hint})`}`
+    })
+    throw new WarrenError(lines.join('\n'), {
+      code: 'CONFIG',
+      hint: 'see warrend.yaml(5); warrend --check tests a file',
+    })
+  }
+  const { node, podBridge, ...rest } = result.value
+  const name = node ?? hostname().toLowerCase()
+  if (!nameSchema.safeParse(name).success) {
+    throw new WarrenError(
+      `Cannot use the host name "${name}" as node: not lower-case letters, digits, "-" and "."`,
+      {
+        code: 'CONFIG',
+        hint: `set node: NAME in ${file}`,
+      },
+    )
+  }
+  return Object.freeze({
+    ...rest,
+    node: name,
+    podBridge: podBridge === 'none' ? undefined : (podBridge ?? `${rest.namePrefix}0`),
+  })
+}
+
+/** `required: false`: a missing file means all defaults. */
+export function loadConfig(file: string, required = true): Config {
+  let text = ''
+  try {
+    text = readFileSync(file, 'utf8')
+  } catch (error) {
+    if (required || codeOf(error) !== 'ENOENT') {
+      throw new WarrenError(`Cannot read "${file}": ${codeOf(error)}`, {
+        code: 'CONFIG',
+        hint: 'copy the commented example: docs/warrend.yaml',
+        cause: error,
+      })
+    }
+  }
+  return parseConfig(text, file)
+}
