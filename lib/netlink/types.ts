@@ -17,7 +17,10 @@ export type LinkInfo =
       readonly learning: boolean
       readonly udpCsum?: boolean
     }
-  | { readonly kind: 'veth'; readonly peer?: { readonly name: string; readonly netnsFd?: number; readonly address?: string } }
+  | {
+      readonly kind: 'veth'
+      readonly peer?: { readonly name: string; readonly netnsFd?: number; readonly address?: string }
+    }
   | { readonly kind: 'macvlan'; readonly mode: 'bridge' | 'private'; readonly link: string }
   | { readonly kind: 'tun'; readonly mode: 'tap' | 'tun' }
   /** Everything we only look at: eth0, lo, docker's, wireguard ... */
@@ -41,7 +44,12 @@ export interface Link {
   /** IN6_ADDR_GEN_MODE_*: 'none' keeps the kernel from adding a link-local address. */
   readonly addrGenMode?: 'eui64' | 'none'
   /** Bridge port flags (IFLA_BRPORT_*), set after the master. */
-  readonly port?: { readonly hairpin?: boolean; readonly learning?: boolean; readonly isolated?: boolean; readonly neighSuppress?: boolean }
+  readonly port?: {
+    readonly hairpin?: boolean
+    readonly learning?: boolean
+    readonly isolated?: boolean
+    readonly neighSuppress?: boolean
+  }
 }
 
 /** `ip address`. */
@@ -150,7 +158,11 @@ export interface ListFilter {
 
 /** A namespace's rtnetlink. One object per namespace; calls are queued inside, dumps never overlap. */
 export interface Rtnl {
-  list<K extends RtnlKind>(kind: K, filter?: ListFilter, signal?: AbortSignal): Promise<readonly ObjectOf<K>[]>
+  list<K extends RtnlKind>(
+    kind: K,
+    filter?: ListFilter,
+    signal?: AbortSignal,
+  ): Promise<readonly ObjectOf<K>[]>
   /** A result per op, in order: undefined, or an error whose code is the errno's name and whose text has the kernel's extended ack. */
   apply(ops: readonly RtnlOp[], signal?: AbortSignal): Promise<readonly (WarrenError | undefined)[]>
   /** The netlink port id of the writing sockets: a notice that carries one of them is our own echo. */
@@ -159,7 +171,11 @@ export interface Rtnl {
 }
 
 export type RtnlEvent =
-  | { readonly event: 'new' | 'del'; readonly object: RtnlObject; /** Writer's port id; 0 when the kernel does not tell. */ readonly portId: number }
+  | {
+      readonly event: 'new' | 'del'
+      readonly object: RtnlObject /** Writer's port id; 0 when the kernel does not tell. */
+      readonly portId: number
+    }
   /** Some notices were lost (receive buffer): everything has to be observed again. */
   | { readonly event: 'lost' }
 

@@ -1,0 +1,193 @@
+// Links: `ip -d link`. struct ifinfomsg and IFLA_* of linux/if_link.h.
+import type { Link, RtnlOp } from '../types.js'
+import {
+  IFLA,
+  isChangeable,
+  readLinkInfo,
+  readPort,
+  writeLinkChange,
+  writeLinkInfo,
+  writePort,
+} from './link-info.js'
+import { Attributes, HEADER, type MessageWriter, NLM_F_CREATE, NLM_F_EXCL } from './message.js'
+import { AF_BRIDGE, type DeviceNames, macBytes, macText } from './text.js'
+
+export const RTM_NEWLINK = 16
+export const RTM_DELLINK = 17
+export const RTM_GETLINK = 18
+
+const IFINFOMSG = 16
+const IFF_UP = 0x1
+const IFF_LOOPBACK = 0x8
+const IFF_LOWER_UP = 0x1_0000
+const AF_INET6 = 10
+const IFLA_INET6_ADDR_GEN_MODE = 8
+const GEN_MODE_EUI64 = 0
+const GEN_MODE_NONE = 1
+/** Counters make up two thirds of a link in a dump, and nobody here reads them. */
+const RTEXT_FILTER_SKIP_STATS = 8
+
+function header(out: MessageWriter, index: number, up?: boolean): void {
+  out.zeros(4).u32(index)
+  out.u32(up === true ? IFF_UP : 0).u32(up === undefined ? 0 : IFF_UP)
+}
+
+/** A bridge follows the smallest MTU of its ports, unless the MTU was changed (not: given at birth) by hand. */
+export function mtuComesLater(link: Link): boolean {
+  return link.info.kind === 'bridge'
+}
+
+/** The link itself, down, with what the kernel takes at creation; linkChanges() brings the rest. */
+export function encodeLinkCreate(out: MessageWriter, link: Link, names: DeviceNames): Buffer {
+  out.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
+  header(out, 0)
+  out.attrString(IFLA.IFNAME, link.name)
+  if (link.address !== undefined) out.attrBytes(IFLA.ADDRESS, macBytes(link.address))
+  if (link.mtu !== undefined && !mtuComesLater(link)) out.attrU32(IFLA.MTU, link.mtu)
+  if (link.info.kind === 'macvlan') out.attrU32(IFLA.LINK, names.indexOf(link.info.link))
+  writeLinkInfo(out, link.info)
+  return out.finish()
+}
+
+function upDown(out: MessageWriter, name: string, up: boolean): Buffer {
+  out.begin(RTM_NEWLINK, 0)
+  header(out, 0, up)
+  return out.attrString(IFLA.IFNAME, name).finish()
+}
+
+/**
+ * Messages that change a link, in an order that works: down first; alias, address generation and master before the port
+ * flags that need the master; up last, so that no link-local address is made before addrGenMode says so.
+ */
+export function linkChanges(
+  out: MessageWriter,
+  link: Link,
+  names: DeviceNames,
+  created: boolean,
+  rename?: string,
+): Buffer[] {
+  const messages: Buffer[] = []
+  if (link.up === false && !created) messages.push(upDown(out, link.name, false))
+  if (rename !== undefined && rename !== link.name) {
+    out.begin(RTM_NEWLINK, 0)
+    header(out, names.indexOf(link.name))
+    messages.push(out.attrString(IFLA.IFNAME, rename).finish())
+  }
+  const name = rename ?? link.name
+  const change = !created && isChangeable(link.info)
+  const mtu = created && !mtuComesLater(link) ? undefined : link.mtu
+  const address = created ? undefined : link.address
+  const resized = mtu !== undefined || address !== undefined
+  if (
+    change ||
+    resized ||
+    link.alias !== undefined ||
+    link.addrGenMode !== undefined ||
+    link.master !== undefined
+  ) {
+    out.begin(RTM_NEWLINK, 0)
+    header(out, 0)
+    out.attrString(IFLA.IFNAME, name)
+    if (address !== undefined) out.attrBytes(IFLA.ADDRESS, macBytes(address))
+    if (mtu !== undefined) out.attrU32(IFLA.MTU, mtu)
+    if (link.alias !== undefined) out.attrString(IFLA.IFALIAS, link.alias)
+    if (link.master !== undefined)
+      out.attrU32(IFLA.MASTER, link.master === '' ? 0 : names.indexOf(link.master))
+    if (link.addrGenMode !== undefined) writeAddrGenMode(out, link.addrGenMode)
+    if (change) writeLinkChange(out, link.info)
+    messages.push(out.finish())
+  }
+  if (link.port !== undefined && Object.values(link.port).some(value => value !== undefined)) {
+    out.begin(RTM_NEWLINK, 0)
+    header(out, 0)
+    out.attrString(IFLA.IFNAME, name)
+    writePort(out, link.port)
+    messages.push(out.finish())
+  }
+  if (link.up === true) messages.push(upDown(out, name, true))
+  return messages
+}
+
+function writeAddrGenMode(out: MessageWriter, mode: NonNullable<Link['addrGenMode']>): void {
+  out.nest(IFLA.AF_SPEC, () => {
+    out.nest(AF_INET6, () =>
+      out.attrU8(IFLA_INET6_ADDR_GEN_MODE, mode === 'none' ? GEN_MODE_NONE : GEN_MODE_EUI64),
+    )
+  })
+}
+
+export function encodeLinkDelete(out: MessageWriter, op: RtnlOp & { readonly object: Link }): Buffer {
+  out.begin(RTM_DELLINK, 0)
+  header(out, 0)
+  return out.attrString(IFLA.IFNAME, op.object.name).finish()
+}
+
+/** All links, or by `name` one. */
+export function encodeLinkGet(out: MessageWriter, name?: string): Buffer {
+  out.begin(RTM_GETLINK, 0)
+  header(out, 0)
+  if (name !== undefined) out.attrString(IFLA.IFNAME, name)
+  return out.attrU32(IFLA.EXT_MASK, RTEXT_FILTER_SKIP_STATS).finish()
+}
+
+const attributes = new Attributes(IFLA.LINK_NETNSID)
+const nested = new Attributes(AF_INET6)
+const inet6 = new Attributes(IFLA_INET6_ADDR_GEN_MODE)
+
+function readAddrGenMode(data: Buffer): Link['addrGenMode'] {
+  if (!attributes.has(IFLA.AF_SPEC)) return undefined
+  nested.read(data, attributes.at(IFLA.AF_SPEC), attributes.end(IFLA.AF_SPEC))
+  if (!nested.has(AF_INET6)) return undefined
+  const mode = inet6.read(data, nested.at(AF_INET6), nested.end(AF_INET6)).u8(data, IFLA_INET6_ADDR_GEN_MODE)
+  return mode === GEN_MODE_NONE ? 'none' : mode === GEN_MODE_EUI64 ? 'eui64' : undefined
+}
+
+export function linkIndexOf(data: Buffer, start: number): number {
+  return data.readInt32LE(start + HEADER + 4)
+}
+
+/**
+ * A link of a dump or a notice. A bridge's own notice about a port (family AF_BRIDGE: a flag changed) has only name,
+ * master and port flags; its info is then of kind "other" and name "bridge-port". undefined: no name in it.
+ */
+export function decodeLink(data: Buffer, start: number, end: number, names: DeviceNames): Link | undefined {
+  const at = start + HEADER
+  attributes.read(data, at + IFINFOMSG, end)
+  const name = attributes.string(data, IFLA.IFNAME)
+  if (name === undefined) return undefined
+  const index = data.readInt32LE(at + 4)
+  const flags = data.readUInt32LE(at + 8)
+  const master = attributes.u32(data, IFLA.MASTER) ?? 0
+  const common = {
+    kind: 'link',
+    name,
+    index,
+    master: master === 0 ? '' : names.nameOf(master),
+    up: (flags & IFF_UP) !== 0,
+    carrier: (flags & IFF_LOWER_UP) !== 0,
+  } as const
+  if (data[at] === AF_BRIDGE) {
+    const port = attributes.has(IFLA.PROTINFO)
+      ? { port: readPort(data, attributes.at(IFLA.PROTINFO), attributes.end(IFLA.PROTINFO)) }
+      : {}
+    return { ...common, info: { kind: 'other', name: 'bridge-port' }, ...port }
+  }
+  const lower = attributes.has(IFLA.LINK_NETNSID) ? undefined : attributes.u32(data, IFLA.LINK)
+  const alias = attributes.string(data, IFLA.IFALIAS)
+  const mtu = attributes.u32(data, IFLA.MTU)
+  const mac = attributes.has(IFLA.ADDRESS) && attributes.length(IFLA.ADDRESS) === 6
+  const address = mac ? macText(data, attributes.at(IFLA.ADDRESS), 6) : undefined
+  const addrGenMode = readAddrGenMode(data)
+  const kind = attributes.has(IFLA.LINKINFO)
+    ? readLinkInfo(data, attributes.at(IFLA.LINKINFO), attributes.end(IFLA.LINKINFO), names, lower)
+    : { info: { kind: 'other', name: '' } as const }
+  return {
+    ...common,
+    ...kind,
+    ...(alias === undefined ? {} : { alias }),
+    ...(address === undefined ? {} : { address }),
+    ...(mtu === undefined ? {} : { mtu }),
+    ...((flags & IFF_LOOPBACK) !== 0 ? { loopback: true } : {}),
+    ...(addrGenMode === undefined ? {} : { addrGenMode }),
+  }
+}

@@ -1,0 +1,215 @@
+// Routes: `ip route show table all`. struct rtmsg and RTA_* of linux/rtnetlink.h.
+import { WarrenError } from '../../errors.js'
+import type { ListFilter, NextHop, Route, RtnlOp } from '../types.js'
+import { Attributes, HEADER, type MessageWriter } from './message.js'
+import { type DeviceNames, familyName, familyNumber, ipBytes, ipText, prefixParts } from './text.js'
+import { writeFlags } from './verbs.js'
+
+export const RTM_NEWROUTE = 24
+export const RTM_DELROUTE = 25
+export const RTM_GETROUTE = 26
+
+const RTMSG = 12
+const RTA = {
+  DST: 1,
+  OIF: 4,
+  GATEWAY: 5,
+  PRIORITY: 6,
+  PREFSRC: 7,
+  METRICS: 8,
+  MULTIPATH: 9,
+  TABLE: 15,
+  VIA: 18,
+} as const
+const RTAX_MTU = 2
+const RTNH = 8
+const RTNH_F_ONLINK = 4
+const RTM_F_CLONED = 0x200
+/** What the kernel writes into an IPv6 route that asked for none (IP6_RT_PRIO_USER). */
+const IPV6_DEFAULT_METRIC = 1024
+
+const types: Readonly<Record<number, Route['type']>> = {
+  1: 'unicast',
+  2: 'local',
+  6: 'blackhole',
+  7: 'unreachable',
+}
+const typeNumbers: Readonly<Record<string, number>> = { unicast: 1, local: 2, blackhole: 6, unreachable: 7 }
+const scopes: Readonly<Record<number, Route['scope']>> = {
+  0: 'global',
+  253: 'link',
+  254: 'host',
+  255: 'nowhere',
+}
+const scopeNumbers: Readonly<Record<Route['scope'], number>> = {
+  global: 0,
+  link: 253,
+  host: 254,
+  nowhere: 255,
+}
+
+function writeGateway(out: MessageWriter, hop: NextHop, route: Route): void {
+  if (hop.via === undefined) return
+  const bytes = ipBytes(hop.via)
+  const family = bytes.length === 4 ? 'inet' : 'inet6'
+  if (family === route.family) out.attrBytes(RTA.GATEWAY, bytes)
+  else out.attrBytes(RTA.VIA, Buffer.concat([Uint8Array.of(familyNumber(family), 0), bytes]))
+}
+
+function writeNextHops(out: MessageWriter, route: Route, names: DeviceNames): void {
+  const [only, second] = route.nextHops
+  if (only === undefined) return
+  if (second === undefined) {
+    out.attrU32(RTA.OIF, names.indexOf(only.dev))
+    writeGateway(out, only, route)
+    return
+  }
+  out.nest(RTA.MULTIPATH, () => {
+    for (const hop of route.nextHops) {
+      out.sized(() => {
+        out.u8(hop.onlink === true ? RTNH_F_ONLINK : 0).u8((hop.weight ?? 1) - 1)
+        out.u32(names.indexOf(hop.dev))
+        writeGateway(out, hop, route)
+      })
+    }
+  })
+}
+
+/** Errors: EINVAL for a type that we only look at; ENODEV. */
+export function encodeRoute(
+  out: MessageWriter,
+  verb: RtnlOp['verb'],
+  route: Route,
+  names: DeviceNames,
+): Buffer {
+  const type = typeNumbers[route.type]
+  if (type === undefined)
+    throw new WarrenError(`Cannot ${verb} route "${route.dst}": its type is not one that is written`, {
+      code: 'EINVAL',
+    })
+  const gone = verb === 'delete'
+  const { bytes, length } = prefixParts(route.dst, route.family)
+  const onlink = route.nextHops.length === 1 && route.nextHops[0]?.onlink === true
+  out.begin(gone ? RTM_DELROUTE : RTM_NEWROUTE, writeFlags(verb))
+  out.u8(familyNumber(route.family)).u8(length).u8(0).u8(0)
+  out.u8(route.table < 256 ? route.table : 0).u8(route.protocol)
+  // Scope "nowhere" in a delete matches any, as `ip route del` does.
+  out.u8(gone ? scopeNumbers.nowhere : scopeNumbers[route.scope]).u8(type)
+  out.u32(onlink ? RTNH_F_ONLINK : 0)
+  if (length > 0) out.attrBytes(RTA.DST, bytes)
+  out.attrU32(RTA.TABLE, route.table)
+  writeNextHops(out, route, names)
+  // A delete without a metric takes the first route of any metric (IPv6): name the one we mean.
+  const metric = route.metric ?? (gone && route.family === 'inet6' ? IPV6_DEFAULT_METRIC : undefined)
+  if (metric !== undefined) out.attrU32(RTA.PRIORITY, metric)
+  if (gone) return out.finish()
+  if (route.src !== undefined) out.attrBytes(RTA.PREFSRC, ipBytes(route.src, route.family))
+  if (route.mtu !== undefined) out.nest(RTA.METRICS, () => out.attrU32(RTAX_MTU, route.mtu ?? 0))
+  return out.finish()
+}
+
+/** The kernel filters by table, protocol and device when the socket has NETLINK_GET_STRICT_CHK. */
+export function encodeRouteDump(
+  out: MessageWriter,
+  family: Route['family'],
+  filter: ListFilter,
+  oif?: number,
+): Buffer {
+  out.begin(RTM_GETROUTE, 0)
+  out
+    .u8(familyNumber(family))
+    .zeros(4)
+    .u8(filter.protocol ?? 0)
+    .zeros(6)
+  if (filter.table !== undefined) out.attrU32(RTA.TABLE, filter.table)
+  if (oif !== undefined) out.attrU32(RTA.OIF, oif)
+  return out.finish()
+}
+
+const attributes = new Attributes(RTA.VIA)
+const hopAttributes = new Attributes(RTA.VIA)
+const metrics = new Attributes(RTAX_MTU)
+
+function readGateway(data: Buffer, from: Attributes): string | undefined {
+  if (from.has(RTA.GATEWAY)) return ipText(data, from.at(RTA.GATEWAY), from.length(RTA.GATEWAY))
+  if (from.has(RTA.VIA)) return ipText(data, from.at(RTA.VIA) + 2, from.length(RTA.VIA) - 2)
+  return undefined
+}
+
+function hopOf(via: string | undefined, dev: string, onlink: boolean, weight: number): NextHop {
+  return {
+    ...(via === undefined ? {} : { via }),
+    dev,
+    ...(onlink ? { onlink } : {}),
+    ...(weight > 1 ? { weight } : {}),
+  }
+}
+
+function readMultipath(data: Buffer, names: DeviceNames): NextHop[] {
+  const hops: NextHop[] = []
+  const end = attributes.end(RTA.MULTIPATH)
+  let at = attributes.at(RTA.MULTIPATH)
+  while (at + RTNH <= end) {
+    const length = data.readUInt16LE(at)
+    if (length < RTNH || at + length > end) break
+    const onlink = ((data[at + 2] as number) & RTNH_F_ONLINK) !== 0
+    const via = readGateway(data, hopAttributes.read(data, at + RTNH, at + length))
+    hops.push(hopOf(via, names.nameOf(data.readInt32LE(at + 4)), onlink, (data[at + 3] as number) + 1))
+    at += (length + 3) & ~3
+  }
+  return hops
+}
+
+/** undefined: not IPv4 or IPv6, a cached clone, or not of `filter`, which is looked at before an object is made. */
+export function decodeRoute(
+  data: Buffer,
+  start: number,
+  end: number,
+  names: DeviceNames,
+  filter: ListFilter = {},
+  oif?: number,
+): Route | undefined {
+  const at = start + HEADER
+  const family = familyName(data[at] as number)
+  const protocol = data[at + 5] as number
+  if (family === undefined || (filter.protocol !== undefined && protocol !== filter.protocol))
+    return undefined
+  if (filter.family !== undefined && filter.family !== family) return undefined
+  const flags = data.readUInt32LE(at + 8)
+  if ((flags & RTM_F_CLONED) !== 0) return undefined
+  attributes.read(data, at + RTMSG, end)
+  const table = attributes.u32(data, RTA.TABLE) ?? (data[at + 4] as number)
+  if (filter.table !== undefined && filter.table !== table) return undefined
+  const type = types[data[at + 7] as number] ?? 'other'
+  const index = attributes.u32(data, RTA.OIF)
+  const discards = type === 'blackhole' || type === 'unreachable' // IPv6 shows these with dev lo
+  let nextHops: readonly NextHop[] = []
+  if (attributes.has(RTA.MULTIPATH)) nextHops = readMultipath(data, names)
+  else if (index !== undefined && !discards) {
+    const hop = hopOf(readGateway(data, attributes), names.nameOf(index), (flags & RTNH_F_ONLINK) !== 0, 1)
+    nextHops = [hop]
+  }
+  if (oif !== undefined && index !== oif && !nextHops.some(hop => hop.dev === filter.dev)) return undefined
+  const any = family === 'inet' ? '0.0.0.0' : '::'
+  const dst = attributes.has(RTA.DST) ? ipText(data, attributes.at(RTA.DST), attributes.length(RTA.DST)) : any
+  const metric = attributes.u32(data, RTA.PRIORITY) ?? 0
+  const src = attributes.has(RTA.PREFSRC)
+    ? ipText(data, attributes.at(RTA.PREFSRC), attributes.length(RTA.PREFSRC))
+    : undefined
+  const mtu = attributes.has(RTA.METRICS)
+    ? metrics.read(data, attributes.at(RTA.METRICS), attributes.end(RTA.METRICS)).u32(data, RTAX_MTU)
+    : undefined
+  return {
+    kind: 'route',
+    family,
+    dst: `${dst}/${data[at + 1]}`,
+    type,
+    nextHops,
+    table,
+    protocol,
+    scope: scopes[data[at + 6] as number] ?? 'global',
+    ...(metric === (family === 'inet6' ? IPV6_DEFAULT_METRIC : 0) ? {} : { metric }),
+    ...(src === undefined ? {} : { src }),
+    ...(mtu === undefined ? {} : { mtu }),
+  }
+}

@@ -1,0 +1,74 @@
+// Addresses between their bytes in a message and their text in our objects. Read 15,000 times in a full observe of
+// 5,000 nodes, hence the short cut for IPv4.
+import { WarrenError } from '../../errors.js'
+import { addressBytes, formatAddress } from '../../net/address.js'
+import { isMac } from '../../net/mac.js'
+import type { Family } from '../types.js'
+
+export const AF_INET = 2
+export const AF_BRIDGE = 7
+export const AF_INET6 = 10
+
+export function familyNumber(family: Family): number {
+  return family === 'inet' ? AF_INET : AF_INET6
+}
+
+export function familyName(number: number): Family | undefined {
+  return number === AF_INET ? 'inet' : number === AF_INET6 ? 'inet6' : undefined
+}
+
+/** Any address in text, 4 or 16 bytes. Errors: ADDRESS. */
+export function ipBytes(text: string, family?: Family): Uint8Array {
+  const bytes = addressBytes(text)
+  if (family !== undefined && bytes.length !== (family === 'inet' ? 4 : 16))
+    throw new WarrenError(`Cannot use address "${text}": not of family ${family}`, { code: 'ADDRESS' })
+  return bytes
+}
+
+/** Family by length: 4 bytes are IPv4, 16 are IPv6. */
+export function ipText(data: Buffer, at: number, length: number): string {
+  if (length === 4) return `${data[at]}.${data[at + 1]}.${data[at + 2]}.${data[at + 3]}`
+  return formatAddress(data.subarray(at, at + length))
+}
+
+/** "10.244.2.0/24" as bytes and length. Errors: ADDRESS. */
+export function prefixParts(
+  text: string,
+  family: Family,
+): { readonly bytes: Uint8Array; readonly length: number } {
+  const slash = text.indexOf('/')
+  const bytes = ipBytes(slash < 0 ? text : text.slice(0, slash), family)
+  const length = slash < 0 ? bytes.length * 8 : Number(text.slice(slash + 1))
+  if (!Number.isInteger(length) || length < 0 || length > bytes.length * 8)
+    throw new WarrenError(`Cannot use prefix "${text}": its length is not 0 to ${bytes.length * 8}`, {
+      code: 'ADDRESS',
+    })
+  return { bytes, length }
+}
+
+const hex = Array.from({ length: 256 }, (_, i) => i.toString(16).padStart(2, '0'))
+
+/** "" for devices without a link-layer address; other lengths than 6 (tunnels) in the same form. */
+export function macText(data: Buffer, at: number, length: number): string {
+  let text = ''
+  for (let i = 0; i < length; i += 1) text += `${i === 0 ? '' : ':'}${hex[data[at + i] as number]}`
+  return text
+}
+
+/** Errors: ADDRESS. */
+export function macBytes(text: string): Uint8Array {
+  const lower = text.toLowerCase()
+  if (!isMac(lower))
+    throw new WarrenError(`Cannot use link-layer address "${text}": not six octets`, { code: 'ADDRESS' })
+  const bytes = new Uint8Array(6)
+  for (let i = 0; i < 6; i += 1) bytes[i] = Number.parseInt(lower.slice(3 * i, 3 * i + 2), 16)
+  return bytes
+}
+
+/** Devices between their names in our objects and their indexes in messages. */
+export interface DeviceNames {
+  /** "if7" when the device is gone. */
+  nameOf(index: number): string
+  /** Errors: ENODEV. */
+  indexOf(name: string): number
+}

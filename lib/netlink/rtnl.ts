@@ -1,0 +1,275 @@
+// A namespace's rtnetlink: lists and writes links, addresses, routes, neighbours, FDB entries and rules. Reads and writes
+// have a socket each, so that a long dump holds up no write. `ip monitor` shows the writes, `ss -f netlink` the sockets.
+import { asError, codeOf, hasCode, WarrenError } from '../errors.js'
+import type { Netns } from '../netns/netns.js'
+import { decodeAddress, encodeAddress, encodeAddressDump } from './codec/address.js'
+import { decodeLink, encodeLinkCreate, encodeLinkDelete, encodeLinkGet, linkChanges } from './codec/link.js'
+import { MessageWriter } from './codec/message.js'
+import { decodeFdb, decodeNeighbor, encodeFdb, encodeNeighbor, encodeNeighborDump } from './codec/neighbor.js'
+import { decodeRoute, encodeRoute, encodeRouteDump } from './codec/route.js'
+import { decodeRule, encodeRule, encodeRuleDump } from './codec/rule.js'
+import { AF_BRIDGE, type DeviceNames, familyNumber } from './codec/text.js'
+import { failureError, type NetlinkFailure } from './failure.js'
+import { formatObject } from './format.js'
+import { resolveNames } from './names.js'
+import { NETLINK_ROUTE } from './raw.js'
+import { type Decode, type NetlinkSocket, openNetlink } from './socket.js'
+import type { Family, Link, ListFilter, ObjectOf, Rtnl, RtnlKind, RtnlObject, RtnlOp } from './types.js'
+
+type Result = WarrenError | undefined
+
+const families: readonly Family[] = ['inet', 'inet6']
+
+function actionOf(op: RtnlOp): string {
+  return `${op.verb} ${op.object.kind} "${formatObject(op.object)}"`
+}
+
+function errorOf(op: RtnlOp, failure: NetlinkFailure | undefined): Result {
+  return failure === undefined ? undefined : failureError(actionOf(op), failure)
+}
+
+/** What went wrong before anything was sent (no such device, no address): said about the op. */
+function beforeSending(op: RtnlOp, error: unknown): WarrenError {
+  const { code, message, hint } = asError(error)
+  const cause = code === 'ENODEV' ? 'ENODEV' : `${code} (${message})`
+  return new WarrenError(`Cannot ${actionOf(op)}: ${cause}`, {
+    code,
+    cause: error,
+    ...(hint === undefined ? {} : { hint }),
+  })
+}
+
+function encode(out: MessageWriter, op: RtnlOp, names: DeviceNames): Buffer {
+  const { verb, object } = op
+  switch (object.kind) {
+    case 'address':
+      return encodeAddress(out, verb, object, names)
+    case 'route':
+      return encodeRoute(out, verb, object, names)
+    case 'neighbor':
+      return encodeNeighbor(out, verb, object, names)
+    case 'fdb':
+      return encodeFdb(out, verb, object, names)
+    case 'rule':
+      return encodeRule(out, verb, object)
+    case 'link':
+      return encodeLinkDelete(out, { ...op, object })
+  }
+}
+
+class Rtnetlink implements Rtnl {
+  private readonly netns: Netns
+  private readonly reader: NetlinkSocket
+  private readonly writer: NetlinkSocket
+
+  constructor(netns: Netns) {
+    this.netns = netns
+    this.reader = openNetlink(netns, NETLINK_ROUTE)
+    this.writer = openNetlink(netns, NETLINK_ROUTE)
+  }
+
+  get portIds(): ReadonlySet<number> {
+    return this.writer.portIds
+  }
+
+  async list<K extends RtnlKind>(
+    kind: K,
+    filter: ListFilter = {},
+    signal?: AbortSignal,
+  ): Promise<readonly ObjectOf<K>[]> {
+    const names = resolveNames(this.netns)
+    // A device that is not there has nothing on it: no error.
+    const index = filter.dev === undefined ? undefined : this.netns.linkIndex(filter.dev)
+    if (filter.dev !== undefined && index === undefined && kind !== 'rule') return []
+    const found: readonly RtnlObject[] = await this.listKind(kind, filter, names, index, signal)
+    return found as readonly ObjectOf<K>[]
+  }
+
+  private async listKind(
+    kind: RtnlKind,
+    filter: ListFilter,
+    names: DeviceNames,
+    index: number | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly RtnlObject[]> {
+    const out = new MessageWriter(256)
+    const wanted = filter.family === undefined ? families : [filter.family]
+    const each = async (
+      message: (family: Family) => Buffer,
+      decode: Decode<RtnlObject>,
+    ): Promise<RtnlObject[]> => {
+      const lists: RtnlObject[][] = []
+      for (const family of wanted) lists.push(await this.dump(message(family), decode, signal))
+      return lists.length === 1 ? (lists[0] ?? []) : lists.flat()
+    }
+    switch (kind) {
+      case 'link':
+        return this.listLinks(out, filter, names, signal)
+      case 'address':
+        return each(
+          family => encodeAddressDump(out, familyNumber(family), index),
+          (data, start, end) => decodeAddress(data, start, end, names, filter, index),
+        )
+      case 'route':
+        return each(
+          family => encodeRouteDump(out, family, filter, index),
+          (data, start, end) => decodeRoute(data, start, end, names, filter, index),
+        )
+      case 'neighbor':
+        return each(
+          family => encodeNeighborDump(out, familyNumber(family), index),
+          (data, start, end) => decodeNeighbor(data, start, end, names, filter, index),
+        )
+      case 'fdb':
+        return this.dump(
+          encodeNeighborDump(out, AF_BRIDGE, index),
+          (data, start, end) => decodeFdb(data, start, end, names, filter, index),
+          signal,
+        )
+      case 'rule':
+        return each(
+          family => encodeRuleDump(out, family),
+          (data, start, end) => decodeRule(data, start, end, filter),
+        )
+    }
+  }
+
+  private async listLinks(
+    out: MessageWriter,
+    filter: ListFilter,
+    names: DeviceNames,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly Link[]> {
+    if (filter.dev === undefined)
+      return this.dump(encodeLinkGet(out), (data, start, end) => decodeLink(data, start, end, names), signal)
+    try {
+      const answers = await this.reader.request(encodeLinkGet(out, filter.dev), signal)
+      return answers.flatMap(data => decodeLink(data, 0, data.length, names) ?? [])
+    } catch (error) {
+      if (hasCode(error, 'ENODEV')) return []
+      throw error
+    }
+  }
+
+  /** A table (ENOENT) or an address family (EOPNOTSUPP, EAFNOSUPPORT) that the kernel does not have is empty. */
+  private async dump<T>(message: Buffer, decode: Decode<T>, signal: AbortSignal | undefined): Promise<T[]> {
+    try {
+      return await this.reader.dump(message, decode, signal)
+    } catch (error) {
+      if (hasCode(error, 'ENOENT', 'EOPNOTSUPP', 'EAFNOSUPPORT')) return []
+      throw error
+    }
+  }
+
+  async apply(ops: readonly RtnlOp[], signal?: AbortSignal): Promise<readonly Result[]> {
+    const results: Result[] = new Array(ops.length).fill(undefined)
+    let from = 0
+    while (from < ops.length) {
+      // Links one by one, as what follows may stand on them; everything else in bulk.
+      let to = from + 1
+      const first = ops[from] as RtnlOp
+      if (first.object.kind === 'link' && first.verb !== 'delete') {
+        results[from] = await this.applyLink(first, first.object, signal)
+      } else {
+        while (
+          to < ops.length &&
+          ops[to]?.object.kind === first.object.kind &&
+          ops[to]?.object.kind !== 'link'
+        )
+          to += 1
+        await this.applyBulk(ops, from, to, results, signal)
+      }
+      from = to
+    }
+    return results
+  }
+
+  private async applyBulk(
+    ops: readonly RtnlOp[],
+    from: number,
+    to: number,
+    results: Result[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const all = Array.from({ length: to - from }, (_, i) => from + i)
+    const again = await this.send(ops, all, results, signal)
+    // The device was made again between our look at its index and the write: one more look.
+    if (again.length > 0) await this.send(ops, again, results, signal)
+  }
+
+  /** Returns what may succeed with fresh indexes. */
+  private async send(
+    ops: readonly RtnlOp[],
+    indexes: readonly number[],
+    results: Result[],
+    signal: AbortSignal | undefined,
+  ): Promise<number[]> {
+    const names = resolveNames(this.netns)
+    const out = new MessageWriter(indexes.length * 64)
+    const messages: Buffer[] = []
+    const sent: number[] = []
+    for (const i of indexes) {
+      const op = ops[i] as RtnlOp
+      try {
+        messages.push(encode(out, op, names))
+        sent.push(i)
+      } catch (error) {
+        results[i] = beforeSending(op, error)
+      }
+    }
+    const failures = await this.writer.batch(messages, signal === undefined ? {} : { signal })
+    const again: number[] = []
+    sent.forEach((i, k) => {
+      const op = ops[i] as RtnlOp
+      const failure = failures[k]
+      results[i] = isReplacedRule(op, failure) ? undefined : errorOf(op, failure)
+      if (failure?.code === 'ENODEV' && op.object.kind !== 'link' && op.object.kind !== 'rule') again.push(i)
+    })
+    return again
+  }
+
+  private async applyLink(op: RtnlOp, link: Link, signal: AbortSignal | undefined): Promise<Result> {
+    const names = resolveNames(this.netns)
+    const out = new MessageWriter(1024)
+    const options = signal === undefined ? {} : { signal }
+    try {
+      let created = op.verb !== 'set'
+      if (created) {
+        const [failure] = await this.writer.batch([encodeLinkCreate(out, link, names)], options)
+        if (failure !== undefined) {
+          if (op.verb !== 'replace' || failure.code !== 'EEXIST') return errorOf(op, failure)
+          created = false
+        }
+      }
+      // Each waits for the one before: flags on a port whose master was refused would hide the reason.
+      for (const message of linkChanges(out, link, names, created, op.rename)) {
+        const [failure] = await this.writer.batch([message], options)
+        if (failure !== undefined) return errorOf(op, failure)
+      }
+      return undefined
+    } catch (error) {
+      return beforeSending(op, error)
+    }
+  }
+
+  close(): void {
+    this.reader.close()
+    this.writer.close()
+  }
+}
+
+function isReplacedRule(op: RtnlOp, failure: NetlinkFailure | undefined): boolean {
+  return failure?.code === 'EEXIST' && op.object.kind === 'rule' && op.verb === 'replace'
+}
+
+/** Opens rtnetlink inside `netns`, which must stay open as long. Errors: EPERM. */
+export function openRtnl(netns: Netns): Rtnl {
+  try {
+    return new Rtnetlink(netns)
+  } catch (error) {
+    throw new WarrenError(`Cannot open rtnetlink in namespace "${netns.label}": ${codeOf(error)}`, {
+      code: codeOf(error),
+      cause: error,
+    })
+  }
+}

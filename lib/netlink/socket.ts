@@ -1,0 +1,330 @@
+// Requests, dumps and bulk writes on one netlink socket that never subscribes. Calls wait for each other inside, as the
+// kernel runs one dump per socket (EBUSY for the second). Works for every protocol; rtnl.ts and lib/nftables build on it.
+import { WarrenError } from '../errors.js'
+import type { Netns } from '../netns/netns.js'
+import {
+  eachMessage,
+  NLM_F_ACK,
+  NLM_F_DUMP,
+  NLM_F_DUMP_INTR,
+  NLMSG_DONE,
+  NLMSG_ERROR,
+  NLMSG_MIN_TYPE,
+  NLMSG_OVERRUN,
+} from './codec/message.js'
+import { failureError, type NetlinkFailure, readFailure } from './failure.js'
+import { forceSendBuffer, openRaw, type Raw } from './raw.js'
+
+export interface NetlinkOptions {
+  /** Bytes; default 4 MiB. */
+  readonly receiveBuffer?: number
+  /** Milliseconds without any answer before a call fails with ETIMEDOUT; default 5,000. */
+  readonly timeout?: number
+}
+
+export interface BatchOptions {
+  readonly signal?: AbortSignal
+  /**
+   * All messages in one sendmsg, as an nfnetlink transaction needs it; the ack is asked of the message `ackAt` (default:
+   * the last). An error of the first message (NFNL_MSG_BATCH_BEGIN) ends it and stands in place 0 of the result.
+   */
+  readonly whole?: { readonly ackAt?: number }
+}
+
+/** Reads one message of a dump: its header is at `start`, its attributes end at `end`. undefined leaves it out. */
+export type Decode<T> = (data: Buffer, start: number, end: number) => T | undefined
+
+export interface NetlinkSocket {
+  /** All port ids it has had: a notice that carries one of them was caused here. */
+  readonly portIds: ReadonlySet<number>
+  /** Sends one message and resolves with the messages that answer it (none for a plain write). Errors: errno names. */
+  request(message: Buffer, signal?: AbortSignal): Promise<readonly Buffer[]>
+  /** Lists. Starts again when the kernel says that the table changed underneath (NLM_F_DUMP_INTR). */
+  dump<T>(message: Buffer, decode: Decode<T>, signal?: AbortSignal): Promise<T[]>
+  /** Writes, hundreds of messages per sendmsg. One result per message: undefined, or why it failed; the others are not held up. */
+  batch(messages: readonly Buffer[], options?: BatchOptions): Promise<readonly (NetlinkFailure | undefined)[]>
+  close(): void
+}
+
+const closed: NetlinkFailure = { code: 'EPIPE', text: 'netlink socket is closed' }
+/** A dump's datagrams hold at most 32 KiB (SKB_WITH_OVERHEAD in netlink_recvmsg). */
+const DATAGRAM = 32 * 1024
+/** More per sendmsg gains nothing (measured), and these block the event loop for 2 ms. */
+const CHUNK_MESSAGES = 400
+/** Below the default send buffer of 208 KiB. */
+const CHUNK_BYTES = 128 * 1024
+/** A table that changes under every single read is reported after so many tries. */
+const DUMP_TRIES = 20
+
+interface Job {
+  /** True when the job is finished. */
+  onMessage(data: Buffer, type: number, seq: number, start: number, end: number): boolean
+  resolve(): void
+  fail(failure: NetlinkFailure): void
+}
+
+class Socket implements NetlinkSocket {
+  readonly portIds = new Set<number>()
+  private readonly netns: Netns
+  private readonly protocol: number
+  private readonly options: NetlinkOptions
+  private raw: Raw | undefined
+  private job: Job | undefined
+  private seq = 1
+  private alive = 0
+  private queue: Promise<unknown> = Promise.resolve()
+  private open = true
+
+  constructor(netns: Netns, protocol: number, options: NetlinkOptions) {
+    this.netns = netns
+    this.protocol = protocol
+    this.options = options
+    this.connect()
+  }
+
+  private connect(): Raw {
+    if (this.raw !== undefined) return this.raw
+    const raw = openRaw(this.netns, this.protocol, {
+      receiveBuffer: this.options.receiveBuffer ?? 4 << 20,
+      datagram: DATAGRAM,
+      onMessage: data => this.receive(data),
+      onError: error => this.broken(raw, error),
+    })
+    // Idle sockets do not keep a command-line program alive; a call in flight does.
+    raw.socket.unref()
+    this.portIds.add(raw.portId)
+    this.raw = raw
+    return raw
+  }
+
+  private receive(data: Buffer): void {
+    this.alive += 1
+    eachMessage(data, (start, end) => {
+      const job = this.job
+      if (job === undefined) return
+      const type = data.readUInt16LE(start + 4)
+      if (job.onMessage(data, type, data.readUInt32LE(start + 8), start, end)) {
+        this.job = undefined
+        job.resolve()
+      }
+    })
+  }
+
+  /** After an error or a deadline nobody knows what is still on its way: a new socket is the clean slate. */
+  private broken(raw: Raw | undefined, error: unknown): void {
+    if (raw === undefined || raw !== this.raw) return
+    this.raw = undefined
+    setImmediate(() => raw.socket.close()) // never inside one of its own callbacks: it would use what was freed
+    const code = error instanceof Error && 'code' in error ? String(error.code) : 'EIO'
+    this.endWith({ code, text: error instanceof Error ? error.message : String(error) })
+  }
+
+  private endWith(failure: NetlinkFailure): void {
+    const job = this.job
+    this.job = undefined
+    job?.fail(failure)
+  }
+
+  private nextSeq(): number {
+    this.seq = (this.seq + 1) >>> 0 || 1
+    return this.seq
+  }
+
+  /** One after the other. `work` never rejects for a reason of its own predecessor. */
+  private enqueue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.queue.then(work)
+    this.queue = result.catch(() => undefined)
+    return result
+  }
+
+  /** Sends and lets the job read until it has enough, with a deadline that every received datagram pushes back. */
+  private exchange(data: Buffer, onMessage: Job['onMessage']): Promise<NetlinkFailure | undefined> {
+    if (!this.open) return Promise.resolve(closed)
+    return new Promise(resolve => {
+      let raw: Raw
+      try {
+        raw = this.connect()
+      } catch (error) {
+        const code = error instanceof Error && 'code' in error ? String(error.code) : 'EIO'
+        resolve({ code, text: error instanceof Error ? error.message : String(error) })
+        return
+      }
+      const timeout = this.options.timeout ?? 5_000
+      let alive = this.alive
+      const end = (failure?: NetlinkFailure): void => {
+        clearInterval(timer)
+        if (this.raw === raw) raw.socket.unref()
+        resolve(failure)
+      }
+      const job: Job = { onMessage, resolve: end, fail: end }
+      // After a blocked event loop timers run before sockets are read: look once more when they were.
+      const late = (): void => {
+        if (this.job !== job) return
+        if (this.alive !== alive) alive = this.alive
+        else this.broken(raw, new WarrenError(`no answer within ${timeout} ms`, { code: 'ETIMEDOUT' }))
+      }
+      const timer = setInterval(() => setImmediate(() => setImmediate(late)), timeout)
+      this.job = job
+      raw.socket.ref()
+      raw.socket.send(data, undefined, error => {
+        if (error !== undefined && this.job === job) this.endWith({ code: error.code, text: error.message })
+      })
+    })
+  }
+
+  request(message: Buffer, signal?: AbortSignal): Promise<readonly Buffer[]> {
+    return this.enqueue(async () => {
+      signal?.throwIfAborted()
+      const seq = this.nextSeq()
+      message.writeUInt32LE(seq, 8)
+      message.writeUInt16LE(message.readUInt16LE(6) | NLM_F_ACK, 6)
+      const answers: Buffer[] = []
+      let refused: NetlinkFailure | undefined
+      const failure = await this.exchange(message, (data, type, answered, start, end) => {
+        if (answered !== seq) return false
+        if (type === NLMSG_ERROR) {
+          refused = readFailure(data, start, end, false)
+          return true
+        }
+        if (type >= NLMSG_MIN_TYPE) answers.push(data.subarray(start, end))
+        return false
+      })
+      const wrong = failure ?? refused
+      if (wrong !== undefined) throw failureError('send netlink request', wrong)
+      return answers
+    })
+  }
+
+  dump<T>(message: Buffer, decode: Decode<T>, signal?: AbortSignal): Promise<T[]> {
+    return this.enqueue(async () => {
+      for (let tries = 0; tries < DUMP_TRIES; tries += 1) {
+        signal?.throwIfAborted()
+        const result = await this.dumpOnce(message, decode)
+        if (result !== undefined) return result
+      }
+      throw failureError('list', {
+        code: 'EINTR',
+        text: `the table changed during each of ${DUMP_TRIES} reads`,
+      })
+    })
+  }
+
+  private async dumpOnce<T>(message: Buffer, decode: Decode<T>): Promise<T[] | undefined> {
+    const seq = this.nextSeq()
+    message.writeUInt32LE(seq, 8)
+    message.writeUInt16LE(message.readUInt16LE(6) | NLM_F_DUMP, 6)
+    const found: T[] = []
+    let interrupted = false
+    let refused: NetlinkFailure | undefined
+    let thrown: { readonly error: unknown } | undefined
+    const failure = await this.exchange(message, (data, type, answered, start, end) => {
+      if (answered !== seq) return false
+      if ((data.readUInt16LE(start + 6) & NLM_F_DUMP_INTR) !== 0) interrupted = true
+      if (type === NLMSG_DONE || type === NLMSG_ERROR) {
+        refused = readFailure(data, start, end, type === NLMSG_DONE)
+        return true
+      }
+      if (type === NLMSG_OVERRUN) interrupted = true
+      if (type < NLMSG_MIN_TYPE || interrupted || thrown !== undefined) return false
+      try {
+        const one = decode(data, start, end)
+        if (one !== undefined) found.push(one)
+      } catch (error) {
+        thrown = { error } // read on to the end: the next dump needs a quiet socket
+      }
+      return false
+    })
+    const wrong = failure ?? refused
+    if (wrong !== undefined) throw failureError('list', wrong)
+    if (thrown !== undefined) throw thrown.error
+    return interrupted ? undefined : found
+  }
+
+  batch(
+    messages: readonly Buffer[],
+    options: BatchOptions = {},
+  ): Promise<readonly (NetlinkFailure | undefined)[]> {
+    if (messages.length === 0) return Promise.resolve([])
+    return this.enqueue(async () => {
+      const results: (NetlinkFailure | undefined)[] = new Array(messages.length).fill(undefined)
+      if (options.whole !== undefined) {
+        await this.chunk(
+          messages,
+          0,
+          messages.length,
+          options.whole.ackAt ?? messages.length - 1,
+          results,
+          true,
+        )
+        return results
+      }
+      let from = 0
+      while (from < messages.length) {
+        const to = chunkEnd(messages, from)
+        if (options.signal?.aborted === true) {
+          results.fill({ code: 'ABORTED', text: 'not sent' }, from)
+          break
+        }
+        await this.chunk(messages, from, to, to - 1, results, false)
+        from = to
+      }
+      return results
+    })
+  }
+
+  /**
+   * One sendmsg. The kernel works through it before sendmsg returns, answers each message that fails and, because of its
+   * NLM_F_ACK, the one at `ackAt`: its answer is the last.
+   */
+  private async chunk(
+    messages: readonly Buffer[],
+    from: number,
+    to: number,
+    ackAt: number,
+    results: (NetlinkFailure | undefined)[],
+    whole: boolean,
+  ): Promise<void> {
+    const first = this.seq + 1
+    this.seq += to - from
+    if (this.seq > 0xffff_0000) this.seq = 1
+    for (let i = from; i < to; i += 1) {
+      const message = messages[i] as Buffer
+      message.writeUInt32LE(first + i - from, 8)
+      const flags = message.readUInt16LE(6)
+      message.writeUInt16LE(i === ackAt ? flags | NLM_F_ACK : flags & ~NLM_F_ACK, 6)
+    }
+    const data = to - from === 1 ? (messages[from] as Buffer) : Buffer.concat(messages.slice(from, to))
+    const raw = this.raw
+    if (raw !== undefined && data.length > CHUNK_BYTES) forceSendBuffer(raw.fd, 2 * data.length + 4096)
+    const failure = await this.exchange(data, (reply, type, seq, start, end) => {
+      const index = from + seq - first
+      if (type !== NLMSG_ERROR || index < from || index >= to) return false
+      results[index] = readFailure(reply, start, end, false)
+      return index === ackAt || (whole && index === 0)
+    })
+    if (failure === undefined) return
+    for (let i = from; i < to; i += 1) results[i] ??= failure
+  }
+
+  close(): void {
+    if (!this.open) return
+    this.open = false
+    this.broken(this.raw, new WarrenError('netlink socket is closed', { code: 'EPIPE' }))
+  }
+}
+
+function chunkEnd(messages: readonly Buffer[], from: number): number {
+  let bytes = 0
+  let to = from
+  while (to < messages.length && to - from < CHUNK_MESSAGES) {
+    bytes += (messages[to] as Buffer).length
+    if (bytes > CHUNK_BYTES && to > from) break
+    to += 1
+  }
+  return to
+}
+
+/** A socket of `protocol` (NETLINK_ROUTE 0, NETLINK_NETFILTER 12) inside `netns`. Errors: EPERM, EPROTONOSUPPORT. */
+export function openNetlink(netns: Netns, protocol: number, options: NetlinkOptions = {}): NetlinkSocket {
+  return new Socket(netns, protocol, options)
+}
