@@ -2,6 +2,7 @@
 // --bip/--mtu scripts and the CNI plugin "flannel" read.
 import { nthAddress, parsePrefix } from '../../lib/net/prefix.js'
 import type { Cluster } from '../model/cluster.js'
+import { fileMark } from '../model/marks.js'
 import type { HostFile } from '../model/desired.js'
 import type { Self } from '../model/self.js'
 
@@ -15,5 +16,5 @@ export function subnetEnv(self: Self, cluster: Cluster, mtu: number): HostFile {
   if (ipv6 !== undefined) lines.push(`FLANNEL_IPV6_SUBNET=${gateway(ipv6)}`)
   // true: the agent masquerades, so docker and the bridge plugin must not.
   lines.push(`FLANNEL_MTU=${mtu}`, `FLANNEL_IPMASQ=${cluster.spec.masquerade}`)
-  return { path: self.subnetFile, text: `${lines.join('\n')}\n` }
+  return { path: self.subnetFile, text: `${fileMark}\n${lines.join('\n')}\n` }
 }

@@ -36,3 +36,6 @@ export function aliasOf(node: string, what: string): string {
 }
 
 export const aliasPrefix = 'warren:'
+
+/** First line of every file that we write for others: readers of flannel's format skip it. */
+export const fileMark = '# written by warrend'

@@ -1,9 +1,20 @@
-// Files that we write for other programs (subnet.env). Ours by path: the one in the configuration.
+// Files that we write for other programs (subnet.env). Ours by their first line; somebody else's file is never written over.
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { codeOf, hasCode, WarrenError } from '../../../lib/errors.js'
 import type { Table } from '../../../lib/reconcile/table.js'
 import type { HostFile } from '../../model/desired.js'
+import { fileMark } from '../../model/marks.js'
+
+function readOurs(path: string): { readonly text: string; readonly ours: boolean } | undefined {
+  try {
+    const text = readFileSync(path, 'utf8')
+    return { text, ours: text === '' || text.startsWith(fileMark) }
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'ENOTDIR')) return undefined
+    throw error
+  }
+}
 
 export function fileTable(paths: readonly string[]): Table<HostFile> {
   return {
@@ -12,12 +23,8 @@ export function fileTable(paths: readonly string[]): Table<HostFile> {
     equal: (desired, observed) => desired.text === observed.text,
     observe: async () =>
       paths.flatMap(path => {
-        try {
-          return [{ path, text: readFileSync(path, 'utf8') }]
-        } catch (error) {
-          if (hasCode(error, 'ENOENT', 'ENOTDIR')) return []
-          throw error
-        }
+        const found = readOurs(path)
+        return found?.ours === true ? [{ path, text: found.text }] : []
       }),
     apply: async ops =>
       ops.map(op => {
@@ -26,6 +33,12 @@ export function fileTable(paths: readonly string[]): Table<HostFile> {
           if (op.verb === 'remove') {
             rmSync(path, { force: true })
           } else {
+            if (readOurs(path)?.ours === false) {
+              return new WarrenError(`Cannot write file "${path}": it is there and not ours (no line "${fileMark}")`, {
+                code: 'EEXIST',
+                hint: 'remove it once nothing else writes it (flanneld?), or set subnetFile in warrend.yaml',
+              })
+            }
             mkdirSync(dirname(path), { recursive: true })
             writeFileSync(`${path}.new`, op.desired.text)
             renameSync(`${path}.new`, path)

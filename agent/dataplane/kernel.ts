@@ -1,0 +1,25 @@
+// Opens the kernel of this host: our network namespace's rtnetlink, nftables and iptables.
+import { openIptables } from '../../lib/iptables/iptables.js'
+import { openRtnl } from '../../lib/netlink/rtnl.js'
+import { openNetns } from '../../lib/netns/netns.js'
+import { openNft } from '../../lib/nftables/nft.js'
+import type { Names } from '../model/marks.js'
+import type { Kernel } from './order.js'
+
+export function openKernel(names: Names): Kernel & { close(): void } {
+  const netns = openNetns('self')
+  const rtnl = openRtnl(netns)
+  const nft = openNft(netns)
+  const iptables = openIptables(netns, { prefix: names.forwardChain.replace(/FORWARD$/, '') })
+  return {
+    netns,
+    rtnl,
+    nft,
+    iptables,
+    close() {
+      rtnl.close()
+      nft.close()
+      netns.close()
+    },
+  }
+}

@@ -1,0 +1,93 @@
+// The order of the tables: writes go down this list, removals up. A route comes after its neighbour and FDB entry, our
+// record after everything that it promises.
+import type { Iptables } from '../../lib/iptables/iptables.js'
+import type { Netns } from '../../lib/netns/netns.js'
+import type { Rtnl } from '../../lib/netlink/types.js'
+import type { Nft, NftSetRef, NftTableName } from '../../lib/nftables/types.js'
+import type { Table } from '../../lib/reconcile/table.js'
+import { vtepSet } from '../compute/rules.js'
+import type { DesiredState, TableName } from '../model/desired.js'
+import type { Names } from '../model/marks.js'
+import type { Stage } from './reconciler.js'
+import { addressTable } from './tables/address.js'
+import { elementTable } from './tables/element.js'
+import { fdbTable } from './tables/fdb.js'
+import { fileTable } from './tables/file.js'
+import { filterTable } from './tables/filter.js'
+import { jumpTable } from './tables/jump.js'
+import { linkTable } from './tables/link.js'
+import { neighborTable } from './tables/neighbor.js'
+import { type RecordIo, recordTable } from './tables/record.js'
+import { routeTable } from './tables/route.js'
+import { ruleTable } from './tables/rule.js'
+import { hostSysctlTable, linkSysctlTable, sysctlIo, sysctlRecord } from './tables/sysctl.js'
+
+/** A host's kernel, as far as we write it. */
+export interface Kernel {
+  readonly netns: Netns
+  readonly rtnl: Rtnl
+  readonly nft: Nft
+  readonly iptables: Iptables
+}
+
+export interface OrderOptions {
+  readonly kernel: Kernel
+  readonly names: Names
+  readonly stateDir: string
+  readonly subnetFile: string
+  /** What compute asked for last. */
+  desired(): DesiredState | undefined
+  /** Names of the host's links. */
+  links(): readonly string[]
+  /** Without it (cleanup) no record is written. */
+  readonly record?: RecordIo
+}
+
+/** Devices of ours that carry addresses, neighbours and FDB entries. */
+export function ownDevices(names: Names): readonly string[] {
+  return [names.podBridge, names.overlay]
+}
+
+export function ownTables(names: Names): readonly NftTableName[] {
+  return [{ family: 'inet', name: names.nftTable }]
+}
+
+export function ownSets(names: Names): readonly NftSetRef[] {
+  return [vtepSet(names, 'inet'), vtepSet(names, 'inet6')]
+}
+
+export function orderedStages(options: OrderOptions): readonly Stage[] {
+  const { kernel, names, desired } = options
+  const { rtnl, nft } = kernel
+  const io = sysctlIo(kernel.netns)
+  const devices = ownDevices(names)
+  const wanted = <K extends TableName>(name: K): DesiredState[K] | undefined => desired()?.[name]
+  const elementsOf = (table: NftTableName) =>
+    [...(wanted('element')?.values() ?? [])].flat().filter(({ set }) => set.table === table.name && set.family === table.family)
+  const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage, 'name' | 'table'> = {}): Stage => ({
+    name,
+    // A stage's own table only ever sees objects that it observed or that compute made for it.
+    table: table as unknown as Table<unknown>,
+    ...more,
+  })
+  const below: readonly TableName[] = ['linkSysctl', 'address', 'neighbor', 'fdb', 'route']
+  return [
+    stage('sysctl', hostSysctlTable(io, sysctlRecord(`${options.stateDir}/sysctl.json`), options.links)),
+    stage('link', linkTable(rtnl, names.prefix), { cascades: below }),
+    stage('linkSysctl', linkSysctlTable(io, () => [...(wanted('linkSysctl')?.values() ?? [])].flat())),
+    stage('address', addressTable(rtnl, devices), { cascades: ['route'] }),
+    stage('neighbor', neighborTable(rtnl, [names.overlay])),
+    stage('fdb', fdbTable(rtnl, [names.overlay])),
+    stage('rule', ruleTable(rtnl)),
+    stage(
+      'filter',
+      filterTable(nft, ownTables(names), () => [...(wanted('filter')?.values() ?? [])].flat(), elementsOf),
+      { cascades: ['element'] },
+    ),
+    stage('element', elementTable(nft, ownSets(names))),
+    stage('jump', jumpTable(kernel.iptables)),
+    stage('route', routeTable(rtnl)),
+    stage('file', fileTable(options.subnetFile === 'none' ? [] : [options.subnetFile])),
+    ...(options.record === undefined ? [] : [stage('record', recordTable(options.record), { remote: true })]),
+  ]
+}
