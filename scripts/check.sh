@@ -25,13 +25,13 @@ esac
 # Every shell script of the repository: by name, and by its first line where it has no suffix.
 shell_scripts() {
   local file line
-  git -C "$WARREN_ROOT" ls-files -z --cached --others --exclude-standard | while IFS= read -r -d '' file; do
-    [[ -f $WARREN_ROOT/$file ]] || continue
+  find . \( -name node_modules -o -name .git -o -name '.node*' -o -name 'dist*' -o -name .tap \) -prune -o \
+    -type f -print0 | sort -z | while IFS= read -r -d '' file; do
     case ${file##*/} in
       *.sh) printf '%s\0' "$file" ;;
       *.*) ;;
       *)
-        IFS= read -r line <"$WARREN_ROOT/$file" || :
+        IFS= read -r line <"$file" || :
         [[ ! $line =~ ^\#\!.*[/\ ](ba|da)?sh ]] || printf '%s\0' "$file"
         ;;
     esac
@@ -40,8 +40,8 @@ shell_scripts() {
 
 check_biome() { npx --no-install biome check --error-on-warnings --max-diagnostics=100; }
 check_types() { npx --no-install tsc -p . --noEmit; }
-check_shellcheck() { shell_scripts | xargs -0 shellcheck -x; }
-check_shfmt() { shell_scripts | xargs -0 shfmt -d -i 2 -ci; }
+check_shellcheck() { shell_scripts | xargs -0 -r shellcheck -x; }
+check_shfmt() { shell_scripts | xargs -0 -r shfmt -d -i 2 -ci; }
 
 run_check() {
   if [[ -n $tap ]]; then
@@ -55,7 +55,7 @@ run_check() {
   }
 }
 
-need_packages shellcheck:shellcheck shfmt:shfmt git:git
+need_packages shellcheck:shellcheck shfmt:shfmt
 need_modules
 cd "$WARREN_ROOT"
 run_check 'check: biome finds nothing' check_biome

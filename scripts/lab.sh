@@ -74,6 +74,8 @@ save_env() {
   for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING WARREN_DIST; do
     printf '%s=%q\n' "$name" "${!name}"
   done >"$LAB_DIR/lab.env.new"
+  # Whose lab this is, when scripts/test.sh runs it.
+  [[ -z ${WARREN_TEST_RUN-} ]] || printf 'TEST_RUN=%s\n' "$WARREN_TEST_RUN" >>"$LAB_DIR/lab.env.new"
   mv "$LAB_DIR/lab.env.new" "$LAB_DIR/lab.env"
 }
 
