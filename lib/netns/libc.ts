@@ -149,3 +149,12 @@ export function ifName(index: number): string | undefined {
   const result = nativeFunction('libc.so.6', 'void *if_indextoname(uint32_t, _Out_ uint8_t *)')(index, name)
   return result === null ? undefined : name.toString('latin1', 0, name.indexOf(0))
 }
+
+/** Datagrams that the kernel threw away because this socket's receive buffer was full (SO_MEMINFO, SK_MEMINFO_DROPS). */
+export function socketDrops(fd: number): number {
+  const info = new Uint32Array(9)
+  const length = Uint32Array.of(info.byteLength)
+  const bytes = Buffer.from(info.buffer)
+  const prototype = 'int getsockopt(int, int, int, _Inout_ uint8_t *, _Inout_ uint32_t *)'
+  return call(prototype, fd, 1, 55, bytes, length) === 0 ? (info[8] ?? 0) : 0
+}

@@ -172,7 +172,8 @@ export function decodeLink(data: Buffer, start: number, end: number, names: Devi
       : {}
     return { ...common, info: { kind: 'other', name: 'bridge-port' }, ...port }
   }
-  const lower = attributes.has(IFLA.LINK_NETNSID) ? undefined : attributes.u32(data, IFLA.LINK)
+  const parent = attributes.u32(data, IFLA.LINK) ?? 0
+  const lower = parent === 0 || attributes.has(IFLA.LINK_NETNSID) ? undefined : parent
   const alias = attributes.string(data, IFLA.IFALIAS)
   const mtu = attributes.u32(data, IFLA.MTU)
   const mac = attributes.has(IFLA.ADDRESS) && attributes.length(IFLA.ADDRESS) === 6

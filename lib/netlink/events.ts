@@ -1,0 +1,128 @@
+// A netlink socket that only listens. It never dumps: a dump would share its receive buffer. Loss does not come as an
+// error (NETLINK_NO_ENOBUFS, see raw.ts) but as a count of drops, which is looked at after every burst and on a timer.
+import { socketDrops } from '../netns/libc.js'
+import type { Netns } from '../netns/netns.js'
+import { eachMessage, NLMSG_MIN_TYPE } from './codec/message.js'
+import { openRaw, type Raw } from './raw.js'
+
+export interface EventHandlers {
+  /** A message: header at `start`, attributes up to `end`. What it throws counts as loss. */
+  onMessage(data: Buffer, start: number, end: number): void
+  /** Notices are missing: everything has to be looked at again. */
+  onLost(): void
+}
+
+export interface NetlinkEvents {
+  close(): void
+}
+
+/** 40,000 route notices while the event loop is blocked fit (measured); only booked memory counts, none is kept idle. */
+const RECEIVE_BUFFER = 32 << 20
+const CHECK_MS = 1_000
+
+class Events implements NetlinkEvents {
+  private readonly netns: Netns
+  private readonly protocol: number
+  private readonly groups: readonly number[]
+  private readonly handlers: EventHandlers
+  private readonly timer: NodeJS.Timeout
+  private raw: Raw | undefined
+  private drops = 0
+  private checking = false
+  private open = true
+
+  constructor(netns: Netns, protocol: number, groups: readonly number[], handlers: EventHandlers) {
+    this.netns = netns
+    this.protocol = protocol
+    this.groups = groups
+    this.handlers = handlers
+    this.connect()
+    this.timer = setInterval(() => this.check(), CHECK_MS)
+    this.timer.unref()
+  }
+
+  private connect(): void {
+    const raw = openRaw(this.netns, this.protocol, {
+      receiveBuffer: RECEIVE_BUFFER,
+      datagram: 0, // notices are small: a fixed buffer for each would be 32 KiB times thousands
+      onMessage: data => this.receive(data),
+      onError: () => this.broken(),
+    })
+    this.raw = raw
+    this.drops = 0
+    for (const group of this.groups) raw.socket.addMembership(group)
+  }
+
+  private receive(data: Buffer): void {
+    if (!this.open) return
+    if (!this.checking) {
+      this.checking = true
+      setImmediate(() => {
+        this.checking = false
+        this.check()
+      })
+    }
+    eachMessage(data, (start, end) => {
+      if (data.readUInt16LE(start + 4) < NLMSG_MIN_TYPE) return
+      try {
+        this.handlers.onMessage(data, start, end)
+      } catch {
+        this.lost() // the notice is not understood or not dealt with: the same cure
+      }
+    })
+  }
+
+  private check(): void {
+    if (!this.open) return
+    if (this.raw === undefined) {
+      this.reopen()
+      return
+    }
+    const drops = socketDrops(this.raw.fd)
+    if (drops === this.drops) return
+    this.drops = drops
+    this.lost()
+  }
+
+  private lost(): void {
+    if (!this.open) return
+    try {
+      this.handlers.onLost()
+    } catch {
+      // An exception that leaves here would end the process; the drift timer of the loop looks again anyway.
+    }
+  }
+
+  private broken(): void {
+    const raw = this.raw
+    this.raw = undefined
+    if (raw !== undefined) setImmediate(() => raw.socket.close())
+  }
+
+  /** Once a second until it works; what happened in between is lost. */
+  private reopen(): void {
+    try {
+      this.connect()
+    } catch {
+      return
+    }
+    this.lost()
+  }
+
+  close(): void {
+    if (!this.open) return
+    this.open = false
+    clearInterval(this.timer)
+    this.broken()
+  }
+}
+
+/** Subscribes to multicast groups by number, inside `netns`. Errors: EPERM, EPROTONOSUPPORT. */
+export function openNetlinkEvents(
+  netns: Netns,
+  protocol: number,
+  groups: readonly number[],
+  handlers: EventHandlers,
+): NetlinkEvents {
+  return new Events(netns, protocol, groups, handlers)
+}
