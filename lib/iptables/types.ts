@@ -31,3 +31,32 @@ export interface ObservedJump extends IptablesJump {
   /** How many times the jump is there. */
   readonly jumps: number
 }
+
+/** One iptables of the host, in one family. */
+export interface IptablesInUse {
+  readonly variant: IptablesVariant
+  readonly family: IptablesFamily
+  /** nft: its table with base chains is there; legacy: the kernel module has a filter table in this namespace. */
+  readonly inUse: boolean
+  /** Why it cannot be changed: a program is missing. Absent when all is well. */
+  readonly missing?: string
+}
+
+/** A namespace's iptables, both variants. Calls are queued inside. */
+export interface Iptables {
+  /** Reads the kernel only: runs no program, loads no module. */
+  variants(): Promise<readonly IptablesInUse[]>
+  /** Policies of the built-in chains of the filter table that exist, for each variant and family in use. */
+  policies(): Promise<readonly IptablesPolicy[]>
+  /** Our own chains (by their prefix) with the jumps that lead to them, for each variant and family in use. */
+  observe(): Promise<readonly ObservedJump[]>
+  /**
+   * Makes each jump and its chain exactly what is said, the jump first in its built-in chain and there once; writes
+   * nothing when it is so already. One iptables-restore per variant and family.
+   * Errors: ENOENT (no such program, or legacy not in use), EBUSY (xtables lock held for 30 s; names the holder),
+   * EOPNOTSUPP (nft rules in the table that iptables cannot read), IPTABLES for what iptables refuses.
+   */
+  ensure(jumps: readonly IptablesJump[]): Promise<void>
+  /** Removes chains, jumps to them from wherever, and base chains that only `ensure` made. What is not there is fine. */
+  remove(jumps: readonly IptablesJump[]): Promise<void>
+}

@@ -1,0 +1,351 @@
+// The host's iptables, nft and legacy, filter table: one chain of ours per jump, known by its prefix, and the jump to
+// it. `iptables-nft-save -t filter`, `iptables-legacy-save -t filter` show them. A legacy program is never run where the
+// kernel has no legacy table: listing alone would make one, for good.
+//
+// In the nft variant `ensure` may have to make a base chain ("chain FORWARD" of table "ip filter"). An empty chain
+// WRN-MADE-FORWARD beside it remembers that, across restarts, so that `remove` can take it away again.
+
+import { readFileSync } from 'node:fs'
+import { asError, hasCode, WarrenError } from '../errors.js'
+import { exec } from '../exec.js'
+import { NETLINK_NETFILTER } from '../netlink/raw.js'
+import { openNetlink } from '../netlink/socket.js'
+import { childArgv } from '../netns/child.js'
+import type { Netns } from '../netns/netns.js'
+import { type NftMessage, nftMessage, transaction } from '../nftables/message.js'
+import { listBaseChains } from '../nftables/observe.js'
+import type { NftBaseChain } from '../nftables/types.js'
+import { AttributeWriter } from '../nftables/wire.js'
+import { findPrograms, lockHolder, type Programs } from './programs.js'
+import {
+  ensureText,
+  isEnsured,
+  madePrefix,
+  observedJumps,
+  parseSave,
+  removeText,
+  type SavedTable,
+} from './save.js'
+import type {
+  BuiltinChain,
+  Iptables,
+  IptablesFamily,
+  IptablesInUse,
+  IptablesJump,
+  IptablesPolicy,
+  IptablesVariant,
+  ObservedJump,
+} from './types.js'
+
+export interface IptablesOptions {
+  /** What our chains' names begin with; default "WRN-". */
+  readonly prefix?: string
+  /** Seconds that a program waits for the xtables lock; default 30. */
+  readonly lockWait?: number
+}
+
+interface Place {
+  readonly variant: IptablesVariant
+  readonly family: IptablesFamily
+}
+
+const places: readonly Place[] = [
+  { variant: 'nft', family: 'inet' },
+  { variant: 'nft', family: 'inet6' },
+  { variant: 'legacy', family: 'inet' },
+  { variant: 'legacy', family: 'inet6' },
+]
+const nftFamily = { inet: 'ip', inet6: 'ip6' } as const
+const legacyTables = { inet: 'ip_tables_names', inet6: 'ip6_tables_names' } as const
+const builtin: readonly BuiltinChain[] = ['INPUT', 'FORWARD', 'OUTPUT']
+const nonRecursive = 0x100 // NLM_F_NONREC: refuse what is not empty (EBUSY)
+/** Somebody else's change between our look and our write; a look costs 10 ms. */
+const tries = 3
+
+const nameOf = ({ variant, family }: Place): string =>
+  `${family === 'inet' ? 'iptables' : 'ip6tables'}-${variant}`
+const isIn = ({ variant, family }: Place, other: Place): boolean =>
+  variant === other.variant && family === other.family
+
+class HostIptables implements Iptables {
+  private readonly netns: Netns
+  private readonly prefix: string
+  private readonly lockWait: number
+  private readonly programs = new Map<string, Promise<Programs | string>>()
+  private queue: Promise<unknown> = Promise.resolve()
+
+  constructor(netns: Netns, options: IptablesOptions) {
+    this.netns = netns
+    this.prefix = options.prefix ?? 'WRN-'
+    this.lockWait = options.lockWait ?? 30
+  }
+
+  private enqueue<T>(work: () => Promise<T>): Promise<T> {
+    const result = this.queue.then(work)
+    this.queue = result.catch(() => undefined)
+    return result
+  }
+
+  private programsOf(place: Place): Promise<Programs | string> {
+    const key = nameOf(place)
+    let found = this.programs.get(key)
+    if (found === undefined) {
+      found = findPrograms(place.variant, place.family)
+      this.programs.set(key, found)
+    }
+    return found
+  }
+
+  /** Base chains that iptables-nft made or would take for its own. */
+  private async compatChains(): Promise<readonly NftBaseChain[]> {
+    const socket = openNetlink(this.netns, NETLINK_NETFILTER)
+    try {
+      const chains = await listBaseChains(socket)
+      return chains.filter(
+        ({ family, table, chain, type }) =>
+          (family === 'ip' || family === 'ip6') &&
+          table === 'filter' &&
+          type === 'filter' &&
+          builtin.some(name => name === chain),
+      )
+    } finally {
+      socket.close()
+    }
+  }
+
+  private hasLegacy(family: IptablesFamily): boolean {
+    return this.netns.run(() => {
+      try {
+        return readFileSync(`/proc/thread-self/net/${legacyTables[family]}`, 'utf8')
+          .split('\n')
+          .includes('filter')
+      } catch (error) {
+        if (hasCode(error, 'ENOENT')) return false // the module is not loaded
+        throw error
+      }
+    })
+  }
+
+  private isInUse({ variant, family }: Place, chains: readonly NftBaseChain[]): boolean {
+    return variant === 'legacy'
+      ? this.hasLegacy(family)
+      : chains.some(chain => chain.family === nftFamily[family])
+  }
+
+  private async placesInUse(): Promise<Place[]> {
+    const chains = await this.compatChains()
+    return places.filter(place => this.isInUse(place, chains))
+  }
+
+  async variants(): Promise<readonly IptablesInUse[]> {
+    const chains = await this.compatChains()
+    return Promise.all(
+      places.map(async place => {
+        const found = await this.programsOf(place)
+        return {
+          ...place,
+          inUse: this.isInUse(place, chains),
+          ...(typeof found === 'string' ? { missing: found } : {}),
+        }
+      }),
+    )
+  }
+
+  async policies(): Promise<readonly IptablesPolicy[]> {
+    const chains = await this.compatChains()
+    const found: IptablesPolicy[] = []
+    for (const { family, chain, policy } of chains)
+      found.push({
+        variant: 'nft',
+        family: family === 'ip' ? 'inet' : 'inet6',
+        chain: builtin.find(name => name === chain) ?? 'FORWARD',
+        policy: policy === 'drop' ? 'DROP' : 'ACCEPT',
+      })
+    for (const place of places) {
+      if (place.variant !== 'legacy' || !this.hasLegacy(place.family)) continue
+      const saved = await this.save(place)
+      for (const { name, policy } of saved.chains) {
+        const chain = builtin.find(known => known === name)
+        if (chain !== undefined)
+          found.push({ ...place, chain, policy: policy === 'DROP' ? 'DROP' : 'ACCEPT' })
+      }
+    }
+    return found
+  }
+
+  private async run(
+    place: Place,
+    which: keyof Programs,
+    args: readonly string[],
+    input = '',
+  ): Promise<string> {
+    const programs = await this.programsOf(place)
+    if (typeof programs === 'string')
+      throw new WarrenError(`Cannot run "${nameOf(place)}": ${programs}`, {
+        code: 'ENOENT',
+        hint: 'install iptables, or take the DROP policy away by hand',
+      })
+    const { code, stdout, stderr } = await exec(childArgv(this.netns, [programs[which], ...args]), {
+      input,
+      ok: [0, 1, 2, 3, 4, 111, 127],
+      timeout: (this.lockWait + 10) * 1000,
+    })
+    const complaint = stderr.trim()
+    if (/incompatible, use 'nft' tool/.test(stdout + stderr))
+      throw new WarrenError(
+        `Cannot read table "${nameOf(place)} filter": it has rules that only nft understands`,
+        {
+          code: 'EOPNOTSUPP',
+          hint: 'see "nft list ruleset"',
+        },
+      )
+    if (code === 0) return stdout
+    if (/xtables lock/.test(complaint)) {
+      const holder = lockHolder()
+      throw new WarrenError(
+        `Cannot run "${programs[which]}": the xtables lock is held${holder === undefined ? '' : ` by ${holder}`}, waited ${this.lockWait} s`,
+        { code: 'EBUSY' },
+      )
+    }
+    const reason = complaint.split('\n').find(line => !line.startsWith('#')) ?? `exit status ${code}`
+    throw new WarrenError(`Cannot change "${nameOf(place)} filter": ${reason}`, { code: 'IPTABLES' })
+  }
+
+  private async save(place: Place): Promise<SavedTable> {
+    return parseSave(await this.run(place, 'save', ['-t', 'filter']))
+  }
+
+  private async restore(place: Place, text: string): Promise<void> {
+    await this.run(place, 'restore', ['--noflush', '-w', String(this.lockWait)], text)
+  }
+
+  observe(): Promise<readonly ObservedJump[]> {
+    return this.enqueue(async () => {
+      const found: ObservedJump[] = []
+      for (const place of await this.placesInUse()) {
+        if (typeof (await this.programsOf(place)) === 'string') continue // nothing of ours without them
+        found.push(...observedJumps(await this.save(place), place, this.prefix))
+      }
+      return found
+    })
+  }
+
+  ensure(jumps: readonly IptablesJump[]): Promise<void> {
+    return this.forEachPlace(jumps, async (place, own) => {
+      for (const jump of own) this.check(jump)
+      const chains = (await this.compatChains()).filter(chain => chain.family === nftFamily[place.family])
+      const inUse = this.isInUse(place, chains)
+      if (!inUse && place.variant === 'legacy')
+        throw new WarrenError(`Cannot change "${nameOf(place)} filter": the kernel has no such table`, {
+          code: 'ENOENT',
+        })
+      // iptables-nft-save shows nothing, and makes nothing, where there is no table.
+      const saved = await this.save(place)
+      const observed = observedJumps(saved, place, this.prefix)
+      const missing = own.filter(
+        jump =>
+          !isEnsured(
+            jump,
+            observed.find(({ chain }) => chain === jump.chain),
+          ),
+      )
+      if (missing.length === 0) return
+      const made =
+        place.variant === 'nft'
+          ? [...new Set(missing.map(jump => jump.from))]
+              .filter(from => !chains.some(({ chain }) => chain === from))
+              .map(from => `${madePrefix(this.prefix)}${from}`)
+          : []
+      if (made.length > 0 && !inUse && saved.chains.length === 0) made.push(`${madePrefix(this.prefix)}TABLE`)
+      await this.restore(place, ensureText(missing, saved, made))
+    })
+  }
+
+  remove(jumps: readonly IptablesJump[]): Promise<void> {
+    return this.forEachPlace(jumps, async (place, own) => {
+      if (!this.isInUse(place, await this.compatChains())) return
+      const saved = await this.save(place)
+      const mine = saved.chains.map(({ name }) => name).filter(name => name.startsWith(this.prefix))
+      const made = mine.filter(name => name.startsWith(madePrefix(this.prefix)))
+      const going = own.map(jump => jump.chain)
+      const last = mine.every(name => made.includes(name) || going.includes(name))
+      const text = removeText(last ? [...going, ...made] : going, saved)
+      if (text !== undefined) await this.restore(place, text)
+      if (last && place.variant === 'nft') await this.removeMade(place, made)
+    })
+  }
+
+  /** Base chains, then the table: the kernel refuses what somebody else uses by now. */
+  private async removeMade(place: Place, made: readonly string[]): Promise<void> {
+    const names = made.map(name => name.slice(madePrefix(this.prefix).length))
+    const chains = (await this.compatChains()).filter(chain => chain.family === nftFamily[place.family])
+    const family = nftFamily[place.family]
+    const socket = openNetlink(this.netns, NETLINK_NETFILTER)
+    const attempt = async (
+      type: NftMessage['type'],
+      ...attributes: readonly [number, string][]
+    ): Promise<void> => {
+      const writer = new AttributeWriter(64)
+      for (const [attribute, text] of attributes) writer.text(attribute, text)
+      const message = { family, type, flags: nonRecursive, payload: writer.take(), label: 'base chain' }
+      const frames = transaction([message])
+      const failure = (await socket.batch(frames, { whole: { ackAt: frames.length - 2 } })).find(
+        result => result !== undefined,
+      )
+      if (failure === undefined || failure.code === 'EBUSY' || failure.code === 'ENOENT') return
+      throw new WarrenError(`Cannot delete table "${family} filter": ${failure.code}`, { code: failure.code })
+    }
+    try {
+      for (const name of names) {
+        // A policy that somebody set is not ours to take away.
+        const untouched = chains.some(({ chain, policy }) => chain === name && policy === 'accept')
+        if (untouched) await attempt(nftMessage.delChain, [1, 'filter'], [3, name])
+      }
+      if (names.includes('TABLE')) await attempt(nftMessage.delTable, [1, 'filter'])
+    } finally {
+      socket.close()
+    }
+  }
+
+  /** Each variant and family by itself; a look that was out of date by the time of the write is taken again. */
+  private forEachPlace(
+    jumps: readonly IptablesJump[],
+    work: (place: Place, own: readonly IptablesJump[]) => Promise<void>,
+  ): Promise<void> {
+    return this.enqueue(async () => {
+      const failures: WarrenError[] = []
+      for (const place of places) {
+        const own = jumps.filter(jump => isIn(jump, place))
+        if (own.length === 0) continue
+        for (let attempt = 1; ; attempt += 1) {
+          try {
+            await work(place, own)
+          } catch (error) {
+            if (hasCode(error, 'IPTABLES') && attempt < tries) continue
+            failures.push(asError(error))
+          }
+          break
+        }
+      }
+      const [first] = failures
+      if (first !== undefined) throw first
+    })
+  }
+
+  private check({ chain, comment }: IptablesJump): void {
+    const wrong = (what: string): never => {
+      throw new WarrenError(`Cannot use iptables chain "${chain}": ${what}`, { code: 'EINVAL' })
+    }
+    if (!/^[A-Za-z0-9_-]{1,28}$/.test(chain)) wrong('1 to 28 letters, digits, "-" and "_" are wanted')
+    if (!chain.startsWith(this.prefix)) wrong(`it does not start with "${this.prefix}"`)
+    if (chain.startsWith(madePrefix(this.prefix)))
+      wrong(`"${madePrefix(this.prefix)}" has a meaning of its own`)
+    if (!/^[A-Za-z0-9_-]{1,64}$/.test(comment)) wrong(`comment "${comment}" is not one word`)
+  }
+}
+
+export function openIptables(netns: Netns, options: IptablesOptions = {}): Iptables {
+  return new HostIptables(netns, options)
+}
+
+export type { Iptables } from './types.js'
