@@ -5,15 +5,49 @@ import type { Kind, ModelObject } from './kinds.js'
 import type { Node } from './node.js'
 import type { Problem } from './object.js'
 
+/** Who holds an allocated value; further fields of the record are the allocator's own. */
+export interface Allocation {
+  readonly owner: string
+}
+
+/** Where an object stands: in the shared store, or in a file that people wrote. */
+export type Origin =
+  | { readonly from: 'store'; readonly key: string }
+  | { readonly from: 'file'; readonly file: string; readonly line: number }
+
 export interface Snapshot {
+  /** Of the shared store: what `warren apply` returned and `warren wait --revision` takes. */
   readonly revision: number
+  /** Counts up with every snapshot of this process, also when only files changed. */
+  readonly generation: number
+  /**
+   * True until every source has been in sync once: what is here is right (it comes from the last good model on disk
+   * or from the sources that spoke), but what is missing may only be unknown. Add and change, never remove.
+   */
+  readonly partial: boolean
   readonly clusters: ReadonlyMap<string, Cluster>
   readonly nodes: ReadonlyMap<string, Node>
+  /** Blocks of nodes in the shared store, by `pool/value` ("node-ipv4/10.244.1.0-24"). */
+  readonly allocations: ReadonlyMap<string, Allocation>
+  /** Nodes whose agent runs, by the leased keys in the shared store. */
+  readonly live: ReadonlySet<string>
+  /** Nodes that a store lost and that stay in force until they publish again, are deleted or lose their block. */
+  readonly held: ReadonlySet<string>
   /** Bad documents, duplicates, conflicts: shown in status, never fatal. */
   readonly problems: readonly Problem[]
 }
 
-export const emptySnapshot: Snapshot = { revision: 0, clusters: new Map(), nodes: new Map(), problems: [] }
+export const emptySnapshot: Snapshot = {
+  revision: 0,
+  generation: 0,
+  partial: true,
+  clusters: new Map(),
+  nodes: new Map(),
+  allocations: new Map(),
+  live: new Set(),
+  held: new Set(),
+  problems: [],
+}
 
 /** The cluster in force: "default", else the first by name. */
 export function clusterOf(snapshot: Snapshot): Cluster | undefined {

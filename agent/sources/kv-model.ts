@@ -1,0 +1,332 @@
+// What a shared store says, turned into what is in force. No I/O and no clock: lists, batches and the time go in.
+//
+// Empty is not deleted (design.md §8). A store that has no `format` key is lost, wiped or not ours: nothing that is in
+// force goes, whatever its keys say. A wipe may come as one revision or as hundreds, in any order, so a removal takes
+// effect only when `format` is still there a while (graceMs) after the last of a row of deletes, at most ten times that
+// after the first. When `format` comes back after such a hold, with another id, or at a lower revision (a restored
+// backup), nodes that the store lacks stay in force ("held") until they publish again, are deleted while `format`
+// stands, or their block has another owner; objects of other kinds go the ordinary way.
+import type { KvBatch, KvEntry, KvList } from '../../lib/kv/kv.js'
+import { parseObjectText } from '../model/document.js'
+import { allocPrefix, blockKey, formatKey, livePrefix, objectsPrefix, refOfKey } from '../model/keys.js'
+import { findKind, type ModelObject } from '../model/kinds.js'
+import { type Problem, refOf } from '../model/object.js'
+import type { Allocation } from '../model/snapshot.js'
+import { type Format, ownerOf, poolValue, readFormat, storeProblems } from './kv-records.js'
+
+/** An object in force, and the text it came from: an equal text is the same object after any number of lists. */
+export interface StoredObject {
+  readonly key: string
+  readonly modRevision: number
+  readonly value: string
+  readonly object: ModelObject
+}
+
+/** What changed since the last call of `take`. */
+export interface KvChanges {
+  readonly refs: ReadonlySet<string>
+  readonly allocations: boolean
+  readonly live: boolean
+}
+
+/** The part of the last good model that came from the store, as it stands in stateDir/snapshot.json. */
+export interface SavedStore {
+  readonly name: string
+  readonly format: string | undefined
+  readonly revision: number
+  /** The store had no `format` when this was written. */
+  readonly lost: boolean
+  readonly held: readonly string[]
+  readonly objects: readonly (readonly [key: string, modRevision: number, value: string])[]
+  readonly allocations: Readonly<Record<string, string>>
+}
+
+export interface KvModel {
+  readonly objects: ReadonlyMap<string, StoredObject>
+  /** `pool/value` of the pools of nodes. */
+  readonly allocations: ReadonlyMap<string, Allocation>
+  readonly live: ReadonlySet<string>
+  /** References of the nodes that the store lost. */
+  readonly held: ReadonlySet<string>
+  format(): Format
+  /** Id of the store that the model in force came from. */
+  formatId(): string | undefined
+  /** Never ahead of a removal that has not taken effect. */
+  revision(): number
+  problems(): readonly Problem[]
+  seed(saved: SavedStore): void
+  list(list: KvList, now: number): void
+  batch(batch: KvBatch, now: number): void
+  /** Milliseconds of the clock at which removals take effect, when any wait. */
+  nextDue(): number | undefined
+  /** Lets the removals take effect whose time has come. */
+  due(now: number): void
+  take(): KvChanges
+  save(): SavedStore
+}
+
+const isNode = (ref: string): boolean => ref.startsWith('node/')
+const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
+
+export function createKvModel(name: string, graceMs: number): KvModel {
+  const objects = new Map<string, StoredObject>()
+  const bad = new Map<string, readonly Problem[]>()
+  const unknownKinds = new Map<string, string>()
+  const allocations = new Map<string, Allocation>()
+  const live = new Set<string>()
+  const held = new Set<string>()
+  const heldBlocks = new Map<string, string>()
+  // The store as it is, also while the model is held: objects, allocations and liveness.
+  let raw = new Map<string, KvEntry>()
+  const pending = new Set<string>()
+  let firstPending = { at: 0, revision: 0 }
+  let lastPending = 0
+  let format: Format = { state: 'unknown' }
+  let formatId: string | undefined
+  let lost = false
+  let revision = 0
+  let problems: readonly Problem[] | undefined
+  let changedRefs = new Set<string>()
+  let changedAllocations = false
+  let changedLive = false
+
+  function change(ref: string): void {
+    changedRefs.add(ref)
+    problems = undefined
+  }
+
+  function release(ref: string): void {
+    if (!held.delete(ref)) return
+    for (const [block, owner] of heldBlocks) if (owner === ref) heldBlocks.delete(block)
+    change(ref)
+  }
+
+  function remove(ref: string): void {
+    pending.delete(ref)
+    objects.delete(ref)
+    release(ref)
+    change(ref)
+  }
+
+  function awaitRemoval(ref: string, now: number): void {
+    if (pending.size === 0) firstPending = { at: now, revision }
+    lastPending = now
+    pending.add(ref)
+  }
+
+  function accept(entry: KvEntry): void {
+    const ref = refOfKey(entry.key)
+    if (ref === undefined) return
+    const known = objects.get(ref)
+    const info = findKind(ref.slice(0, ref.indexOf('/')))
+    problems = undefined
+    bad.delete(entry.key)
+    if (info === undefined) {
+      unknownKinds.set(entry.key, ref.slice(0, ref.indexOf('/')))
+      return
+    }
+    pending.delete(ref)
+    if (known?.value === entry.value) {
+      release(ref)
+      if (known.modRevision !== entry.modRevision)
+        objects.set(ref, { ...known, modRevision: entry.modRevision })
+      return
+    }
+    const about = `${name}: ${entry.key}`
+    const parsed = parseObjectText(entry.value, { about, strict: !info.record })
+    if (!parsed.ok) {
+      bad.set(entry.key, parsed.problems)
+      return
+    }
+    if (refOf(parsed.object) !== ref) {
+      const message = `Cannot use ${about}: it holds ${refOf(parsed.object)}`
+      const hint = 'delete the key and apply the object again'
+      bad.set(entry.key, [{ level: 'error', about: ref, code: 'KEY', message, hint }])
+      return
+    }
+    release(ref)
+    objects.set(ref, {
+      key: entry.key,
+      modRevision: entry.modRevision,
+      value: entry.value,
+      object: parsed.object,
+    })
+    change(ref)
+  }
+
+  function forget(key: string, now: number): void {
+    if (bad.delete(key) || unknownKinds.delete(key)) problems = undefined
+    const ref = refOfKey(key)
+    if (ref !== undefined && objects.has(ref)) awaitRemoval(ref, now)
+  }
+
+  function allocate(entry: KvEntry): void {
+    const value = poolValue(entry.key)
+    if (value === undefined) return
+    const owner = ownerOf(entry.value)
+    if (owner === undefined) {
+      const message = `Cannot use ${name}: ${entry.key}: it names no owner`
+      const hint = 'delete the key; its owner claims it again'
+      bad.set(entry.key, [{ level: 'error', about: entry.key, code: 'ALLOC', message, hint }])
+      problems = undefined
+      return
+    }
+    if (bad.delete(entry.key)) problems = undefined
+    if (allocations.get(value)?.owner === owner) return
+    allocations.set(value, { owner })
+    changedAllocations = true
+    const loser = heldBlocks.get(value)
+    if (loser !== undefined && nameOf(loser) !== owner) remove(loser)
+  }
+
+  function see(entry: KvEntry): void {
+    if (entry.key.startsWith(objectsPrefix)) accept(entry)
+    else if (entry.key.startsWith(allocPrefix)) allocate(entry)
+    else if (entry.key.startsWith(livePrefix)) {
+      const node = entry.key.slice(livePrefix.length)
+      if (!live.has(node)) changedLive = true
+      live.add(node)
+    }
+  }
+
+  function unsee(key: string, now: number): void {
+    if (key.startsWith(objectsPrefix)) forget(key, now)
+    else if (key.startsWith(allocPrefix)) {
+      if (bad.delete(key)) problems = undefined
+      if (allocations.delete(poolValue(key) ?? '')) changedAllocations = true
+    } else if (key.startsWith(livePrefix)) {
+      if (live.delete(key.slice(livePrefix.length))) changedLive = true
+    }
+  }
+
+  function lose(next: Format): void {
+    lost ||= objects.size > 0
+    pending.clear() // not believed: what they wait for may be the wipe
+    format = next
+    problems = undefined
+  }
+
+  /** Everything in force that the store does not have: held, or on its way out. */
+  function reconcileMissing(hold: boolean, now: number): void {
+    for (const [ref, stored] of objects) {
+      if (raw.has(stored.key) || held.has(ref)) continue
+      if (hold && isNode(ref)) {
+        pending.delete(ref)
+        held.add(ref)
+        const blocks = stored.object.kind === 'Node' ? stored.object.spec.podCIDRs : []
+        for (const block of blocks) heldBlocks.set(blockKey(block), ref)
+        change(ref)
+      } else awaitRemoval(ref, now)
+    }
+  }
+
+  /** The whole store again: after a list, or when `format` came back. */
+  function readAll(now: number, replaced: boolean): void {
+    const next = readFormat(raw.get(formatKey))
+    if (next.state !== 'present') {
+      lose(next)
+      return
+    }
+    const hold = lost || replaced || (formatId !== undefined && formatId !== next.id)
+    format = next
+    formatId = next.id
+    lost = false
+    problems = undefined
+    for (const key of [...bad.keys(), ...unknownKinds.keys()]) {
+      if (raw.has(key)) continue
+      bad.delete(key)
+      unknownKinds.delete(key)
+    }
+    for (const value of allocations.keys()) {
+      if (raw.has(allocPrefix + value)) continue
+      allocations.delete(value)
+      changedAllocations = true
+    }
+    for (const node of live) {
+      if (raw.has(livePrefix + node)) continue
+      live.delete(node)
+      changedLive = true
+    }
+    reconcileMissing(hold, now)
+    for (const entry of raw.values()) see(entry)
+    for (const [block, ref] of heldBlocks) {
+      const owner = allocations.get(block)?.owner
+      if (owner !== undefined && owner !== nameOf(ref)) remove(ref)
+    }
+  }
+
+  return {
+    objects,
+    allocations,
+    live,
+    held,
+    format: () => format,
+    formatId: () => formatId,
+    revision: () => (pending.size > 0 ? Math.min(revision, firstPending.revision - 1) : revision),
+    problems() {
+      problems ??= storeProblems({ name, format, size: objects.size, held, unknownKinds, bad })
+      return problems
+    },
+    seed(saved) {
+      formatId = saved.format
+      lost = saved.lost
+      revision = saved.revision
+      for (const [key, modRevision, value] of saved.objects)
+        accept({ key, value, modRevision, createRevision: modRevision })
+      for (const [value, owner] of Object.entries(saved.allocations)) {
+        allocations.set(value, { owner })
+        changedAllocations = true
+      }
+      for (const ref of saved.held) {
+        const object = objects.get(ref)?.object
+        if (object?.kind !== 'Node') continue
+        held.add(ref)
+        for (const block of object.spec.podCIDRs) heldBlocks.set(blockKey(block), ref)
+      }
+    },
+    list(list, now) {
+      const replaced = list.revision < revision
+      raw = new Map(list.entries.map(entry => [entry.key, entry]))
+      revision = list.revision
+      pending.clear()
+      readAll(now, replaced)
+    },
+    batch(batch, now) {
+      revision = batch.revision
+      for (const key of batch.deletes) raw.delete(key)
+      for (const entry of batch.puts) raw.set(entry.key, entry)
+      if (batch.puts.some(entry => entry.key === formatKey) || batch.deletes.includes(formatKey)) {
+        readAll(now, false)
+        return
+      }
+      if (format.state !== 'present') return
+      for (const key of batch.deletes) unsee(key, now)
+      for (const entry of batch.puts) see(entry)
+    },
+    nextDue: () =>
+      pending.size === 0 || format.state !== 'present'
+        ? undefined
+        : Math.min(lastPending + graceMs, firstPending.at + 10 * graceMs),
+    due(now) {
+      const at = this.nextDue()
+      if (at === undefined || now < at) return
+      for (const ref of pending) remove(ref)
+    },
+    take() {
+      const changes = { refs: changedRefs, allocations: changedAllocations, live: changedLive }
+      changedRefs = new Set()
+      changedAllocations = false
+      changedLive = false
+      return changes
+    },
+    save: () => ({
+      name,
+      format: formatId,
+      revision,
+      lost: lost || format.state === 'absent',
+      held: [...held],
+      objects: [...objects.values()].map(stored => [stored.key, stored.modRevision, stored.value] as const),
+      allocations: Object.fromEntries([...allocations].map(([value, { owner }]) => [value, owner])),
+    }),
+  }
+}

@@ -1,0 +1,145 @@
+// The shared store as a source: lists everything under the prefix once, watches from that revision, and does so again
+// whenever the connection or the history is lost. Never crashes on what a store or a network does; says it in the status.
+import type { Clock } from '../../lib/clock.js'
+import { describeError, hasCode } from '../../lib/errors.js'
+import type { Kv } from '../../lib/kv/kv.js'
+import type { Log } from '../../lib/log.js'
+import type { Problem } from '../model/object.js'
+import { createKvModel, type KvModel } from './kv-model.js'
+import { nextStatus, type SourceStatus } from './source.js'
+
+const firstBackoffMs = 100
+const lastBackoffMs = 2_000
+/** A watch that held this long was a good connection: the next loss starts with the first backoff again. */
+const steadyMs = 5_000
+
+export interface KvSourceOptions {
+  readonly kv: Kv
+  readonly clock: Clock
+  readonly log: Log
+  /** Called after every change of the model or of the status; must not throw. */
+  readonly onChange: () => void
+  /** How long `format` must outlive a delete before it is believed; default 300 ms. */
+  readonly graceMs?: number
+  /** 0 to 1, for the jitter; default Math.random. */
+  readonly random?: () => number
+}
+
+export interface KvSource {
+  readonly model: KvModel
+  status(): SourceStatus
+  /** Those of the model, and one while the store cannot be reached. */
+  problems(): readonly Problem[]
+  run(signal: AbortSignal): Promise<void>
+}
+
+export function createKvSource(options: KvSourceOptions): KvSource {
+  const { kv, clock, log, onChange } = options
+  const random = options.random ?? Math.random
+  const model = createKvModel(kv.name, options.graceMs ?? 300)
+  let status: SourceStatus = {
+    name: kv.name,
+    inSync: false,
+    everInSync: false,
+    error: 'not read yet',
+    since: clock.date().toISOString(),
+  }
+  let connected = false
+  let failure: string | undefined
+  let shown: { failure?: string; of: readonly Problem[]; list: readonly Problem[] } = { of: [], list: [] }
+  let timer: Promise<void> | undefined
+
+  function setStatus(error?: string): void {
+    const format = model.format().state
+    const reason = error ?? (format === 'present' ? undefined : model.problems()[0]?.message)
+    const next = nextStatus(status, { inSync: reason === undefined, error: reason }, () => clock.date())
+    if (next === status) return
+    status = next
+    if (reason === undefined) log.info('store in sync', { store: kv.name, revision: model.revision() })
+    else log.warn('store not in sync, the last model stays in force', { store: kv.name, reason })
+  }
+
+  function changed(error?: string): void {
+    setStatus(error)
+    onChange()
+  }
+
+  // One sleeper at most: when it wakes too early, because deletes went on, it sleeps again.
+  function arm(signal: AbortSignal): void {
+    const at = model.nextDue()
+    if (timer !== undefined || at === undefined) return
+    timer = clock
+      .sleep(Math.max(1, at - clock.now()), signal)
+      .then(() => {
+        timer = undefined
+        if (!connected) return // the next list starts the wait again
+        const waiting = model.nextDue()
+        model.due(clock.now())
+        if (waiting !== undefined && model.nextDue() === undefined) changed()
+        arm(signal)
+      })
+      .catch(() => undefined)
+  }
+
+  async function follow(signal: AbortSignal): Promise<void> {
+    const list = await kv.list('', signal)
+    connected = true
+    failure = undefined
+    model.list(list, clock.now())
+    changed()
+    arm(signal)
+    const onBatch = (batch: Parameters<KvModel['batch']>[0]): void => {
+      model.batch(batch, clock.now())
+      changed()
+      arm(signal)
+    }
+    await kv.watch('', list.revision, { onBatch }, signal)
+  }
+
+  return {
+    model,
+    status: () => status,
+    problems() {
+      if (failure === undefined) return model.problems()
+      if (shown.failure !== failure || shown.of !== model.problems()) {
+        const problem: Problem = {
+          level: 'error',
+          about: kv.name,
+          code: 'STORE_UNAVAILABLE',
+          message: `Store "${kv.name}" is out of reach: ${failure}`,
+          hint: 'the last model stays in force; it is tried again every 2 s',
+        }
+        shown = { failure, of: model.problems(), list: [...model.problems(), problem] }
+      }
+      return shown.list
+    },
+    async run(signal) {
+      let backoff = firstBackoffMs
+      while (!signal.aborted) {
+        const started = clock.now()
+        let again = false
+        try {
+          await follow(signal)
+          if (signal.aborted) break
+          changed('the watch ended')
+        } catch (error) {
+          if (signal.aborted) break
+          connected = false
+          // History is gone, the store is not: a list mends it at once, unless that happened just now.
+          again = hasCode(error, 'COMPACTED') && clock.now() - started > firstBackoffMs
+          if (again) log.info('store history compacted, listing again', { store: kv.name })
+          else {
+            failure = describeError(error)
+            changed(failure)
+          }
+        }
+        connected = false
+        if (clock.now() - started > steadyMs) backoff = firstBackoffMs
+        if (again) continue
+        await clock.sleep(backoff * (0.75 + random() / 2), signal).catch(() => undefined)
+        backoff = Math.min(2 * backoff, lastBackoffMs)
+      }
+      await timer
+    },
+  }
+}

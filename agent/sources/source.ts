@@ -1,0 +1,29 @@
+// What the two sources have in common: how they say that they are in sync, and since when they are not.
+
+export interface SourceStatus {
+  readonly name: string
+  /** It spoke, and what it said is the whole truth at this moment. */
+  readonly inSync: boolean
+  /** It has been in sync at least once in this process. */
+  readonly everInSync: boolean
+  /** Why it is not; with the hint, for people. */
+  readonly error?: string
+  /** ISO date of the last change of `inSync` or `error`. */
+  readonly since: string
+}
+
+/** The next status; the same value when nothing changed. */
+export function nextStatus(
+  before: SourceStatus,
+  now: { readonly inSync: boolean; readonly error?: string | undefined },
+  date: () => Date,
+): SourceStatus {
+  if (before.inSync === now.inSync && before.error === now.error) return before
+  return {
+    name: before.name,
+    inSync: now.inSync,
+    everInSync: before.everInSync || now.inSync,
+    ...(now.error === undefined ? {} : { error: now.error }),
+    since: date().toISOString(),
+  }
+}

@@ -1,0 +1,294 @@
+// The sources merged into one revisioned, immutable snapshot. What people wrote in files wins over what stands in the
+// shared store. A snapshot is built when somebody asks for one: any number of changes in between cost one copy of each
+// map that changed, and an object that did not change is the same value as before.
+import type { Clock } from '../lib/clock.js'
+import { asError, describeError, type WarrenError } from '../lib/errors.js'
+import type { Kv } from '../lib/kv/kv.js'
+import { type Part, runTogether } from '../lib/lifetime.js'
+import type { Log } from '../lib/log.js'
+import type { Cluster } from './model/cluster.js'
+import type { ParsedObject } from './model/document.js'
+import { formatKey } from './model/keys.js'
+import type { ModelObject } from './model/kinds.js'
+import type { Node } from './model/node.js'
+import type { Problem } from './model/object.js'
+import { emptySnapshot, type Origin, type Snapshot } from './model/snapshot.js'
+import { ensureFormat } from './objects.js'
+import { loadModel, saveModel } from './snapshot-file.js'
+import { createDirectorySource, type DirectorySource } from './sources/directory.js'
+import { createKvSource } from './sources/kv.js'
+import type { SourceStatus } from './sources/source.js'
+
+/** A change reaches the disk this long after the first one that is not there. */
+const saveDelayMs = 1_000
+/** After a failure to write it. */
+const saveAgainMs = 10_000
+
+export interface StoreOptions {
+  readonly kv: Kv
+  /** Directory with documents that people write (the `file` store); its store is in `.warren/` below. */
+  readonly directory?: string
+  /** `<stateDir>/snapshot.json`; no last good model on disk without it. */
+  readonly snapshotFile?: string
+  readonly clock: Clock
+  readonly log: Log
+  /** Make the store where a directory has a Cluster, none ever was there and none was lost; default: with `directory`. */
+  readonly initialise?: boolean
+  /** Times of the sources, for tests. */
+  readonly graceMs?: number
+  readonly settleMs?: number
+  readonly absentMs?: number
+  readonly pollMs?: number
+}
+
+export interface Store {
+  /** The model as it is now; the same value as long as nothing changed. */
+  snapshot(): Snapshot
+  /** True once something may be written: every source was in sync, or the last good model was on disk. */
+  ready(): boolean
+  sources(): readonly SourceStatus[]
+  /** Calls `kick` after every change of model, problems or sources, without data; returns how to end that. */
+  subscribe(kick: () => void): () => void
+  /** Resolves when the snapshot has that revision of the shared store; rejects with the signal's reason. */
+  wait(revision: number, signal: AbortSignal): Promise<Snapshot>
+  /** Where the object in force stands; undefined when there is none. */
+  originOf(ref: string): Origin | undefined
+  /** What people wrote, for the checks before a write. */
+  handWritten(): readonly ParsedObject[]
+  run(signal: AbortSignal): Promise<void>
+}
+
+const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
+
+export function createStore(options: StoreOptions): Store {
+  const { kv, clock, log } = options
+  const kicks = new Set<() => void>()
+  const conflicts = new Map<string, Problem>()
+  let current: Snapshot = emptySnapshot
+  let loaded = false
+  let loadError: WarrenError | undefined
+  let saveError: WarrenError | undefined
+  let parts: readonly (readonly Problem[])[] = []
+  let unsaved = false
+  let lastStamp = ''
+
+  function changed(): void {
+    for (const kick of kicks) kick()
+  }
+
+  const store = createKvSource({ ...options, onChange: changed })
+  const stands = async (): Promise<boolean> =>
+    (await kv.list(formatKey)).entries.some(entry => entry.key === formatKey)
+  const directory: DirectorySource | undefined =
+    options.directory === undefined
+      ? undefined
+      : createDirectorySource({
+          ...options,
+          dir: options.directory,
+          confirmRemoval: stands,
+          onChange: changed,
+        })
+
+  function load(path: string): void {
+    try {
+      const saved = loadModel(path)
+      if (saved === undefined) return
+      store.model.seed(saved.store)
+      if (saved.directory !== undefined) directory?.seed(saved.directory)
+      loaded = true
+      log.info('last good model loaded', { path, objects: saved.store.objects.length })
+    } catch (error) {
+      loadError = asError(error)
+      log.warn('last good model not loaded', { reason: describeError(error) })
+    }
+  }
+  if (options.snapshotFile !== undefined) load(options.snapshotFile)
+
+  function sources(): readonly SourceStatus[] {
+    return directory === undefined ? [store.status()] : [store.status(), directory.status()]
+  }
+
+  function originOf(ref: string): Origin | undefined {
+    const written = directory?.objects.get(ref)
+    if (written !== undefined) return { from: 'file', file: written.file, line: written.line }
+    const stored = store.model.objects.get(ref)
+    return stored === undefined ? undefined : { from: 'store', key: stored.key }
+  }
+
+  /** The object in force, and a problem when it stands in both places. */
+  function resolve(ref: string): ModelObject | undefined {
+    const written = directory?.objects.get(ref)
+    const stored = store.model.objects.get(ref)
+    conflicts.delete(ref)
+    if (written !== undefined && stored !== undefined)
+      conflicts.set(ref, {
+        level: 'warning',
+        about: ref,
+        code: 'CONFLICT',
+        message: `${ref} stands in ${written.file}:${written.line}, which is in force, and in ${kv.name} as ${stored.key}`,
+        hint: 'delete one of the two',
+      })
+    return written?.object ?? stored?.object
+  }
+
+  function listProblems(): readonly Problem[] {
+    const next = [store.problems(), directory?.problems() ?? []]
+    const own: Problem[] = [...conflicts.values()]
+    for (const error of [loadError, saveError]) {
+      if (error === undefined) continue
+      const { message, code, hint } = error
+      own.push({ level: 'warning', about: options.snapshotFile ?? '', code, message, hint })
+    }
+    const same =
+      next.every((list, i) => list === parts[i]) && JSON.stringify(own) === JSON.stringify(parts[2])
+    if (same) return current.problems
+    parts = [...next, own]
+    return parts.flat()
+  }
+
+  function build(): Snapshot {
+    const changes = store.model.take()
+    const refs = new Set([...changes.refs, ...(directory?.take() ?? [])])
+    let clusters: Map<string, Cluster> | undefined
+    let nodes: Map<string, Node> | undefined
+    for (const ref of refs) {
+      const object = resolve(ref)
+      if (ref.startsWith('cluster/')) {
+        clusters ??= new Map(current.clusters)
+        if (object?.kind === 'Cluster') clusters.set(nameOf(ref), object)
+        else clusters.delete(nameOf(ref))
+      } else if (ref.startsWith('node/')) {
+        nodes ??= new Map(current.nodes)
+        if (object?.kind === 'Node') nodes.set(nameOf(ref), object)
+        else nodes.delete(nameOf(ref))
+      }
+    }
+    const heldChanged = refs.size > 0 && (store.model.held.size > 0 || current.held.size > 0)
+    const stamp = `${store.model.formatId()} ${store.model.format().state}`
+    if (refs.size > 0 || changes.allocations || stamp !== lastStamp) unsaved = true
+    lastStamp = stamp
+    const next = {
+      revision: store.model.revision(),
+      partial: current.partial && !sources().every(source => source.everInSync),
+      clusters: clusters ?? current.clusters,
+      nodes: nodes ?? current.nodes,
+      allocations: changes.allocations ? new Map(store.model.allocations) : current.allocations,
+      live: changes.live ? new Set(store.model.live) : current.live,
+      held: heldChanged ? new Set([...store.model.held].map(nameOf)) : current.held,
+      problems: listProblems(),
+    }
+    const same = (Object.keys(next) as (keyof typeof next)[]).every(key => next[key] === current[key])
+    if (!same) current = { ...next, generation: current.generation + 1 }
+    return current
+  }
+
+  /** Resolves at the next change, or when the signal aborts. */
+  function nextChange(signal: AbortSignal): Promise<void> {
+    return new Promise<void>(wake => {
+      const done = (): void => {
+        kicks.delete(done)
+        signal.removeEventListener('abort', done)
+        wake()
+      }
+      kicks.add(done)
+      signal.addEventListener('abort', done, { once: true })
+      if (signal.aborted) done()
+    })
+  }
+
+  /** Saves the last good model a second after it changed, and once more at the end. Never before it is whole. */
+  const saver =
+    (path: string): Part =>
+    async signal => {
+      const dirty = (): boolean => !build().partial && unsaved
+      while (!signal.aborted) {
+        if (!dirty()) await nextChange(signal)
+        await clock.sleep(saveError === undefined ? saveDelayMs : saveAgainMs, signal).catch(() => undefined)
+        if (!dirty()) continue
+        try {
+          saveModel(path, { store: store.model.save(), directory: directory?.save() })
+          unsaved = false
+          if (saveError !== undefined) log.info('last good model saved again', { path })
+          saveError = undefined
+        } catch (error) {
+          if (saveError === undefined) log.warn('last good model not saved', { reason: describeError(error) })
+          saveError = asError(error)
+        }
+      }
+    }
+
+  function mayInitialise(): boolean {
+    if (!(options.initialise ?? directory !== undefined) || directory === undefined) return false
+    const { model } = store
+    const never = model.formatId() === undefined && model.objects.size === 0
+    if (model.format().state !== 'absent' || !never || !directory.status().inSync) return false
+    return [...directory.objects.keys()].some(ref => ref.startsWith('cluster/'))
+  }
+
+  const initialiser: Part = async signal => {
+    while (!signal.aborted) {
+      if (!mayInitialise()) {
+        await nextChange(signal)
+        continue
+      }
+      try {
+        await ensureFormat(kv, signal)
+        log.info('store made', { store: kv.name })
+      } catch (error) {
+        log.warn('store not made', { store: kv.name, reason: describeError(error) })
+      }
+      await clock.sleep(saveDelayMs, signal).catch(() => undefined)
+    }
+  }
+
+  return {
+    snapshot: build,
+    ready: () => loaded || sources().every(source => source.everInSync),
+    sources,
+    subscribe(kick) {
+      kicks.add(kick)
+      return () => {
+        kicks.delete(kick)
+      }
+    },
+    wait(revision, signal) {
+      return new Promise((resolved, reject) => {
+        const end = (): void => {
+          kicks.delete(look)
+          signal.removeEventListener('abort', stop)
+        }
+        const stop = (): void => {
+          end()
+          reject(signal.reason)
+        }
+        const look = (): void => {
+          const snapshot = build()
+          if (snapshot.partial || snapshot.revision < revision) return
+          end()
+          resolved(snapshot)
+        }
+        if (signal.aborted) {
+          reject(signal.reason)
+          return
+        }
+        signal.addEventListener('abort', stop, { once: true })
+        kicks.add(look)
+        look()
+      })
+    },
+    originOf,
+    handWritten: () => [...(directory?.objects.values() ?? [])],
+    async run(signal) {
+      await runTogether(
+        {
+          store: inner => store.run(inner),
+          ...(directory === undefined
+            ? {}
+            : { directory: (inner: AbortSignal) => directory.run(inner), initialiser }),
+          ...(options.snapshotFile === undefined ? {} : { saver: saver(options.snapshotFile) }),
+        },
+        signal,
+      )
+    },
+  }
+}
