@@ -4,7 +4,7 @@
 import type { Clock } from '../lib/clock.js'
 import { asError, describeError, type WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
-import { type Part, runTogether } from '../lib/lifetime.js'
+import { aborted, type Part, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
 import type { Cluster } from './model/cluster.js'
 import type { ParsedObject } from './model/document.js'
@@ -183,17 +183,12 @@ export function createStore(options: StoreOptions): Store {
   }
 
   /** Resolves at the next change, or when the signal aborts. */
-  function nextChange(signal: AbortSignal): Promise<void> {
-    return new Promise<void>(wake => {
-      const done = (): void => {
-        kicks.delete(done)
-        signal.removeEventListener('abort', done)
-        wake()
-      }
-      kicks.add(done)
-      signal.addEventListener('abort', done, { once: true })
-      if (signal.aborted) done()
-    })
+  async function nextChange(signal: AbortSignal): Promise<void> {
+    const seen = new AbortController()
+    const done = (): void => seen.abort()
+    kicks.add(done)
+    await aborted(AbortSignal.any([signal, seen.signal]))
+    kicks.delete(done)
   }
 
   /** Saves the last good model a second after it changed, and once more at the end. Never before it is whole. */

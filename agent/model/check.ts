@@ -154,7 +154,7 @@ function unknownField(schema: Schema, value: unknown, parent: FieldPath, name: s
   const near = nearest(name, known)
   const other = near === undefined ? elsewhere(schema, name) : undefined
   let hint = `known here: ${known.join(', ')}`
-  if (other !== undefined) hint = `it belongs to "${other}"`
+  if (other !== undefined && other !== formatPath([...parent, name])) hint = `it belongs to "${other}"`
   if (near !== undefined) hint = `did you mean "${near}"?`
   const path = [...parent, name]
   const reason = 'is not a known field'

@@ -79,7 +79,7 @@ export const clusterSpecSchema = z
         context.addIssue({
           code: 'custom',
           path: ['nodeSubnetLength', family],
-          message: `does not fit into "${text}": a node's block must not be larger than the cluster's prefix`,
+          message: `does not fit into "${text}": a node's block of /${wanted} is larger`,
         })
       }
     })
