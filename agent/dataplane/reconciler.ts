@@ -100,6 +100,10 @@ export class Reconciler {
     this.kick()
   }
 
+  get stages(): readonly Stage[] {
+    return this.#options.stages
+  }
+
   get lastPass(): PassReport | undefined {
     return this.#last
   }

@@ -44,4 +44,4 @@ export interface DesiredState {
   readonly keep?: boolean
 }
 
-export type TableName = Exclude<keyof DesiredState, 'problems' | 'hold'>
+export type TableName = Exclude<keyof DesiredState, 'problems' | 'hold' | 'keep'>

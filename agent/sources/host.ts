@@ -36,7 +36,8 @@ function deviceTowards(address: string, routes: readonly Route[]): string | unde
     const metric = route.metric ?? 0
     if (dev === undefined || !containsAddress(prefix, address)) continue
     const longer = best === undefined || prefix.length > best.prefix.length
-    if (longer || (best !== undefined && prefix.length === best.prefix.length && metric < best.metric)) best = { prefix, metric, dev }
+    if (longer || (best !== undefined && prefix.length === best.prefix.length && metric < best.metric))
+      best = { prefix, metric, dev }
   }
   return best?.dev
 }
@@ -49,15 +50,26 @@ export function chooseUnderlay(
   routes: () => readonly Route[],
 ): { underlay?: Underlay; problem?: Problem } {
   const usable = links.filter(link => link.loopback !== true && !(link.alias ?? '').startsWith(aliasPrefix))
-  const global = (dev: string): Address[] => addresses.filter(own => own.dev === dev && own.scope === 'global' && own.unusable !== true && isUnicast(own.address))
+  const global = (dev: string): Address[] =>
+    addresses.filter(
+      own => own.dev === dev && own.scope === 'global' && own.unusable !== true && isUnicast(own.address),
+    )
   const names = usable.map(link => link.name).join(', ') || 'none'
   const missing = (what: string, hint: string): { problem: Problem } => ({
-    problem: problem('UNDERLAY', `Cannot find the underlay interface (${describeChoice(choice)}): ${what}`, hint),
+    problem: problem(
+      'UNDERLAY',
+      `Cannot find the underlay interface (${describeChoice(choice)}): ${what}`,
+      hint,
+    ),
   })
   let found: Link | undefined
   if ('interface' in choice) {
     found = usable.find(link => link.name === choice.interface)
-    if (found === undefined) return missing('there is no such interface', `interfaces here: ${names}; set underlay: {interface: ...} in warrend.yaml`)
+    if (found === undefined)
+      return missing(
+        'there is no such interface',
+        `interfaces here: ${names}; set underlay: {interface: ...} in warrend.yaml`,
+      )
   } else if ('regex' in choice) {
     const pattern = new RegExp(choice.regex)
     const matching = usable.filter(link => pattern.test(link.name))
@@ -65,7 +77,9 @@ export function chooseUnderlay(
     if (found === undefined) return missing('no interface matches', `interfaces here: ${names}`)
   } else if ('cidr' in choice) {
     const prefix = parsePrefix(choice.cidr)
-    const owner = addresses.find(own => containsAddress(prefix, own.address) && usable.some(link => link.name === own.dev))
+    const owner = addresses.find(
+      own => containsAddress(prefix, own.address) && usable.some(link => link.name === own.dev),
+    )
     found = usable.find(link => link.name === owner?.dev)
     if (found === undefined) return missing('no interface has an address in it', `interfaces here: ${names}`)
   } else {
@@ -78,17 +92,30 @@ export function chooseUnderlay(
       if (found !== undefined) break
     }
     if (found === undefined && 'auto' in choice) {
-      const candidates = usable.filter(link => link.up === true && link.info.kind !== 'bridge' && global(link.name).length > 0)
+      const candidates = usable.filter(
+        link => link.up === true && link.info.kind !== 'bridge' && global(link.name).length > 0,
+      )
       if (candidates.length === 1) found = candidates[0]
     }
-    if (found === undefined) return missing('no route leads there', `interfaces here: ${names}; set underlay: {interface: ...} in warrend.yaml`)
+    if (found === undefined)
+      return missing(
+        'no route leads there',
+        `interfaces here: ${names}; set underlay: {interface: ...} in warrend.yaml`,
+      )
   }
   const own = global(found.name)
   const at: UnderlayAddress[] = []
   for (const family of ['inet', 'inet6'] as const) {
-    for (const { address, prefixLength, family: its } of own) if (its === family && !isLinkLocal(address)) at.push({ family, address, prefixLength })
+    for (const { address, prefixLength, family: its } of own)
+      if (its === family && !isLinkLocal(address)) at.push({ family, address, prefixLength })
   }
-  const linkLocal = addresses.find(address => address.dev === found.name && address.family === 'inet6' && address.scope === 'link' && address.unusable !== true)
+  const linkLocal = addresses.find(
+    address =>
+      address.dev === found.name &&
+      address.family === 'inet6' &&
+      address.scope === 'link' &&
+      address.unusable !== true,
+  )
   const underlay: Underlay = {
     name: found.name,
     mtu: found.mtu ?? 1500,
@@ -97,11 +124,27 @@ export function chooseUnderlay(
     ...(linkLocal === undefined ? {} : { linkLocal: linkLocal.address }),
   }
   if (at.length === 0) {
-    return { problem: problem('UNDERLAY', `Cannot use underlay interface "${found.name}": it has no global address`, `ip address add ... dev ${found.name}`) }
+    return {
+      problem: problem(
+        'UNDERLAY',
+        `Cannot use underlay interface "${found.name}": it has no global address`,
+        `ip address add ... dev ${found.name}`,
+      ),
+    }
   }
   if (!underlay.up) {
     const why = found.up === true ? 'has no carrier' : 'is down'
-    return { underlay, problem: { ...problem('UNDERLAY_DOWN', `Underlay interface "${found.name}" ${why}: the other nodes cannot be reached`, `ip link set ${found.name} up; see "ip link show ${found.name}"`), level: 'warning' } }
+    return {
+      underlay,
+      problem: {
+        ...problem(
+          'UNDERLAY_DOWN',
+          `Underlay interface "${found.name}" ${why}: the other nodes cannot be reached`,
+          `ip link set ${found.name} up; see "ip link show ${found.name}"`,
+        ),
+        level: 'warning',
+      },
+    }
   }
   return { underlay }
 }
@@ -126,11 +169,17 @@ export async function readHost(
   const links = await rtnl.list('link', {}, signal)
   const addresses = await rtnl.list('address', {}, signal)
   const needsRoutes = 'canReach' in choice || 'auto' in choice
-  const routes = needsRoutes ? (await rtnl.list('route', { table: 254 }, signal)).filter(route => route.protocol !== routeProtocol && route.type === 'unicast') : []
+  const routes = needsRoutes
+    ? (await rtnl.list('route', { table: 254 }, signal)).filter(
+        route => route.protocol !== routeProtocol && route.type === 'unicast',
+      )
+    : []
   const { underlay, problem: trouble } = chooseUnderlay(choice, links, addresses, () => routes)
   const rpFilter = 'net.ipv4.conf.all.rp_filter'
   const foreignVxlan = links.flatMap(link =>
-    link.info.kind === 'vxlan' && !(link.alias ?? '').startsWith(aliasPrefix) ? [{ name: link.name, vni: link.info.vni, port: link.info.port }] : [],
+    link.info.kind === 'vxlan' && !(link.alias ?? '').startsWith(aliasPrefix)
+      ? [{ name: link.name, vni: link.info.vni, port: link.info.port }]
+      : [],
   )
   return {
     ...(underlay === undefined ? {} : { underlay }),

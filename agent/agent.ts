@@ -1,0 +1,288 @@
+// The composition root: the only place that makes real things. Sources feed the store, compute makes the desired
+// state of it, the reconciler makes that true, the API shows it. Lifetimes: runTogether.
+import { randomUUID } from 'node:crypto'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { type Clock, systemClock } from '../lib/clock.js'
+import { codeOf, hasCode, WarrenError } from '../lib/errors.js'
+import type { Kv } from '../lib/kv/kv.js'
+import { aborted, type Part, runTogether } from '../lib/lifetime.js'
+import type { Log } from '../lib/log.js'
+import { createReceipts } from '../lib/reconcile/receipt.js'
+import { notify } from '../lib/systemd/notify.js'
+import { createCompute } from './compute/compute.js'
+import type { Config } from './config.js'
+import { createControl } from './control.js'
+import { openKernel } from './dataplane/kernel.js'
+import { acquireLock } from './dataplane/lock.js'
+import { runMonitor } from './dataplane/monitor.js'
+import { orderedStages, ownDevices, ownTables } from './dataplane/order.js'
+import { Reconciler } from './dataplane/reconciler.js'
+import { createHostWatch } from './host-watch.js'
+import { holdIdentity, type Instance } from './identity.js'
+import type { DesiredState } from './model/desired.js'
+import { namesOf } from './model/marks.js'
+import type { Self } from './model/self.js'
+import { createNodeLease } from './node-lease.js'
+import { publishRecord } from './objects.js'
+import type { UnderlayChoice } from './sources/host.js'
+import { createStore, type Store } from './store.js'
+
+export interface AgentOptions {
+  readonly config: Config
+  readonly kv: Kv
+  readonly log: Log
+  readonly version: string
+  readonly clock?: Clock
+  /** Tests end the process between two batches. */
+  readonly afterBatch?: () => void
+}
+
+/** The same after a restart: tells our own previous life from another agent of our name. */
+function instanceId(stateDir: string): string {
+  const path = `${stateDir}/instance`
+  try {
+    return readFileSync(path, 'utf8').trim()
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error
+  }
+  const id = randomUUID()
+  try {
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 })
+    writeFileSync(path, `${id}\n`, { mode: 0o600 })
+  } catch (error) {
+    throw new WarrenError(`Cannot write "${path}": ${codeOf(error)}`, {
+      code: codeOf(error),
+      hint: 'set stateDir in warrend.yaml to a directory that warrend may write',
+      cause: error,
+    })
+  }
+  return id
+}
+
+/** Where to find the interface to the other nodes: as configured, else by route to the store, then to any peer. */
+function underlayChoice(config: Config, store: Store): UnderlayChoice {
+  if (config.underlay !== undefined) return config.underlay
+  const endpoints = 'etcd' in config.store ? config.store.etcd.endpoints : []
+  const hosts = endpoints.map(endpoint => new URL(endpoint).hostname.replace(/^\[|\]$/g, '')).filter(host => /^[0-9a-f:.]+$/i.test(host))
+  const peers = [...store.snapshot().nodes.values()].filter(node => node.metadata.name !== config.node).flatMap(node => node.spec.addresses)
+  return { auto: [...hosts, ...peers.slice(0, 8)] }
+}
+
+/** Runs the agent until `signal` aborts; what it programmed stays and keeps forwarding. */
+export async function runAgent(options: AgentOptions, signal: AbortSignal): Promise<void> {
+  const { config, kv, log } = options
+  const clock = options.clock ?? systemClock
+  const startedAt = clock.date()
+  const names = namesOf(config.namePrefix, config.podBridge)
+  const kernel = openKernel(names)
+  const lock = await acquireLock(kernel.netns, config)
+  const startup: Record<string, number> = {}
+  const mark = (step: string): void => {
+    startup[step] ??= Math.round(performance.now() * 10) / 10
+  }
+  const receipts = createReceipts()
+  let desired: DesiredState | undefined
+  let revision = 0
+  let appliedRevision = 0
+  let identity = false
+  let self: Self | undefined
+
+  const store = createStore({
+    kv,
+    ...('file' in config.store ? { directory: config.store.file } : {}),
+    snapshotFile: `${config.stateDir}/snapshot.json`,
+    clock,
+    log,
+  })
+  const kick = (): void => {
+    lease.kick()
+    reconciler.kick()
+  }
+  const lease = createNodeLease({
+    kv,
+    store,
+    node: config.node,
+    graceMs: config.leaseGrace * 3_600_000,
+    clock,
+    log,
+    identityHeld: () => identity,
+    onChange: () => {
+      mark('leased')
+      reconciler.kick()
+    },
+  })
+  const host = createHostWatch({
+    kernel,
+    choice: () => underlayChoice(config, store),
+    clock,
+    log,
+    onChange: () => {
+      mark('host')
+      reconciler.kick()
+    },
+  })
+  const compute = createCompute()
+
+  function lookAt(): DesiredState | undefined {
+    const facts = host.facts()
+    if (facts === undefined || !store.ready()) return undefined
+    mark('in-sync')
+    const snapshot = store.snapshot()
+    const ownRecord = snapshot.held.has(config.node) ? undefined : snapshot.nodes.get(config.node)
+    if (ownRecord !== published) {
+      published = ownRecord
+      reconciler.notice('record', undefined)
+    }
+    self = {
+      node: config.node,
+      names,
+      ownBridge: config.podBridge !== undefined,
+      roles: config.roles,
+      subnetFile: config.subnetFile === 'none' ? '' : config.subnetFile,
+      host: facts,
+      lease: lease.current(),
+    }
+    const state = compute(snapshot, self)
+    revision = snapshot.revision
+    const byHand = store.originOf(`node/${config.node}`)?.from === 'file'
+    // Until the name is known to be ours nothing is published under it; a record written by hand is not ours to write.
+    const record = identity && !byHand ? state.record : new Map()
+    desired = { ...state, record, problems: [...state.problems, ...lease.problems()] }
+    return desired
+  }
+  let published: unknown
+
+  const reconciler = new Reconciler({
+    stages: orderedStages({
+      kernel,
+      names,
+      stateDir: config.stateDir,
+      subnetFile: config.subnetFile,
+      desired: () => desired,
+      links: () => links,
+      record: {
+        read: () => {
+          const snapshot = store.snapshot()
+          return snapshot.held.has(config.node) ? undefined : snapshot.nodes.get(config.node)
+        },
+        publish: async (node, inner) => void (await publishRecord(kv, node, { signal: inner })),
+      },
+    }),
+    desired: lookAt,
+    clock,
+    log,
+    receipts,
+    driftMs: config.resyncInterval * 1000,
+    ...(options.afterBatch === undefined ? {} : { afterBatch: options.afterBatch }),
+    onPass: report => {
+      if (report.hold === undefined) mark('first-pass')
+      if (report.failed === 0 && report.hold === undefined) appliedRevision = revision
+      if (desired?.record.size !== 0 && report.failed === 0 && report.hold === undefined) mark('published')
+      onPass.forEach(listener => {
+        listener()
+      })
+    },
+  })
+  const onPass = new Set<() => void>()
+  const links = (await kernel.rtnl.list('link')).map(link => link.name)
+
+  const control = createControl({
+    config,
+    version: options.version,
+    startedAt,
+    startup,
+    kv,
+    store,
+    reconciler,
+    receipts,
+    lease,
+    self: () => self,
+    desired: () => desired,
+    applied: () => appliedRevision,
+    onPass,
+    clock,
+  })
+
+  const api: Part = async inner => {
+    // Off the way to the first packet: the server and its router are loaded after the first pass, or when that takes long.
+    const first = new AbortController()
+    const done = (): void => first.abort()
+    onPass.add(done)
+    await clock.sleep(500, AbortSignal.any([inner, first.signal])).catch(() => undefined)
+    onPass.delete(done)
+    if (inner.aborted) return
+    const { serveApi } = await import('./api/server.js')
+    const { socket, socketGroup } = config
+    await serveApi(control, { socket, mode: 0o660, ...(socketGroup === undefined ? {} : { group: socketGroup }), log }, inner)
+  }
+
+  const service: Part = async inner => {
+    let text = ''
+    const tell = (): void => {
+      const { tables, converged, lastPass } = reconciler
+      const bad = tables.filter(table => table.state === 'degraded').map(table => table.name)
+      const hold = lastPass?.hold === undefined ? '' : `, holding: ${lastPass.hold}`
+      const status = converged ? `converged at revision ${appliedRevision}` : `degraded: ${bad.join(', ') || 'not converged'}${hold}`
+      if (text === '') notify({ READY: '1', STATUS: status })
+      else if (status !== text) notify({ STATUS: status })
+      text = status
+    }
+    onPass.add(tell)
+    // No restart loop where no source answers: after 5 s we are ready and say what is missing.
+    await clock.sleep(5000, inner).catch(() => undefined)
+    if (text === '') notify({ READY: '1', STATUS: 'waiting for its sources' })
+    await aborted(inner)
+    notify({ STOPPING: '1' })
+  }
+
+  const instance: Instance = {
+    instanceId: instanceId(config.stateDir),
+    bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+    pid: process.pid,
+    address: '',
+    startedAt: startedAt.toISOString(),
+  }
+  store.subscribe(kick)
+  try {
+    await runTogether(
+      {
+        monitor: inner =>
+          runMonitor(
+            {
+              ...kernel,
+              reconciler,
+              prefix: names.prefix,
+              devices: ownDevices(names),
+              tables: ownTables(names),
+              onHost: () => host.kick(),
+              onFilter: () => host.kick(),
+            },
+            inner,
+          ),
+        host: inner => host.run(inner),
+        store: inner => store.run(inner),
+        identity: inner =>
+          holdIdentity(kv, config.node, { ...instance, address: host.facts()?.underlay?.addresses[0]?.address ?? '' }, config.liveTtl, inner, {
+            clock,
+            onHeld: () => {
+              mark('identity')
+              identity = true
+              kick()
+            },
+            onLost: reason => {
+              identity = false
+              log.warn('liveness lost', { node: config.node, reason })
+            },
+          }),
+        lease: inner => lease.run(inner),
+        reconciler: inner => reconciler.run(inner),
+        api,
+        service,
+      },
+      signal,
+    )
+  } finally {
+    lock.release()
+    kernel.close()
+  }
+}

@@ -1,0 +1,258 @@
+// Control: what the API and the CLI see and do, put together from the agent's parts.
+import type { Clock } from '../lib/clock.js'
+import { codeOf, WarrenError } from '../lib/errors.js'
+import type { Kv } from '../lib/kv/kv.js'
+import type { Receipts } from '../lib/reconcile/receipt.js'
+import type { ApplyResult, Control, DeleteResult, ObjectWithOrigin, PeerStatus, PlanResult, ShownObject, Status } from './api/control.js'
+import { createCompute } from './compute/compute.js'
+import { overlayMtu, outerFamily } from './compute/overlay/overlay.js'
+import type { Config } from './config.js'
+import type { Reconciler, Stage } from './dataplane/reconciler.js'
+import type { DesiredState, TableName } from './model/desired.js'
+import { parseDocuments } from './model/document.js'
+import { findKind, type ModelObject } from './model/kinds.js'
+import { refOf } from './model/object.js'
+import type { Self } from './model/self.js'
+import { clusterOf, objectsOf, type Snapshot } from './model/snapshot.js'
+import type { NodeLease } from './node-lease.js'
+import { applyObjects, deleteObject } from './objects.js'
+import type { Origin } from './model/snapshot.js'
+import type { Store } from './store.js'
+
+export interface ControlParts {
+  readonly config: Config
+  readonly version: string
+  readonly startedAt: Date
+  readonly startup: Readonly<Record<string, number>>
+  readonly kv: Kv
+  readonly store: Store
+  readonly reconciler: Reconciler
+  readonly receipts: Receipts
+  readonly lease: NodeLease
+  readonly clock: Clock
+  /** Called after every pass. */
+  readonly onPass: Set<() => void>
+  self(): Self | undefined
+  desired(): DesiredState | undefined
+  /** Revision of the model that the last good pass made true. */
+  applied(): number
+}
+
+export function describeOrigin(origin: Origin): string {
+  return origin.from === 'file' ? `file ${origin.file}:${origin.line}` : origin.key
+}
+
+function peersOf(snapshot: Snapshot, desired: DesiredState | undefined, node: string): PeerStatus[] {
+  return [...snapshot.nodes.values()]
+    .filter(peer => peer.metadata.name !== node)
+    .map(peer => {
+      const { name } = peer.metadata
+      const programmed = (desired?.route.get(`node/${name}`)?.length ?? 0) > 0
+      return {
+        name,
+        addresses: peer.spec.addresses,
+        podCIDRs: peer.spec.podCIDRs,
+        state: !programmed ? ('refused' as const) : snapshot.live.has(name) ? ('up' as const) : ('silent' as const),
+        held: snapshot.held.has(name),
+      }
+    })
+}
+
+/** The present model with documents laid over it, for `plan -f`. */
+function overlaid(snapshot: Snapshot, objects: readonly ModelObject[]): Snapshot {
+  const clusters = new Map(snapshot.clusters)
+  const nodes = new Map(snapshot.nodes)
+  for (const object of objects) {
+    if (object.kind === 'Cluster') clusters.set(object.metadata.name, object)
+    else nodes.set(object.metadata.name, object)
+  }
+  return { ...snapshot, partial: false, clusters, nodes }
+}
+
+export function createControl(parts: ControlParts): Control {
+  const { config, store, reconciler, receipts } = parts
+  const stages = new Map<TableName, Stage>(reconciler.stages.map(stage => [stage.name, stage]))
+
+  function status(): Status {
+    const snapshot = store.snapshot()
+    const self = parts.self()
+    const desired = parts.desired()
+    const cluster = clusterOf(snapshot)
+    const underlay = self?.host.underlay
+    const others = [...snapshot.nodes.values()].filter(node => node.metadata.name !== config.node)
+    const mtu =
+      cluster === undefined || underlay === undefined ? undefined : overlayMtu(cluster, others, underlay, outerFamily(others, underlay))
+    return {
+      node: config.node,
+      version: parts.version,
+      pid: process.pid,
+      startedAt: parts.startedAt.toISOString(),
+      roles: config.roles,
+      backend: cluster?.spec.backend.type,
+      mtu,
+      underlay:
+        underlay === undefined
+          ? undefined
+          : {
+              interface: underlay.name,
+              addresses: underlay.addresses.map(({ address, prefixLength }) => `${address}/${prefixLength}`),
+              mtu: underlay.mtu,
+            },
+      revision: snapshot.revision,
+      appliedRevision: parts.applied(),
+      converged: reconciler.converged && parts.applied() >= snapshot.revision,
+      hold: reconciler.lastPass === undefined ? 'waiting for its sources' : reconciler.lastPass.hold,
+      lease: parts.lease.current(),
+      tables: reconciler.tables,
+      sources: store.sources().map(({ name, inSync, error, since }) => ({ name, inSync, since, ...(error === undefined ? {} : { error }) })),
+      peers: peersOf(snapshot, desired, config.node),
+      problems: desired?.problems ?? snapshot.problems,
+      counts: receipts.counts,
+      passes: reconciler.passes,
+      rss: process.memoryUsage.rss(),
+      startup: parts.startup,
+    }
+  }
+
+  function shown(table: Stage['table'], owner: string | undefined, object: unknown): ShownObject {
+    return { key: table.key(object), owner, line: table.format({ verb: 'add', desired: object }), object }
+  }
+
+  async function show(side: 'desired' | 'observed', only: TableName | undefined, signal: AbortSignal): Promise<Readonly<Record<string, readonly ShownObject[]>>> {
+    if (only !== undefined && !stages.has(only)) {
+      throw new WarrenError(`Cannot show table "${only}": there is none of that name`, { code: 'NOT_FOUND', hint: `tables: ${[...stages.keys()].join(', ')}` })
+    }
+    const result: Record<string, readonly ShownObject[]> = {}
+    for (const [name, { table }] of stages) {
+      if (only !== undefined && name !== only) continue
+      if (side === 'observed') {
+        result[name] = (await reconciler.observe(name, signal)).map(object => shown(table, undefined, object))
+      } else {
+        const groups = [...(parts.desired()?.[name] ?? new Map<string, readonly unknown[]>())]
+        result[name] = groups.flatMap(([owner, group]) => group.map(object => shown(table, owner, object)))
+      }
+    }
+    return result
+  }
+
+  async function apply(text: string, file: string): Promise<ApplyResult> {
+    const parsed = parseDocuments(text, { file, strict: true })
+    const objects = parsed.objects.map(({ object }) => object)
+    if (objects.length === 0) return { revision: store.snapshot().revision, results: [], problems: parsed.problems }
+    const done = await applyObjects(parts.kv, objects, { handWritten: store.handWritten() })
+    const outcomes = new Map(done.results.map(({ ref, outcome }) => [ref, outcome]))
+    return {
+      revision: done.revision,
+      problems: [...parsed.problems, ...done.problems],
+      results: objects.map(object => {
+        const ref = refOf(object)
+        const outcome = outcomes.get(ref)
+        return {
+          ref,
+          outcome: outcome === undefined ? 'refused' : outcome === 'updated' ? 'changed' : outcome,
+          problems: done.problems.filter(problem => problem.about === ref),
+        }
+      }),
+    }
+  }
+
+  async function remove(ref: string): Promise<DeleteResult> {
+    const snapshot = store.snapshot()
+    const name = ref.startsWith('node/') ? ref.slice('node/'.length) : ''
+    const held = snapshot.held.has(name) ? snapshot.nodes.get(name) : undefined
+    const done = await deleteObject(parts.kv, ref, { handWritten: store.handWritten(), ...(held === undefined ? {} : { held }) })
+    return {
+      revision: done.revision,
+      deleted: true,
+      problems: done.live
+        ? [{ level: 'warning', about: ref, code: 'LIVE', message: `${ref} is gone, but its agent runs and publishes it again`, hint: `stop warrend on ${name} first` }]
+        : [],
+    }
+  }
+
+  async function plan(text: string | undefined, file: string, signal: AbortSignal): Promise<PlanResult> {
+    const self = parts.self()
+    if (self === undefined) throw new WarrenError('Cannot plan: not every source has been in sync yet', { code: 'UNAVAILABLE', hint: 'warren status names them' })
+    const parsed = text === undefined ? { objects: [], problems: [] } : parseDocuments(text, { file, strict: true })
+    const snapshot = overlaid(
+      store.snapshot(),
+      parsed.objects.map(({ object }) => object),
+    )
+    const desired = createCompute()(snapshot, self)
+    const problems = [...parsed.problems, ...desired.problems]
+    if (desired.hold !== undefined) return { ops: [], problems, hold: desired.hold }
+    return { ops: await reconciler.plan(desired, signal), problems, hold: undefined }
+  }
+
+  function waiting(revision: number | undefined): string | undefined {
+    const now = status()
+    if (revision !== undefined && now.revision < revision) return `the model is at revision ${now.revision}, not ${revision}`
+    if (now.hold !== undefined) return now.hold
+    const source = now.sources.find(({ inSync }) => !inSync)
+    if (source !== undefined) return `source ${source.name} is not in sync: ${source.error ?? 'not read yet'}`
+    const bad = now.tables.find(({ state }) => state !== 'converged')
+    if (bad !== undefined) return `table ${bad.name} is ${bad.state}${bad.error === undefined ? '' : `: ${bad.error}`}`
+    return now.converged ? undefined : 'a pass is under way'
+  }
+
+  function wait(revision: number | undefined, timeoutMs: number, signal: AbortSignal): Promise<Status> {
+    return new Promise((resolve, reject) => {
+      const end = (): void => {
+        clearTimeout(timer)
+        parts.onPass.delete(look)
+        unsubscribe()
+        signal.removeEventListener('abort', stop)
+      }
+      const look = (): void => {
+        if (waiting(revision) !== undefined) return
+        end()
+        resolve(status())
+      }
+      const stop = (): void => {
+        end()
+        reject(signal.reason)
+      }
+      // A pass reports before the loop is idle again: look once that is done.
+      const soon = (): void => void setImmediate(look)
+      const unsubscribe = store.subscribe(soon)
+      const timer = setTimeout(() => {
+        end()
+        const reason = waiting(revision)
+        reject(new WarrenError(`Not converged after ${timeoutMs} ms: ${reason ?? 'no reason left'}`, { code: 'TIMEOUT', hint: 'see warren status' }))
+      }, timeoutMs)
+      parts.onPass.add(soon)
+      signal.addEventListener('abort', stop, { once: true })
+      look()
+    })
+  }
+
+  return {
+    status,
+    ready: () => reconciler.lastPass !== undefined && reconciler.lastPass.hold === undefined,
+    async get(kind, name) {
+      const info = findKind(kind)
+      if (info === undefined) throw new WarrenError(`Cannot get "${kind}": no such kind`, { code: 'NOT_FOUND', hint: 'kinds: cluster, node' })
+      const all = [...objectsOf(store.snapshot(), info.kind).values()]
+      const found = name === undefined ? all : all.filter(object => object.metadata.name === name)
+      if (name !== undefined && found.length === 0) throw new WarrenError(`Cannot get ${info.singular}/${name}: not found`, { code: 'NOT_FOUND' })
+      return found.map((object): ObjectWithOrigin => {
+        const origin = store.originOf(refOf(object))
+        return { object, origin: origin === undefined ? 'held' : describeOrigin(origin) }
+      })
+    },
+    apply,
+    delete: async ref => {
+      try {
+        return await remove(ref)
+      } catch (error) {
+        if (codeOf(error) === 'NOTFOUND') throw new WarrenError(error instanceof Error ? error.message : String(error), { code: 'NOT_FOUND' })
+        throw error
+      }
+    },
+    plan,
+    show,
+    events: after => receipts.list(after),
+    follow: (listener, signal) => receipts.subscribe(listener, signal),
+    wait,
+  }
+}
