@@ -181,6 +181,7 @@ class Plan {
             const nest = writer.open(2)
             const reference = setReference[name]
             for (const { type, value } of attributeList(data)) {
+              if (shownOnly(name, type, data)) continue
               const target = type === reference?.name ? ids.get(textOf(value)) : undefined
               if (target === undefined) writer.bytes(type, value)
               else writer.text(type, target.name).u32(reference?.id ?? 0, target.id)
@@ -195,6 +196,14 @@ class Plan {
       NLM_F_CREATE | NLM_F_APPEND,
     )
   }
+}
+
+const exthdr = { flags: 5, sreg: 7 } as const
+
+/** Attributes that the kernel lists and refuses: nft_exthdr_tcp_set_init takes no flags where a register is written. */
+function shownOnly(expression: string, type: number, data: Buffer): boolean {
+  if (expression !== 'exthdr' || type !== exthdr.flags) return false
+  return attributeList(data).some(attribute => attribute.type === exthdr.sreg)
 }
 
 function copyNest(writer: AttributeWriter, type: number, value: Buffer): number {
