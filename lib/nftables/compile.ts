@@ -95,6 +95,9 @@ export async function compileTable(spec: NftTableSpec, compiler: NftCompiler): P
     else {
       try {
         complaint = scratch.run(() => runLibrary(commands))
+        // The library does not say where in a buffer; the program does. Nothing was made: the namespace is empty still.
+        if (complaint !== undefined)
+          complaint = (await runBinary(scratch, commands).catch(() => undefined)) ?? complaint
       } catch (error) {
         if (codeOf(error) !== 'ENOENT') throw error
         complaint = await runBinary(scratch, commands)
