@@ -1,0 +1,75 @@
+// The command line of `warren`: builds the program out of the registry, runs one command, gives its exit status.
+import { Command, CommanderError } from 'commander'
+import { hasCode } from '../../lib/errors.js'
+import { createClient, unreachable } from '../api/client.js'
+import { type Cli, exit, type Io } from './command.js'
+import { commands } from './commands.js'
+import { errorLines } from './format.js'
+import { coloured, plain } from './table.js'
+
+const about = `
+Exit status: 0 done; 1 an error, a document refused, not converged; 2 "plan" found changes; 3 warrend does not answer.
+NO_COLOR turns colours off. WARREN_SOCKET: the daemon's socket; WARREN_CONFIG: the host's configuration file.`
+
+function text(lines: readonly string[]): string {
+  return lines.map(line => `${line}\n`).join('')
+}
+
+/** Runs one command line (without node and script). Never rejects; gives the exit status. */
+export async function runCli(argv: readonly string[], io: Io): Promise<number> {
+  const paint = io.colour ? coloured : plain
+  const program = new Command('warren')
+  let status: number = exit.ok
+
+  const cli: Cli = {
+    io,
+    paint,
+    print: lines => io.write(text(lines)),
+    complain: lines => io.warn(text(lines)),
+    socketFlag: () => program.opts<{ socket?: string }>().socket,
+    configFlag: () => program.opts<{ config?: string }>().config,
+    async socket() {
+      const named = cli.socketFlag() ?? io.env['WARREN_SOCKET']
+      if (named !== undefined && named !== '') return named
+      return (await import('../config.js')).defaults.socket
+    },
+    client: async () => createClient({ socket: await cli.socket(), signal: io.signal }),
+    action:
+      run =>
+      async (...args) => {
+        status = await run(...args)
+      },
+  }
+
+  program
+    .description('Edits the model of Warren and explains this host.')
+    .option('--socket <path>', 'control socket of warrend')
+    .option(
+      '--config <file>',
+      'configuration of this host; apply, get and delete then use its store without a daemon',
+    )
+    .option('-V, --version', 'print the version')
+    .on('option:version', () => undefined)
+    .helpCommand(false)
+    .showSuggestionAfterError(true)
+    .configureHelp({ showGlobalOptions: true, sortSubcommands: false })
+    .configureOutput({ writeOut: io.write, writeErr: io.warn, getOutHasColors: () => io.colour })
+    .exitOverride()
+    .addHelpText('after', about)
+  for (const command of commands) command.define(program, cli)
+
+  try {
+    if (argv[0] === '--version' || argv[0] === '-V' || argv[0] === 'version') {
+      io.write(`${(await import('../version.js')).version}\n`)
+      return exit.ok
+    }
+    const line = argv[0] === 'help' ? [...argv.slice(1), '--help'] : argv
+    await program.parseAsync([...line], { from: 'user' })
+    return status
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? exit.ok : exit.failed
+    if (io.signal.aborted) return 130
+    cli.complain(errorLines(error, paint))
+    return hasCode(error, unreachable) ? exit.unreachable : exit.failed
+  }
+}

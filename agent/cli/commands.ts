@@ -1,0 +1,25 @@
+// The registry of the commands of `warren`, in the order of --help. A new command is a line here.
+import { applyCommand } from './apply.js'
+import { cleanupCommand } from './cleanup.js'
+import type { CommandModule } from './command.js'
+import { deleteCommand } from './delete.js'
+import { eventsCommand } from './events.js'
+import { getCommand } from './get.js'
+import { planCommand } from './plan.js'
+import { schemaCommand } from './schema.js'
+import { showCommand } from './show.js'
+import { statusCommand } from './status.js'
+import { waitCommand } from './wait.js'
+
+export const commands: readonly CommandModule[] = [
+  applyCommand,
+  getCommand,
+  deleteCommand,
+  statusCommand,
+  waitCommand,
+  planCommand,
+  showCommand,
+  eventsCommand,
+  schemaCommand,
+  cleanupCommand,
+]

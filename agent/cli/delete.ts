@@ -1,0 +1,50 @@
+// warren delete: objects out of the shared store. What stands in a file that people wrote is refused, with its place.
+import { asError } from '../../lib/errors.js'
+import type { DeleteResult } from '../api/control.js'
+import { type CommandModule, examples, exit, outputOption } from './command.js'
+import { errorLines, problemLines } from './format.js'
+import { openModel } from './model-access.js'
+import { printable } from './table.js'
+
+export const deleteCommand: CommandModule = {
+  define(program, cli) {
+    const run = cli.action(async (refs: readonly string[], options: { readonly output: string }) => {
+      const model = await openModel(cli)
+      const results: (DeleteResult & { readonly ref: string })[] = []
+      let failed = false
+      try {
+        for (const ref of refs) {
+          try {
+            const result = await model.delete(ref)
+            results.push({ ref, ...result })
+            failed ||= !result.deleted
+            if (options.output === 'json') continue
+            cli.complain(result.problems.flatMap(problem => problemLines(problem, cli.paint)))
+            if (result.deleted)
+              cli.print([`${printable(ref)} ${cli.paint('good', 'deleted')}`, `revision ${result.revision}`])
+            else if (result.problems.length === 0) cli.complain([`${printable(ref)} was not there`])
+          } catch (thrown) {
+            // One that cannot be deleted does not stop the others; nor does it hide behind them.
+            if (refs.length === 1) throw thrown
+            failed = true
+            if (options.output !== 'json') cli.complain(errorLines(thrown, cli.paint))
+            const { code, message, hint } = asError(thrown)
+            const problem = { level: 'error', about: ref, code, message, hint } as const
+            results.push({ ref, revision: 0, deleted: false, problems: [problem] })
+          }
+        }
+      } finally {
+        await model.close()
+      }
+      if (options.output === 'json') cli.io.write(`${JSON.stringify(results, null, 2)}\n`)
+      return failed ? exit.failed : exit.ok
+    })
+    program
+      .command('delete')
+      .description('delete objects; with a node goes its block')
+      .argument('<kind/name...>', 'as "warren get KIND -o name" prints them')
+      .addOption(outputOption('text', 'json'))
+      .addHelpText('after', examples('warren delete node/h3', 'warren delete service/web'))
+      .action(run)
+  },
+}

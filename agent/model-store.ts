@@ -1,0 +1,122 @@
+// The model without a daemon: straight from and to the shared store that the configuration names, with what stands in
+// files of its directory. For `warren apply|get|delete --config FILE`.
+import { WarrenError } from '../lib/errors.js'
+import type { Kv } from '../lib/kv/kv.js'
+import type { ApplyResult, Control, DeleteResult, ObjectWithOrigin } from './api/control.js'
+import type { Config } from './config.js'
+import { nearest } from './model/check.js'
+import { type ParsedDocuments, parseDocuments, parseObjectText } from './model/document.js'
+import { objectsPrefix } from './model/keys.js'
+import { findKind, type KindInfo, kinds } from './model/kinds.js'
+import { refOf } from './model/object.js'
+import { applyObjects, deleteObject, type WriteOptions } from './objects.js'
+import { openKv } from './open-kv.js'
+import { readDirectory } from './sources/directory-files.js'
+
+export interface ModelStore extends Pick<Control, 'get' | 'apply' | 'delete'> {
+  close(): Promise<void>
+}
+
+/** By any of its names. Errors: NOT_FOUND with the nearest one. */
+export function knownKind(name: string): KindInfo {
+  const info = findKind(name)
+  if (info !== undefined) return info
+  const known = Object.values(kinds)
+  const near = nearest(
+    name,
+    known.flatMap(({ singular, plural }) => [singular, plural]),
+  )
+  throw new WarrenError(`Cannot get "${name}": there is no such kind`, {
+    code: 'NOT_FOUND',
+    hint:
+      near === undefined
+        ? `kinds: ${known.map(({ plural }) => plural).join(', ')}`
+        : `did you mean "${near}"?`,
+  })
+}
+
+/** Writes every good document of a text; the bad ones are problems with file and line. Errors: those of the store. */
+export async function applyText(
+  kv: Kv,
+  text: string,
+  file: string,
+  options: WriteOptions,
+): Promise<ApplyResult> {
+  const parsed = parseDocuments(text, { file, strict: true })
+  const objects = parsed.objects.map(({ object }) => object)
+  const done = await applyObjects(kv, objects, options)
+  const outcomes = new Map(done.results.map(({ ref, outcome }) => [ref, outcome]))
+  const refs = new Set(objects.map(refOf))
+  return {
+    revision: done.revision,
+    results: objects.map(object => {
+      const ref = refOf(object)
+      const outcome = outcomes.get(ref)
+      return {
+        ref,
+        outcome: outcome === undefined ? 'refused' : outcome === 'updated' ? 'changed' : outcome,
+        problems: done.problems.filter(problem => problem.about === ref),
+      }
+    }),
+    problems: [...parsed.problems, ...done.problems.filter(problem => !refs.has(problem.about))],
+  }
+}
+
+/** Deletes an object, its kind by any of its names. Errors: those of deleteObject. */
+export async function deleteRef(kv: Kv, ref: string, options: WriteOptions): Promise<DeleteResult> {
+  const [kind = '', ...rest] = ref.split('/')
+  const exact = [findKind(kind)?.singular ?? kind, ...rest].join('/')
+  const { revision, live } = await deleteObject(kv, exact, options)
+  const message = `${exact} is gone, but its agent runs and publishes it again`
+  const hint = `stop warrend on ${rest.join('/')} first`
+  return {
+    revision,
+    deleted: true,
+    problems: live ? [{ level: 'warning', about: exact, code: 'LIVE', message, hint }] : [],
+  }
+}
+
+async function listObjects(
+  kv: Kv,
+  info: KindInfo,
+  written: ParsedDocuments,
+  signal: AbortSignal,
+): Promise<readonly ObjectWithOrigin[]> {
+  const found = new Map<string, ObjectWithOrigin>()
+  const prefix = `${objectsPrefix}${info.singular}/`
+  for (const { key, value } of (await kv.list(prefix, signal)).entries) {
+    const parsed = parseObjectText(value, { about: `${kv.name}: ${key}`, strict: !info.record })
+    if (parsed.ok) found.set(refOf(parsed.object), { object: parsed.object, origin: key })
+  }
+  // What people wrote is in force over the store.
+  for (const { object, file, line } of written.objects)
+    if (object.kind === info.kind) found.set(refOf(object), { object, origin: `file ${file}:${line}` })
+  return [...found].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, each]) => each)
+}
+
+/** Opens the store of a host's configuration. Errors: CONFIG, those of the store. */
+export async function openModelStore(config: Config, signal: AbortSignal): Promise<ModelStore> {
+  const kv = await openKv(config)
+  const nothing: ParsedDocuments = { objects: [], failed: [], problems: [] }
+  const { store } = config
+  const written = async (): Promise<ParsedDocuments> =>
+    'file' in store ? await readDirectory(store.file) : nothing
+  return {
+    async get(kind, name) {
+      const info = knownKind(kind)
+      const all = await listObjects(kv, info, await written(), signal)
+      if (name === undefined) return all
+      const ref = `${info.singular}/${name}`
+      const found = all.filter(({ object }) => refOf(object) === ref)
+      if (found.length > 0) return found
+      throw new WarrenError(`Cannot get "${ref}": there is no such object`, {
+        code: 'NOT_FOUND',
+        hint: `warren get ${info.plural}`,
+      })
+    },
+    apply: async (text, file) =>
+      applyText(kv, text, file, { handWritten: (await written()).objects, signal }),
+    delete: async ref => deleteRef(kv, ref, { handWritten: (await written()).objects, signal }),
+    close: () => kv.close(),
+  }
+}
