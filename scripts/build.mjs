@@ -14,6 +14,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readFileSync,
   renameSync,
   rmSync,
   utimesSync,
@@ -29,6 +30,7 @@ const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const dist = join(root, 'dist')
 // Everything is made beside dist/ and put in place by rename: labs that start meanwhile find the old or the new one.
 const fresh = join(root, `dist.new.${process.pid}`)
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const programs = { warrend: 'agent/main.ts', warren: 'agent/cli/main.ts' }
 
 /** `process.argv` of the program is the same with and without this loader. V8 itself refuses a cache of another version. */
@@ -80,7 +82,7 @@ async function bundle() {
     format: 'cjs',
     external: ['koffi', 'netlink'],
     // What bundled ESM sees as its own place: the bundle.
-    define: { 'import.meta.url': 'importMetaUrl' },
+    define: { 'import.meta.url': 'importMetaUrl', WARREN_VERSION: JSON.stringify(version) },
     banner: { js: "const importMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
     sourcemap: 'external',
     keepNames: false,
