@@ -37,12 +37,15 @@ export function sizeOf(type: NftType): number {
     case 'inet_service':
     case 'ct_zone':
       return 2
-    default: {
-      const bits = Number(type.slice('integer'.length))
-      if (Number.isInteger(bits) && bits > 0 && bits <= 512) return Math.ceil(bits / 8)
-      throw new WarrenError(`Cannot use set type "${String(type)}": unknown`, { code: 'EINVAL' })
-    }
+    default:
+      return Math.ceil(bitsOf(type) / 8)
   }
+}
+
+function bitsOf(type: NftType): number {
+  const bits = Number(type.slice('integer'.length))
+  if (type.startsWith('integer') && Number.isInteger(bits) && bits > 0 && bits <= 512) return bits
+  throw new WarrenError(`Cannot use set type "${String(type)}": unknown`, { code: 'EINVAL' })
 }
 
 export function paddedSize(type: NftType): number {
@@ -53,18 +56,57 @@ function refuse(type: NftType, text: string, why: string): never {
   throw new WarrenError(`Cannot read "${text}" as ${type}: ${why}`, { code: 'EINVAL' })
 }
 
+/** A number in decimal or 0x hex without any object made; NaN for what is none. */
+function numberOf(text: string): number {
+  if (text.length > 2 && text[1] === 'x' && text[0] === '0')
+    return /^[0-9a-f]+$/i.test(text.slice(2)) ? Number.parseInt(text.slice(2), 16) : Number.NaN
+  if (text === '') return Number.NaN
+  let value = 0
+  for (let i = 0; i < text.length; i += 1) {
+    const digit = text.charCodeAt(i) - 48
+    if (digit < 0 || digit > 9) return Number.NaN
+    value = 10 * value + digit
+  }
+  return value
+}
+
 function unsigned(type: NftType, text: string, limit: number): number {
-  const value = /^(0x[0-9a-f]+|[0-9]+)$/i.test(text) ? Number(text) : Number.NaN
+  const value = numberOf(text)
   if (!(value >= 0 && value <= limit)) refuse(type, text, `a number from 0 to ${limit} is wanted`)
   return value
 }
+
+/** Four octets, each without leading zeros, as inet_pton(3) wants them. */
+function writeIPv4(text: string, into: Buffer, at: number): boolean {
+  let octet = 0
+  let digits = 0
+  let index = at
+  for (let i = 0; i <= text.length; i += 1) {
+    const digit = i === text.length ? -2 : text.charCodeAt(i) - 48
+    if (digit === -2) {
+      if (digits === 0 || index === at + 4) return false
+      into[index] = octet
+      index += 1
+      octet = 0
+      digits = 0
+    } else {
+      if (digit < 0 || digit > 9 || (digits > 0 && octet === 0)) return false
+      octet = 10 * octet + digit
+      digits += 1
+      if (octet > 255) return false
+    }
+  }
+  return index === at + 4
+}
+
+/** Widest integer that a double holds and Buffer reads. */
+const plainBits = 48
 
 /** Writes one field at `at`; the bytes there are zero before. */
 export function encodeField(type: NftType, text: string, into: Buffer, at: number): void {
   switch (type) {
     case 'ipv4_addr':
-      if (familyOf(text) !== 'inet') refuse(type, text, 'no IPv4 address')
-      into.set(addressBytes(text), at)
+      if (!writeIPv4(text, into, at)) refuse(type, text, 'no IPv4 address')
       return
     case 'ipv6_addr':
       if (familyOf(text) !== 'inet6') refuse(type, text, 'no IPv6 address')
@@ -97,10 +139,14 @@ export function encodeField(type: NftType, text: string, into: Buffer, at: numbe
     }
     default: {
       const size = sizeOf(type)
+      const bits = bitsOf(type)
+      if (bits <= plainBits) {
+        into.writeUIntBE(unsigned(type, text, 2 ** bits - 1), at, size)
+        return
+      }
       if (!/^(0x[0-9a-f]+|[0-9]+)$/i.test(text)) refuse(type, text, 'no number')
       const value = BigInt(text)
-      if (value >> BigInt(type.slice('integer'.length)) !== 0n)
-        refuse(type, text, `more than ${type.slice('integer'.length)} bits`)
+      if (value >> BigInt(bits) !== 0n) refuse(type, text, `more than ${bits} bits`)
       into.write(value.toString(16).padStart(2 * size, '0'), at, 'hex')
     }
   }
@@ -136,6 +182,7 @@ export function decodeField(type: NftType, bytes: Buffer, at: number): string {
       return bytes.toString('utf8', at, end)
     }
     default:
+      if (bitsOf(type) <= plainBits) return `0x${bytes.readUIntBE(at, sizeOf(type)).toString(16)}`
       return `0x${BigInt(`0x${bytes.toString('hex', at, at + sizeOf(type))}`).toString(16)}`
   }
 }

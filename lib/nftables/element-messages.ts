@@ -2,18 +2,19 @@
 
 import { WarrenError } from '../errors.js'
 import {
+  checkCount,
   decodeFields,
   decodeKey,
-  encodeFields,
   encodeKey,
-  fits,
   formatVerdict,
+  lengthOf,
   parseVerdict,
   predecessor,
   successor,
+  writeFields,
 } from './layout.js'
-import type { NftElement, NftElementOp, NftSetRef } from './types.js'
-import { type Attributes, AttributeWriter, attributeList, attributes, textOf, u32Of, u64Of } from './wire.js'
+import type { NftElement, NftElementOp, NftSetRef, NftType } from './types.js'
+import { AttributeWriter, attributeList, attributes, textOf, u32Of } from './wire.js'
 
 const element = { key: 1, data: 2, flags: 3, timeout: 4, expiration: 5, keyEnd: 10 } as const
 const list = { table: 1, set: 2, elements: 3 } as const
@@ -25,17 +26,32 @@ const catchAll = 2
 /** Below 65,535 by more than the largest element. */
 const nestLimit = 65_000
 
-function value(writer: AttributeWriter, type: number, bytes: Uint8Array): void {
+function fields(
+  writer: AttributeWriter,
+  type: number,
+  types: readonly NftType[],
+  texts: readonly string[],
+): void {
   const nest = writer.open(type)
-  writer.bytes(data.value, bytes).close(nest)
+  const at = writer.room(data.value, lengthOf(types))
+  writeFields(types, texts, writer.target, at)
+  writer.close(nest)
+}
+
+function bytes(writer: AttributeWriter, type: number, value: Uint8Array): void {
+  const nest = writer.open(type)
+  writer.bytes(data.value, value).close(nest)
 }
 
 /** Appends the one or two list entries that are this element in the kernel. */
 export function writeElement(writer: AttributeWriter, object: NftElement): void {
   const { set } = object
-  const { first, last } = encodeKey(set, object.key)
+  const range = set.interval === true ? encodeKey(set, object.key) : undefined
   const nest = writer.open(listElement)
-  value(writer, element.key, first)
+  if (range === undefined) {
+    checkCount(set, 'key', set.fields, object.key)
+    fields(writer, element.key, set.fields, object.key)
+  } else bytes(writer, element.key, range.first)
   if (set.data === 'verdict') {
     const { code, chain } = parseVerdict(object.data?.join(' ') ?? '')
     const outer = writer.open(element.data)
@@ -44,16 +60,17 @@ export function writeElement(writer: AttributeWriter, object: NftElement): void 
     if (chain !== undefined) writer.text(verdict.chain, chain)
     writer.close(inner).close(outer)
   } else if (set.data !== undefined) {
-    value(writer, element.data, encodeFields(set.data, object.data ?? []))
+    checkCount(set, 'data', set.data, object.data ?? [])
+    fields(writer, element.data, set.data, object.data ?? [])
   }
   if (object.timeout !== undefined) writer.u64(element.timeout, BigInt(object.timeout))
-  if (set.interval === true && set.fields.length > 1) value(writer, element.keyEnd, last)
+  if (range !== undefined && set.fields.length > 1) bytes(writer, element.keyEnd, range.last)
   writer.close(nest)
-  if (set.interval !== true || set.fields.length > 1) return
-  const end = successor(last)
+  if (range === undefined || set.fields.length > 1) return
+  const end = successor(range.last)
   if (end === undefined) return
   const closing = writer.open(listElement)
-  value(writer, element.key, end)
+  bytes(writer, element.key, end)
   writer.u32(element.flags, intervalEnd).close(closing)
 }
 
@@ -115,71 +132,133 @@ function misfit(set: NftSetRef): never {
   )
 }
 
-function dataOf(set: NftSetRef, entry: Attributes): readonly string[] | undefined {
-  const raw = entry.get(element.data)
-  if (raw === undefined) {
-    if (set.data !== undefined) misfit(set)
-    return undefined
-  }
-  const parts = attributes(raw)
-  const bytes = parts.get(data.value)
-  if (set.data === 'verdict') {
-    const nested = parts.get(data.verdict)
-    if (nested === undefined) misfit(set)
-    const fields = attributes(nested)
-    const chain = fields.get(verdict.chain)
-    const code = u32Of(fields.get(verdict.code)) | 0
-    return [formatVerdict(chain === undefined ? { code } : { code, chain: textOf(chain) })]
-  }
-  if (set.data === undefined || bytes === undefined || !fits(set.data, bytes)) misfit(set)
-  return decodeFields(set.data, bytes)
-}
-
 /** The list entries of one NEWSETELEM message of a dump, each still in bytes. */
 export function elementEntries(payload: Buffer): Buffer[] {
   const nest = attributes(payload).get(list.elements)
   return nest === undefined ? [] : attributeList(nest).map(entry => entry.value)
 }
 
-/** Entries of a whole dump as elements, in the order of the dump (intervals ascending). */
-export function readElements(set: NftSetRef, entries: readonly Buffer[]): NftElement[] {
-  const pairs = set.interval === true && set.fields.length === 1
-  const found: NftElement[] = []
-  const bounds: { readonly key: Buffer; readonly end: boolean; readonly entry: Attributes }[] = []
-  for (const bytes of entries) {
-    const entry = attributes(bytes)
-    const flags = u32Of(entry.get(element.flags))
-    if ((flags & catchAll) !== 0) misfit(set)
-    const nested = entry.get(element.key)
-    const key = nested === undefined ? undefined : attributes(nested).get(data.value)
-    if (key === undefined || !fits(set.fields, key)) misfit(set)
-    if (pairs) {
-      bounds.push({ key, end: (flags & intervalEnd) !== 0, entry })
-      continue
-    }
-    const last = entry.get(element.keyEnd)
-    const end = last === undefined ? key : (attributes(last).get(data.value) ?? key)
-    found.push(asElement(set, decodeKey(set, { first: key, last: end }), entry))
-  }
-  if (!pairs) return found
-  // A range is a start and, unless it reaches the last key, an end behind it; an end alone opens the set and means nothing.
-  bounds.sort((a, b) => Buffer.compare(a.key, b.key) || Number(b.end) - Number(a.end))
-  bounds.forEach((bound, i) => {
-    if (bound.end) return
-    const next = bounds[i + 1]
-    const last = next === undefined ? Buffer.alloc(bound.key.length, 0xff) : predecessor(next.key)
-    found.push(asElement(set, decodeKey(set, { first: bound.key, last }), bound.entry))
-  })
-  return found
+interface Bound {
+  readonly key: Buffer
+  readonly end: boolean
+  readonly element: NftElement
 }
 
-function asElement(set: NftSetRef, key: readonly string[], entry: Attributes): NftElement {
-  const value = dataOf(set, entry)
-  const timeout = entry.get(element.timeout)
-  return {
-    set,
-    key,
-    ...(value === undefined ? {} : { data: value }),
-    ...(timeout === undefined ? {} : { timeout: Number(u64Of(timeout)) }),
+/** Reads the messages of a dump of one set. No object is made per attribute: ten thousand elements come in 20 ms. */
+export class ElementReader {
+  private readonly set: NftSetRef
+  private readonly keyLength: number
+  private readonly dataLength: number
+  private readonly pairs: boolean
+  private readonly found: NftElement[] = []
+  private readonly bounds: Bound[] = []
+
+  constructor(set: NftSetRef) {
+    this.set = set
+    this.keyLength = lengthOf(set.fields)
+    this.dataLength = set.data === undefined || set.data === 'verdict' ? -1 : lengthOf(set.data)
+    this.pairs = set.interval === true && set.fields.length === 1
   }
+
+  /** Attributes of one NEWSETELEM message. Errors: EINVAL when the kernel's set has another layout. */
+  read(payload: Buffer): void {
+    for (let at = 0; at + 4 <= payload.length; at = next(payload, at)) {
+      if (typeAt(payload, at) !== list.elements) continue
+      const end = at + payload.readUInt16LE(at)
+      for (let entry = at + 4; entry + 4 <= end; entry = next(payload, entry))
+        this.entry(payload, entry + 4, entry + payload.readUInt16LE(entry))
+    }
+  }
+
+  private entry(payload: Buffer, start: number, end: number): void {
+    const { set } = this
+    let key = -1
+    let keyEnd = -1
+    let value = -1
+    let flags = 0
+    let timeout: number | undefined
+    for (let at = start; at + 4 <= end; at = next(payload, at)) {
+      switch (typeAt(payload, at)) {
+        case element.key:
+          key = at
+          break
+        case element.keyEnd:
+          keyEnd = at
+          break
+        case element.data:
+          value = at
+          break
+        case element.flags:
+          flags = payload.readUInt32BE(at + 4)
+          break
+        case element.timeout:
+          timeout = Number(payload.readBigUInt64BE(at + 4))
+      }
+    }
+    const isEnd = (flags & intervalEnd) !== 0
+    if (key < 0 || (flags & catchAll) !== 0 || valueLength(payload, key) !== this.keyLength) misfit(set)
+    const first = key + 8
+    const texts =
+      set.interval === true && !this.pairs
+        ? decodeKey(set, {
+            first: this.key(payload, key),
+            last: this.key(payload, keyEnd < 0 ? key : keyEnd),
+          })
+        : decodeFields(set.fields, payload, first)
+    const content = isEnd ? undefined : this.data(payload, value)
+    const object: { -readonly [K in keyof NftElement]: NftElement[K] } = { set, key: texts }
+    if (content !== undefined) object.data = content
+    if (timeout !== undefined) object.timeout = timeout
+    if (this.pairs) this.bounds.push({ key: this.key(payload, key), end: isEnd, element: object })
+    else this.found.push(object)
+  }
+
+  private key(payload: Buffer, at: number): Buffer {
+    return payload.subarray(at + 8, at + 8 + this.keyLength)
+  }
+
+  private data(payload: Buffer, at: number): readonly string[] | undefined {
+    const { set } = this
+    if (set.data === undefined) {
+      if (at >= 0) misfit(set)
+      return undefined
+    }
+    if (at < 0) misfit(set)
+    const isVerdict = typeAt(payload, at + 4) === data.verdict
+    if (set.data !== 'verdict') {
+      if (isVerdict || valueLength(payload, at) !== this.dataLength) misfit(set)
+      return decodeFields(set.data, payload, at + 8)
+    }
+    if (!isVerdict) misfit(set)
+    const parts = attributes(payload.subarray(at + 8, at + 4 + payload.readUInt16LE(at + 4)))
+    const chain = parts.get(verdict.chain)
+    const code = u32Of(parts.get(verdict.code)) | 0
+    return [formatVerdict(chain === undefined ? { code } : { code, chain: textOf(chain) })]
+  }
+
+  /** In the order of the dump; ranges of one field ascending. */
+  finish(): NftElement[] {
+    // A range is a start and, unless it reaches the last key, an end behind it; an end alone opens the set and means nothing.
+    this.bounds.sort((a, b) => Buffer.compare(a.key, b.key) || Number(b.end) - Number(a.end))
+    this.bounds.forEach((bound, i) => {
+      if (bound.end) return
+      const following = this.bounds[i + 1]
+      const last = following === undefined ? Buffer.alloc(bound.key.length, 0xff) : predecessor(following.key)
+      this.found.push({ ...bound.element, key: decodeKey(this.set, { first: bound.key, last }) })
+    })
+    return this.found
+  }
+}
+
+function next(bytes: Buffer, at: number): number {
+  return at + Math.max(4, (bytes.readUInt16LE(at) + 3) & ~3)
+}
+
+function typeAt(bytes: Buffer, at: number): number {
+  return bytes.readUInt16LE(at + 2) & 0x3fff
+}
+
+/** Length of NFTA_DATA_VALUE inside the nest at `at`. */
+function valueLength(bytes: Buffer, at: number): number {
+  return bytes.readUInt16LE(at + 4) - 4
 }

@@ -10,11 +10,11 @@ interface Layout {
   readonly length: number
 }
 
-const layouts = new Map<string, Layout>()
+/** By the array itself: references to one set share it, and joining names for each of ten thousand elements costs. */
+const layouts = new WeakMap<readonly NftType[], Layout>()
 
 function layoutOf(types: readonly NftType[]): Layout {
-  const id = types.join('.')
-  const known = layouts.get(id)
+  const known = layouts.get(types)
   if (known !== undefined) return known
   const offsets: number[] = []
   let length = 0
@@ -23,8 +23,13 @@ function layoutOf(types: readonly NftType[]): Layout {
     length += types.length === 1 ? sizeOf(type) : paddedSize(type)
   }
   const layout = { offsets, length }
-  layouts.set(id, layout)
+  layouts.set(types, layout)
   return layout
+}
+
+/** Bytes of a whole key or datum. */
+export function lengthOf(types: readonly NftType[]): number {
+  return layoutOf(types).length
 }
 
 /** Refuses a key or datum of another number of fields. Errors: EINVAL. */
@@ -41,23 +46,30 @@ export function checkCount(
   )
 }
 
+/** Writes the fields at `at`, where `lengthOf(types)` bytes are zero. */
+export function writeFields(
+  types: readonly NftType[],
+  texts: readonly string[],
+  into: Buffer,
+  at: number,
+): void {
+  const { offsets } = layoutOf(types)
+  for (let i = 0; i < types.length; i += 1)
+    encodeField(types[i] as NftType, texts[i] ?? '', into, at + (offsets[i] as number))
+}
+
 export function encodeFields(types: readonly NftType[], texts: readonly string[]): Buffer {
-  const layout = layoutOf(types)
-  const bytes = Buffer.alloc(layout.length)
-  types.forEach((type, i) => {
-    encodeField(type, texts[i] ?? '', bytes, layout.offsets[i] ?? 0)
-  })
+  const bytes = Buffer.alloc(lengthOf(types))
+  writeFields(types, texts, bytes, 0)
   return bytes
 }
 
-export function decodeFields(types: readonly NftType[], bytes: Buffer): string[] {
+export function decodeFields(types: readonly NftType[], bytes: Buffer, at = 0): string[] {
   const { offsets } = layoutOf(types)
-  return types.map((type, i) => decodeField(type, bytes, offsets[i] ?? 0))
-}
-
-/** Does a value of this length belong to these types? */
-export function fits(types: readonly NftType[], bytes: Buffer): boolean {
-  return layoutOf(types).length === bytes.length
+  const texts: string[] = new Array(types.length)
+  for (let i = 0; i < types.length; i += 1)
+    texts[i] = decodeField(types[i] as NftType, bytes, at + (offsets[i] as number))
+  return texts
 }
 
 /** "10.0.0.0/8", "80-90" or one value, as first and last value of the field. */

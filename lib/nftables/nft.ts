@@ -7,11 +7,11 @@ import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
 import type { Netns } from '../netns/netns.js'
 import { compileTable, type NftCompiler } from './compile.js'
-import { elementMessages, readElements } from './element-messages.js'
+import { elementMessages } from './element-messages.js'
 import { elementText } from './elements.js'
 import { imageText, type TableImage } from './image.js'
 import { type NftMessage, nftMessage, transaction } from './message.js'
-import { dumpEntries, listBaseChains, listTables, readTable } from './observe.js'
+import { dumpElements, dumpEntries, listBaseChains, listTables, readTable } from './observe.js'
 import { needsEntries, replacement } from './replace.js'
 import type { Nft, NftElement, NftElementOp, NftFamily, NftResult, NftTableSpec } from './types.js'
 import { AttributeWriter } from './wire.js'
@@ -130,7 +130,7 @@ class KernelNft implements Nft {
 
   async elements(set: NftElement['set']): Promise<readonly NftElement[]> {
     try {
-      return readElements(set, await dumpEntries(this.socket, set.family, set.table, set.set))
+      return await dumpElements(this.socket, set)
     } catch (error) {
       if (!hasCode(error, 'ENOENT')) throw error
       throw new WarrenError(`Cannot list set "${set.family} ${set.table} ${set.set}": ENOENT`, {

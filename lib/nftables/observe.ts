@@ -3,7 +3,7 @@
 
 import { hasCode, WarrenError } from '../errors.js'
 import type { NetlinkSocket } from '../netlink/socket.js'
-import { elementEntries } from './element-messages.js'
+import { ElementReader, elementEntries } from './element-messages.js'
 import {
   chainAttribute,
   hookAttribute,
@@ -17,7 +17,7 @@ import {
   type TableImage,
 } from './image.js'
 import { type NftMessageType, nftMessage, nftRequest, payloadOf, prologue } from './message.js'
-import type { NftBaseChain, NftFamily, NftTableName } from './types.js'
+import type { NftBaseChain, NftElement, NftFamily, NftSetRef, NftTableName } from './types.js'
 import { AttributeWriter, attributes, familyName, textOf, u32Of } from './wire.js'
 
 const tableAttribute = { name: 1, flags: 2 } as const
@@ -55,6 +55,15 @@ export async function dumpEntries(
     [2, set],
   ])
   return parts.flatMap(elementEntries)
+}
+
+/** All elements of a set. Errors: ENOENT; EINVAL when its layout is another one. */
+export async function dumpElements(socket: NetlinkSocket, set: NftSetRef): Promise<NftElement[]> {
+  const filter = new AttributeWriter(128).text(1, set.table).text(2, set.set)
+  const request = nftRequest(nftMessage.getElement, set.family, filter.take())
+  const reader = new ElementReader(set)
+  for (const payload of await socket.dump(request, payloadOf)) reader.read(payload)
+  return reader.finish()
 }
 
 async function readOnce(

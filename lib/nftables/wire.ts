@@ -69,6 +69,18 @@ export class AttributeWriter {
     return this
   }
 
+  /** An attribute of zeros to be filled in; returns where it begins in `target`. */
+  room(type: number, size: number): number {
+    const at = this.head(type, size)
+    this.buffer.fill(0, at, at + size)
+    return at
+  }
+
+  /** What has been written so far; another one after each write. */
+  get target(): Buffer {
+    return this.buffer
+  }
+
   text(type: number, text: string): this {
     const at = this.head(type, Buffer.byteLength(text) + 1)
     const size = this.buffer.write(text, at)

@@ -1,6 +1,6 @@
 // Elements as bytes and back, without a kernel.
 import t from 'tap'
-import { elementEntries, elementMessages, readElements } from '../../lib/nftables/element-messages.js'
+import { ElementReader, elementMessages } from '../../lib/nftables/element-messages.js'
 import { elementKey, elementText, nftElement } from '../../lib/nftables/elements.js'
 import type { NftElement, NftSetRef } from '../../lib/nftables/types.js'
 
@@ -27,13 +27,16 @@ const ranges: NftSetRef = {
   interval: true,
 }
 
+function read(set: NftSetRef, messages: readonly { readonly payload: Buffer }[]): NftElement[] {
+  const reader = new ElementReader(set)
+  for (const { payload } of messages) reader.read(payload)
+  return reader.finish()
+}
+
 function there(elements: readonly NftElement[]): NftElement[] {
   const ops = elements.map(element => ({ verb: 'add' as const, element }))
   const messages = elementMessages(ops, [...ops.keys()])
-  return readElements(
-    elements[0]!.set,
-    messages.flatMap(message => elementEntries(message.payload)),
-  )
+  return read(elements[0]!.set, messages)
 }
 
 t.test('a VNI and an address are the bytes that "typeof @th,96,24 . ip saddr" compares', async t => {
@@ -131,11 +134,8 @@ t.test(
     )
     t.equal(elementMessages(ops, [1, 2, 3], true).length, 3)
     t.same(
-      readElements(
-        vteps,
-        messages.flatMap(message => elementEntries(message.payload)),
-      ),
-      ops.map(op => op.element),
+      read(vteps, messages),
+    ops.map(op => op.element),
     )
   },
 )
