@@ -43,6 +43,7 @@ interface Claim {
 /** Seconds over the time to live that an old holder may take to go. */
 const patience = 2
 const retryMs = 1_000
+const mostRetryMs = 5_000
 const lookMs = 200
 
 /**
@@ -59,6 +60,7 @@ export async function holdIdentity(
 ): Promise<void> {
   const claim = makeClaim(kv, node, instance, ttl, options)
   let told: string | undefined
+  let retry = retryMs
   while (!signal.aborted) {
     const scope = new AbortController()
     const inside = AbortSignal.any([signal, scope.signal])
@@ -70,6 +72,7 @@ export async function holdIdentity(
       const revision = await take(claim, lease, inside)
       if (revision !== undefined) {
         told = undefined
+        retry = retryMs
         options.onHeld?.()
         await keep(claim, lease, revision, inside)
       }
@@ -83,7 +86,8 @@ export async function holdIdentity(
     if (signal.aborted) return
     if (reason !== told) options.onLost?.(reason)
     told = reason
-    await claim.clock.sleep(retryMs, signal).catch(() => undefined)
+    await claim.clock.sleep(retry, signal).catch(() => undefined)
+    retry = Math.min(2 * retry, mostRetryMs)
   }
 }
 
@@ -164,6 +168,7 @@ async function take(claim: Claim, lease: KvLease, signal: AbortSignal): Promise<
 async function keep(claim: Claim, lease: KvLease, first: number, signal: AbortSignal): Promise<void> {
   const end = AbortSignal.any([signal, lease.lost])
   let from = first
+  let retry = retryMs
   while (!end.aborted) {
     try {
       await nextChange(claim, from, end)
@@ -171,13 +176,15 @@ async function keep(claim: Claim, lease: KvLease, first: number, signal: AbortSi
       const { holder, revision } = await holderOf(claim, end)
       if (holder !== undefined && holder.value !== claim.value) throw claim.taken(holder.value)
       from = revision
+      retry = retryMs
       if (holder !== undefined) continue
       const again = await take(claim, lease, end)
       if (again === undefined) return
       from = again
     } catch (error) {
       if (!hasCode(error, 'UNAVAILABLE', 'UNAUTHENTICATED')) throw error
-      await claim.clock.sleep(retryMs, end).catch(() => undefined) // the lease tells whether it lasted too long
+      await claim.clock.sleep(retry, end).catch(() => undefined) // the lease tells whether it lasted too long
+      retry = Math.min(2 * retry, mostRetryMs)
     }
   }
 }

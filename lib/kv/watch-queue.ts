@@ -39,7 +39,7 @@ export function watchQueue(prefix: string, first: readonly KvBatch[]): WatchQueu
             if (signal.aborted) return
             watcher.onBatch(batch)
           }
-          if (waiting.length > 0) continue
+          if (waiting.length > 0 || signal.aborted) continue
           if (failure !== undefined) throw failure
           await new Promise<void>(resolve => {
             wake = resolve

@@ -357,6 +357,19 @@ export function kvCases(test: Test, ttl: number, open: () => Promise<StoreUnderT
     await end
   })
 
+  on('a watcher that aborts its own watch is called no more', async (t, kv) => {
+    const { revision } = await put(kv, 'u', '0')
+    const abort = new AbortController()
+    let calls = 0
+    const onBatch = (): void => {
+      calls += 1
+      abort.abort()
+    }
+    for (const value of ['1', '2', '3']) await put(kv, 'u', value)
+    await kv.watch('u', revision, { onBatch }, abort.signal)
+    t.equal(calls, 1)
+  })
+
   on('a call whose signal is aborted rejects', async (t, kv) => {
     const reason = new Error('stop')
     await t.rejects(kv.list('', AbortSignal.abort(reason)), { message: 'stop' })
