@@ -9,11 +9,11 @@ import { readFileSync } from 'node:fs'
 import { asError, hasCode, WarrenError } from '../errors.js'
 import { exec } from '../exec.js'
 import { NETLINK_NETFILTER } from '../netlink/raw.js'
-import { openNetlink } from '../netlink/socket.js'
+import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
 import { childArgv } from '../netns/child.js'
 import type { Netns } from '../netns/netns.js'
 import { type NftMessage, nftMessage, transaction } from '../nftables/message.js'
-import { listBaseChains } from '../nftables/observe.js'
+import { listBaseChains, listTables } from '../nftables/observe.js'
 import type { NftBaseChain } from '../nftables/types.js'
 import { AttributeWriter } from '../nftables/wire.js'
 import { findPrograms, lockHolder, type Programs } from './programs.js'
@@ -96,21 +96,32 @@ class HostIptables implements Iptables {
     return found
   }
 
-  /** Base chains that iptables-nft made or would take for its own. */
-  private async compatChains(): Promise<readonly NftBaseChain[]> {
+  private async listing<T>(list: (socket: NetlinkSocket) => Promise<T>): Promise<T> {
     const socket = openNetlink(this.netns, NETLINK_NETFILTER)
     try {
-      const chains = await listBaseChains(socket)
-      return chains.filter(
-        ({ family, table, chain, type }) =>
-          (family === 'ip' || family === 'ip6') &&
-          table === 'filter' &&
-          type === 'filter' &&
-          builtin.some(name => name === chain),
-      )
+      return await list(socket)
     } finally {
       socket.close()
     }
+  }
+
+  /** Base chains that iptables-nft made or would take for its own. */
+  private async compatChains(): Promise<readonly NftBaseChain[]> {
+    const chains = await this.listing(listBaseChains)
+    return chains.filter(
+      ({ family, table, chain, type }) =>
+        (family === 'ip' || family === 'ip6') &&
+        table === 'filter' &&
+        type === 'filter' &&
+        builtin.some(name => name === chain),
+    )
+  }
+
+  /** Where there is no table yet no program looks: some versions make it by looking. */
+  private async hasTable({ variant, family }: Place): Promise<boolean> {
+    if (variant === 'legacy') return this.hasLegacy(family)
+    const tables = await this.listing(listTables)
+    return tables.some(table => table.family === nftFamily[family] && table.name === 'filter')
   }
 
   private hasLegacy(family: IptablesFamily): boolean {
@@ -234,13 +245,12 @@ class HostIptables implements Iptables {
     return this.forEachPlace(jumps, async (place, own) => {
       for (const jump of own) this.check(jump)
       const chains = (await this.compatChains()).filter(chain => chain.family === nftFamily[place.family])
-      const inUse = this.isInUse(place, chains)
-      if (!inUse && place.variant === 'legacy')
+      const hasTable = await this.hasTable(place)
+      if (!hasTable && place.variant === 'legacy')
         throw new WarrenError(`Cannot change "${nameOf(place)} filter": the kernel has no such table`, {
           code: 'ENOENT',
         })
-      // iptables-nft-save shows nothing, and makes nothing, where there is no table.
-      const saved = await this.save(place)
+      const saved = hasTable ? await this.save(place) : { chains: [], rules: [] }
       const observed = observedJumps(saved, place, this.prefix)
       const missing = own.filter(
         jump =>
@@ -256,14 +266,14 @@ class HostIptables implements Iptables {
               .filter(from => !chains.some(({ chain }) => chain === from))
               .map(from => `${madePrefix(this.prefix)}${from}`)
           : []
-      if (made.length > 0 && !inUse && saved.chains.length === 0) made.push(`${madePrefix(this.prefix)}TABLE`)
+      if (made.length > 0 && !hasTable) made.push(`${madePrefix(this.prefix)}TABLE`)
       await this.restore(place, ensureText(missing, saved, made))
     })
   }
 
   remove(jumps: readonly IptablesJump[]): Promise<void> {
     return this.forEachPlace(jumps, async (place, own) => {
-      if (!this.isInUse(place, await this.compatChains())) return
+      if (!(await this.hasTable(place))) return
       const saved = await this.save(place)
       const mine = saved.chains.map(({ name }) => name).filter(name => name.startsWith(this.prefix))
       const made = mine.filter(name => name.startsWith(madePrefix(this.prefix)))
