@@ -17,7 +17,7 @@ import {
 import { findKind, type ModelObject } from './model/kinds.js'
 import type { Node } from './model/node.js'
 import { type Problem, refOf } from './model/object.js'
-import { ownerOf } from './sources/kv-records.js'
+import { ownerOf, poolValue } from './sources/kv-records.js'
 
 /** Somebody else wrote between our read and our write: so often we read again. */
 const attempts = 8
@@ -200,8 +200,7 @@ export async function deleteObject(kv: Kv, ref: string, options: DeleteOptions =
     const list = await kv.list('', signal)
     if (!list.entries.some(entry => entry.key === formatKey)) throw empty(kv, `the deletion of ${ref}`)
     const owned = list.entries.filter(
-      entry =>
-        node !== undefined && entry.key.startsWith(`${allocPrefix}node-`) && ownerOf(entry.value) === node,
+      entry => node !== undefined && poolValue(entry.key) !== undefined && ownerOf(entry.value) === node,
     )
     let entry = list.entries.find(each => each.key === key)
     if (entry === undefined && options.held !== undefined) {

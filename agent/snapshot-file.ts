@@ -98,7 +98,11 @@ export function saveModel(path: string, model: SavedModel): void {
     }
     renameSync(draft, path)
   } catch (error) {
-    rmSync(draft, { force: true })
+    try {
+      rmSync(draft, { force: true })
+    } catch {
+      // the same reason again, most likely; the message below has it
+    }
     throw new WarrenError(
       `Cannot write snapshot "${path}": ${error instanceof Error ? error.message : error}`,
       {

@@ -58,6 +58,7 @@ export interface Store {
   run(signal: AbortSignal): Promise<void>
 }
 
+const none: readonly Problem[] = []
 const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
 
 export function createStore(options: StoreOptions): Store {
@@ -132,7 +133,7 @@ export function createStore(options: StoreOptions): Store {
   }
 
   function listProblems(): readonly Problem[] {
-    const next = [store.problems(), directory?.problems() ?? []]
+    const next = [store.problems(), directory?.problems() ?? none]
     const own: Problem[] = [...conflicts.values()]
     for (const error of [loadError, saveError]) {
       if (error === undefined) continue

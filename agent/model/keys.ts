@@ -20,10 +20,12 @@ export function objectKey(object: { readonly kind: string; readonly metadata: Me
   return `${objectsPrefix}${object.kind.toLowerCase()}/${scope}/${object.metadata.name}`
 }
 
+const objectKeyPattern = /^objects\/([^/]+)\/([^/]+)\/([^/]+)$/
+
 /** `node/h1` of `objects/node/-/h1`; undefined when it is no key of an object. */
 export function refOfKey(key: string): string | undefined {
-  const [head, kind, scope, name, ...more] = key.split('/')
-  if (head !== 'objects' || !kind || !scope || !name || more.length > 0) return undefined
+  const [, kind, scope, name] = objectKeyPattern.exec(key) ?? []
+  if (kind === undefined) return undefined
   return scope === '-' ? `${kind}/${name}` : `${kind}/${scope}/${name}`
 }
 

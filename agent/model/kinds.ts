@@ -37,8 +37,11 @@ export const kinds: Readonly<Record<Kind, KindInfo>> = {
   },
 }
 
+const byName = new Map(
+  Object.values(kinds).flatMap(info => [[info.singular, info] as const, [info.plural, info] as const]),
+)
+
 /** Kind by any of its names: "Node", "node", "nodes". */
 export function findKind(name: string): KindInfo | undefined {
-  const wanted = name.toLowerCase()
-  return Object.values(kinds).find(info => info.singular === wanted || info.plural === wanted)
+  return byName.get(name) ?? byName.get(name.toLowerCase())
 }

@@ -2,8 +2,8 @@
 //
 // Empty is not deleted (design.md §8). A store that has no `format` key is lost, wiped or not ours: nothing that is in
 // force goes, whatever its keys say. A wipe may come as one revision or as hundreds, in any order, so a removal takes
-// effect only when `format` is still there a while (graceMs) after the last of a row of deletes, at most ten times that
-// after the first. When `format` comes back after such a hold, with another id, or at a lower revision (a restored
+// effect only when `format` is still there a while (graceMs) after the last of a row of deletes of any keys, at most ten
+// times that after the first. When `format` comes back after such a hold, with another id, or at a lower revision (a restored
 // backup), nodes that the store lacks stay in force ("held") until they publish again, are deleted while `format`
 // stands, or their block has another owner; objects of other kinds go the ordinary way.
 import type { KvBatch, KvEntry, KvList } from '../../lib/kv/kv.js'
@@ -118,11 +118,12 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     const ref = refOfKey(entry.key)
     if (ref === undefined) return
     const known = objects.get(ref)
-    const info = findKind(ref.slice(0, ref.indexOf('/')))
+    const kind = ref.slice(0, ref.indexOf('/'))
+    const info = findKind(kind)
     problems = undefined
     bad.delete(entry.key)
     if (info === undefined) {
-      unknownKinds.set(entry.key, ref.slice(0, ref.indexOf('/')))
+      unknownKinds.set(entry.key, kind)
       return
     }
     pending.delete(ref)
@@ -190,6 +191,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   }
 
   function unsee(key: string, now: number): void {
+    if (pending.size > 0) lastPending = now // a wipe goes on, whatever it deletes at the moment
     if (key.startsWith(objectsPrefix)) forget(key, now)
     else if (key.startsWith(allocPrefix)) {
       if (bad.delete(key)) problems = undefined

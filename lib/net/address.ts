@@ -12,28 +12,67 @@ export function familyOf(text: string): AddressFamily | undefined {
   return isIPv6(text) && !text.includes('%') ? 'inet6' : undefined
 }
 
-/** The address as 4 or 16 bytes in network order. Errors: ADDRESS. */
+function hexDigit(code: number): number {
+  return code < 58 ? code - 48 : (code | 32) - 87
+}
+
+function ipv4Bytes(text: string, into: Uint8Array, at: number): void {
+  let index = at
+  let value = 0
+  for (let i = 0; i < text.length; i += 1) {
+    const code = text.charCodeAt(i)
+    if (code === 46) {
+      into[index] = value
+      index += 1
+      value = 0
+    } else value = value * 10 + code - 48
+  }
+  into[index] = value
+}
+
+function ipv6Bytes(text: string): Uint8Array {
+  const bytes = new Uint8Array(16)
+  let at = 0
+  let gap = -1
+  let value = 0
+  let digits = 0
+  for (let i = 0; i <= text.length; i += 1) {
+    const code = i < text.length ? text.charCodeAt(i) : 58
+    if (code === 46) {
+      ipv4Bytes(text.slice(i - digits), bytes, at)
+      at += 4
+      break
+    }
+    if (code !== 58) {
+      value = (value << 4) | hexDigit(code)
+      digits += 1
+      continue
+    }
+    if (digits > 0) {
+      bytes[at] = value >> 8
+      bytes[at + 1] = value & 0xff
+      at += 2
+    }
+    if (text.charCodeAt(i + 1) === 58) gap = at
+    value = 0
+    digits = 0
+  }
+  if (gap < 0) return bytes
+  // what stands behind "::" belongs at the end
+  const end = 16 - (at - gap)
+  bytes.copyWithin(end, gap, at)
+  bytes.fill(0, gap, end)
+  return bytes
+}
+
+/** The address as 4 or 16 bytes in network order. Read by hand: a model of 5,000 nodes has 20,000 of them. Errors: ADDRESS. */
 export function addressBytes(text: string): Uint8Array {
   const family = familyOf(text)
   if (family === undefined)
     throw new WarrenError(`Cannot read address "${text}": neither IPv4 nor IPv6`, { code: 'ADDRESS' })
-  if (family === 'inet') return Uint8Array.from(text.split('.'), Number)
-  const bytes = new Uint8Array(16)
-  const v4 = text.includes('.') ? addressBytes(text.slice(text.lastIndexOf(':') + 1)) : undefined
-  const hex = v4 === undefined ? text : `${text.slice(0, text.lastIndexOf(':') + 1)}0:0`
-  const [head = '', tail] = hex.split('::')
-  const left = head === '' ? [] : head.split(':')
-  const right = tail === undefined || tail === '' ? [] : tail.split(':')
-  const groups =
-    tail === undefined
-      ? left
-      : [...left, ...Array<string>(8 - left.length - right.length).fill('0'), ...right]
-  groups.forEach((group, i) => {
-    const value = Number.parseInt(group, 16)
-    bytes[2 * i] = value >> 8
-    bytes[2 * i + 1] = value & 0xff
-  })
-  if (v4 !== undefined) bytes.set(v4, 12)
+  if (family === 'inet6') return ipv6Bytes(text)
+  const bytes = new Uint8Array(4)
+  ipv4Bytes(text, bytes, 0)
   return bytes
 }
 
@@ -92,5 +131,5 @@ export function isUnicast(text: string): boolean {
   const bytes = addressBytes(text)
   if (bytes.every(byte => byte === 0)) return false
   if (bytes.length === 4) return bytes[0] !== 127 && (bytes[0] ?? 0) < 224 && bytes[0] !== 0
-  return bytes[0] !== 0xff && formatAddress(bytes) !== '::1'
+  return bytes[0] !== 0xff && !(bytes[15] === 1 && bytes.subarray(0, 15).every(byte => byte === 0))
 }

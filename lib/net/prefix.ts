@@ -119,13 +119,13 @@ export function networkAddress(prefix: Prefix): string {
   return prefix.text.slice(0, prefix.text.lastIndexOf('/'))
 }
 
-const prefixPattern = /^([0-9a-fA-F.:]+)\/(0|[1-9][0-9]{0,2})$/
-
 /** Is it a prefix without host bits? The quick test for values by the thousand; parsePrefix says what is wrong. */
 export function isNetworkPrefix(text: string): boolean {
-  const [, address = '', digits = ''] = prefixPattern.exec(text) ?? []
+  const slash = text.indexOf('/')
+  if (slash < 0 || !/^(0|[1-9][0-9]{0,2})$/.test(text.slice(slash + 1))) return false
+  const address = text.slice(0, slash)
   const family = familyOf(address)
-  const length = Number(digits)
+  const length = Number(text.slice(slash + 1))
   if (family === undefined || length > addressBits[family]) return false
   const bytes = addressBytes(address)
   const first = length >> 3
