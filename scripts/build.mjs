@@ -103,9 +103,16 @@ async function train() {
     const config = join(dir, 'warrend.yaml')
     const socket = join(dir, 'warrend.sock')
     mkdirSync(join(dir, 'cluster'))
+    // A peer too: what programs its routes is then in the cache.
     writeFileSync(
       join(dir, 'cluster/cluster.yaml'),
-      `{apiVersion: warren/v1, kind: Cluster, metadata: {name: default}, spec: {podCIDRs: [10.244.0.0/16]}}\n`,
+      [
+        '{apiVersion: warren/v1, kind: Cluster, metadata: {name: default}, spec: {podCIDRs: [10.244.0.0/16]}}',
+        '---',
+        '{apiVersion: warren/v1, kind: Node, metadata: {name: other}, spec: ' +
+          '{addresses: [192.0.2.12], podCIDRs: [10.244.2.0/24], vtepMAC: "02:00:00:00:00:02", mtu: 1500}}',
+        '',
+      ].join('\n'),
     )
     writeFileSync(
       config,

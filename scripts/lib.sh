@@ -68,27 +68,26 @@ need_root() {
 
 # now_ms VAR: milliseconds since the epoch, without a process.
 now_ms() {
-  local lib_now=${EPOCHREALTIME/[.,]/}
-  printf -v "$1" '%s' "${lib_now:0:-3}"
+  local lib_time=${EPOCHREALTIME/[.,]/}
+  printf -v "$1" '%s' "${lib_time:0:-3}"
 }
 
 # busywait SECONDS CMD...: succeeds as soon as CMD does; CMD's output of that (or of the last) try is printed.
 busywait() {
-  local now until out status
-  now_ms now
-  until=$((now + $1 * 1000))
+  local lib_now lib_until lib_out lib_status # named so that CMD, a function perhaps, sees its caller's variables
+  now_ms lib_now
+  lib_until=$((lib_now + $1 * 1000))
   shift
   while true; do
-    if out=$("$@" 2>&1); then
-      [[ -z $out ]] || printf '%s\n' "$out"
-      return 0
+    if lib_out=$("$@" 2>&1); then
+      lib_status=0
     else
-      status=$?
+      lib_status=$?
     fi
-    now_ms now
-    if ((now > until)); then
-      [[ -z $out ]] || printf '%s\n' "$out"
-      return "$status"
+    now_ms lib_now
+    if ((lib_status == 0 || lib_now > lib_until)); then
+      [[ -z $lib_out ]] || printf '%s\n' "$lib_out"
+      return "$lib_status"
     fi
     nap 0.02
   done
@@ -179,15 +178,15 @@ tap_line() {
 
 # tap_ok NAME CMD...: passes when CMD succeeds; what CMD printed is shown below a failure. Always returns 0.
 tap_ok() {
-  local name=$1 out status
+  local lib_name=$1 lib_out lib_status
   shift
-  if out=$("$@" 2>&1); then
-    tap_line ok "$name"
+  if lib_out=$("$@" 2>&1); then
+    tap_line ok "$lib_name"
   else
-    status=$?
-    tap_line 'not ok' "$name"
+    lib_status=$?
+    tap_line 'not ok' "$lib_name"
     TAP_FAILED=$((TAP_FAILED + 1))
-    printf '%s\n' "command: $*" "exit status: $status" "$out" | sed 's/^/# /'
+    printf '%s\n' "command: $*" "exit status: $lib_status" "$lib_out" | sed 's/^/# /'
   fi
 }
 
