@@ -156,10 +156,10 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     stages: orderedStages({
       kernel,
       names,
+      node: config.node,
       stateDir: config.stateDir,
       subnetFile: config.subnetFile,
       desired: () => desired,
-      links: () => links,
       record: {
         read: () => {
           const snapshot = store.snapshot()
@@ -184,7 +184,6 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     },
   })
   const onPass = new Set<() => void>()
-  const links = (await kernel.rtnl.list('link')).map(link => link.name)
 
   const control = createControl({
     config,

@@ -16,21 +16,24 @@ export interface CleanupOptions {
 /**
  * Errors: BUSY while warrend runs; FAILED when something could not be removed (all the rest is).
  */
-export async function cleanup(config: Config, options: CleanupOptions, report: (line: string) => void): Promise<void> {
+export async function cleanup(
+  config: Config,
+  options: CleanupOptions,
+  report: (line: string) => void,
+): Promise<void> {
   const names = namesOf(config.namePrefix, config.podBridge)
   const kernel = openKernel(names)
   const signal = new AbortController().signal
   const failures: string[] = []
   const lock = await acquireLock(kernel.netns, config)
   try {
-    const links = (await kernel.rtnl.list('link', {}, signal)).map(link => link.name)
     const stages = orderedStages({
       kernel,
       names,
+      node: config.node,
       stateDir: config.stateDir,
       subnetFile: config.subnetFile,
       desired: () => undefined,
-      links: () => links,
     })
     for (const { name, table } of [...stages].reverse()) {
       // Elements go with their table, values on our links with the link.
@@ -59,5 +62,6 @@ export async function cleanup(config: Config, options: CleanupOptions, report: (
       await kv.close()
     }
   }
-  if (failures.length > 0) throw new WarrenError(`Cannot remove everything: ${failures.join('; ')}`, { code: 'FAILED' })
+  if (failures.length > 0)
+    throw new WarrenError(`Cannot remove everything: ${failures.join('; ')}`, { code: 'FAILED' })
 }

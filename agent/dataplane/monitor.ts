@@ -42,8 +42,9 @@ function place(
   const onOurs = (dev: string): boolean => options.devices.includes(dev)
   switch (object.kind) {
     case 'link': {
-      const ours = (object.alias ?? '').startsWith(aliasPrefix) && object.name.startsWith(options.prefix)
-      return ours || onOurs(object.name) ? { name: 'link', ours } : undefined
+      // Any name: somebody may have renamed it.
+      const ours = (object.alias ?? '').startsWith(aliasPrefix)
+      return ours || onOurs(object.name) ? { name: 'link', ours: true } : undefined
     }
     case 'address':
       return onOurs(object.dev) && object.scope === 'global' ? { name: 'address', ours: true } : undefined

@@ -1,8 +1,8 @@
 // The order of the tables: writes go down this list, removals up. A route comes after its neighbour and FDB entry, our
 // record after everything that it promises.
 import type { Iptables } from '../../lib/iptables/iptables.js'
-import type { Netns } from '../../lib/netns/netns.js'
 import type { Rtnl } from '../../lib/netlink/types.js'
+import type { Netns } from '../../lib/netns/netns.js'
 import type { Nft, NftSetRef, NftTableName } from '../../lib/nftables/types.js'
 import type { Table } from '../../lib/reconcile/table.js'
 import { vtepSet } from '../compute/rules.js'
@@ -33,12 +33,11 @@ export interface Kernel {
 export interface OrderOptions {
   readonly kernel: Kernel
   readonly names: Names
+  readonly node: string
   readonly stateDir: string
   readonly subnetFile: string
   /** What compute asked for last. */
   desired(): DesiredState | undefined
-  /** Names of the host's links. */
-  links(): readonly string[]
   /** Without it (cleanup) no record is written. */
   readonly record?: RecordIo
 }
@@ -63,7 +62,9 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
   const devices = ownDevices(names)
   const wanted = <K extends TableName>(name: K): DesiredState[K] | undefined => desired()?.[name]
   const elementsOf = (table: NftTableName) =>
-    [...(wanted('element')?.values() ?? [])].flat().filter(({ set }) => set.table === table.name && set.family === table.family)
+    [...(wanted('element')?.values() ?? [])]
+      .flat()
+      .filter(({ set }) => set.table === table.name && set.family === table.family)
   const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage, 'name' | 'table'> = {}): Stage => ({
     name,
     // A stage's own table only ever sees objects that it observed or that compute made for it.
@@ -72,9 +73,12 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
   })
   const below: readonly TableName[] = ['linkSysctl', 'address', 'neighbor', 'fdb', 'route']
   return [
-    stage('sysctl', hostSysctlTable(io, sysctlRecord(`${options.stateDir}/sysctl.json`), options.links)),
-    stage('link', linkTable(rtnl, names.prefix), { cascades: below }),
-    stage('linkSysctl', linkSysctlTable(io, () => [...(wanted('linkSysctl')?.values() ?? [])].flat())),
+    stage('sysctl', hostSysctlTable(io, sysctlRecord(`${options.stateDir}/sysctl.json`))),
+    stage('link', linkTable(rtnl, names.prefix, options.node), { cascades: below }),
+    stage(
+      'linkSysctl',
+      linkSysctlTable(io, () => [...(wanted('linkSysctl')?.values() ?? [])].flat()),
+    ),
     stage('address', addressTable(rtnl, devices), { cascades: ['route'] }),
     stage('neighbor', neighborTable(rtnl, [names.overlay])),
     stage('fdb', fdbTable(rtnl, [names.overlay])),

@@ -2,6 +2,7 @@
 // the list of tables, removals up; a table that wrote links drops the mirrors below it, because the kernel takes
 // routes and neighbours along without a notice for each.
 import type { Clock } from '../../lib/clock.js'
+import { hasCode } from '../../lib/errors.js'
 import type { Log } from '../../lib/log.js'
 import { Mirror, type TableStatus } from '../../lib/reconcile/mirror.js'
 import type { Receipts } from '../../lib/reconcile/receipt.js'
@@ -211,6 +212,11 @@ export class Reconciler {
     signal: AbortSignal,
   ): Promise<number> {
     const failed = await mirror.execute(ops, signal)
+    // Its link is gone, and that notice is still on its way: look at the links at once.
+    if (failed > 0 && mirror.errors().some(error => hasCode(error, 'ENODEV'))) {
+      this.#mirrors.get('link')?.drop()
+      this.kick()
+    }
     const { log } = this.#options
     if (ops.length <= 20) {
       for (const op of ops) log.debug(mirror.table.format(op), { table: mirror.table.name })
@@ -227,7 +233,7 @@ export class Reconciler {
     const { log } = this.#options
     for (const mirror of this.#mirrors.values()) {
       const { name } = mirror.table
-      const text = mirror.errors[0]
+      const text = mirror.errors(2)[0]
       const line = text === undefined ? undefined : text.message
       const before = this.#errors.get(name)
       if (line === before) continue
@@ -262,7 +268,7 @@ export class Reconciler {
           counts: { start: 0, model: 0, drift: 0, orphan: 0 },
         })
         const { writes, removes } = await probe.plan(desired[stage.name] as Desired<unknown>, signal)
-        for (const error of probe.errors) throw error
+        for (const error of probe.errors()) throw error
         const line = (op: TableOp<unknown>): PlannedOp => ({
           table: stage.table.name,
           verb: op.verb,

@@ -40,6 +40,15 @@ interface Failure {
   readonly attempts: number
   readonly notBefore: number
   readonly error: WarrenError
+  /** Why the op was needed in the first place; a retry's receipt says the same. */
+  readonly why?: Why
+}
+
+interface Why {
+  readonly cause: Cause
+  readonly hand?: string
+  /** The clock's ms of the notice or the kick. */
+  readonly since: number
 }
 
 interface Heard extends Notice {
@@ -59,7 +68,8 @@ export class Mirror<T> {
   readonly #failures = new Map<string, Failure>()
   /** Notices since the last observe, and those that the running pass answers. */
   #heard: Heard[] = []
-  #reasons: Heard[] = []
+  /** By key; those that tell none under undefined. */
+  readonly #reasons = new Map<string | undefined, Heard>()
   #clashed = false
   #stale = true
   #observeFailure: Failure | undefined
@@ -74,9 +84,16 @@ export class Mirror<T> {
     this.#receipts = receipts
   }
 
-  /** Forget what is there: the next plan observes. */
+  /** Forget what is there: the next plan observes. What failed stays in its backoff. */
+  drop(): void {
+    this.#stale = true
+  }
+
+  /** Somebody touched it: forget what is there, and try at once what failed before. */
   invalidate(notice?: Notice): void {
     this.#stale = true
+    // What failed may work now (its link is back): no need to wait.
+    for (const [key, failure] of this.#failures) this.#failures.set(key, { ...failure, notBefore: 0 })
     if (notice !== undefined && this.#heard.length < 1000)
       this.#heard.push({ ...notice, at: this.#clock.now() })
   }
@@ -119,10 +136,10 @@ export class Mirror<T> {
     return (this.#mirror ?? this.#before ?? new Map<string, T>()).values()
   }
 
-  /** The objects that ops failed on, with their errors. */
-  get errors(): readonly WarrenError[] {
-    const all = [...this.#failures.values()].map(failure => failure.error)
-    return this.#observeFailure === undefined ? all : [this.#observeFailure.error, ...all]
+  /** Errors of ops (and of observe) that failed at least that often in a row; a first failure often heals by itself. */
+  errors(attempts = 1): readonly WarrenError[] {
+    const all = [...(this.#observeFailure === undefined ? [] : [this.#observeFailure]), ...this.#failures.values()]
+    return all.filter(failure => failure.attempts >= attempts).map(failure => failure.error)
   }
 
   /**
@@ -145,7 +162,7 @@ export class Mirror<T> {
 
   async #observe(signal: AbortSignal): Promise<boolean> {
     this.#stale = false
-    this.#reasons = [...this.#reasons, ...this.#heard]
+    for (const heard of this.#heard) if (!this.#reasons.has(heard.key)) this.#reasons.set(heard.key, heard)
     this.#heard = []
     try {
       const objects = await this.table.observe(signal)
@@ -250,6 +267,8 @@ export class Mirror<T> {
       const object = op.verb === 'remove' ? op.observed : op.desired
       const key = this.table.key(object)
       const error = results[i]
+      const before = this.#failures.get(key)
+      const why = before?.why ?? this.#why(op, key)
       if (error === undefined) {
         this.#written += 1
         this.#failures.delete(key)
@@ -258,16 +277,17 @@ export class Mirror<T> {
       } else {
         failed += 1
         this.#failed += 1
-        this.#failures.set(key, this.#failure((this.#failures.get(key)?.attempts ?? 0) + 1, error))
+        this.#failures.set(key, { ...this.#failure((before?.attempts ?? 0) + 1, error), why })
       }
-      const why = this.#why(op, key, now)
       this.#receipts.add({
         at,
         table: this.table.name,
         verb: op.verb,
         key,
-        line: this.table.format(op),
-        ...why,
+        line: () => this.table.format(op),
+        cause: why.cause,
+        afterMs: Math.round((now - why.since) * 100) / 100,
+        ...(why.hand === undefined ? {} : { hand: why.hand }),
         ...(error === undefined ? {} : { error: error.message }),
       })
     })
@@ -276,7 +296,7 @@ export class Mirror<T> {
 
   /** The pass is over: what was heard before it is answered. */
   settle(): void {
-    this.#reasons = []
+    this.#reasons.clear()
     this.#before = this.#mirror === undefined ? this.#before : undefined
   }
 
@@ -285,32 +305,17 @@ export class Mirror<T> {
     return { attempts, notBefore: this.#clock.now() + wait, error }
   }
 
-  #why(op: TableOp<T>, key: string, now: number): { cause: Cause; hand?: string; afterMs: number } {
-    const heard =
-      this.#reasons.find(notice => notice.key === key) ??
-      this.#reasons.find(notice => notice.key === undefined)
-    const first = this.#observed <= 1
+  #why(op: TableOp<T>, key: string): Why {
+    const heard = this.#reasons.get(key) ?? this.#reasons.get(undefined)
+    const since = heard?.at ?? this.#kickedAt
+    const hand = heard?.hand === undefined ? {} : { hand: heard.hand }
+    if (this.#observed <= 1 && heard === undefined)
+      return { cause: op.verb === 'remove' ? 'orphan' : 'start', since }
     const known = this.#before?.get(key)
+    if (op.verb === 'remove' && known === undefined && this.#before !== undefined)
+      return { cause: 'orphan', since, ...hand }
     const touched =
       heard !== undefined || (op.verb !== 'remove' && known !== undefined && known === op.desired)
-    if (first && heard === undefined)
-      return { cause: op.verb === 'remove' ? 'orphan' : 'start', afterMs: round(now - this.#kickedAt) }
-    if (op.verb === 'remove' && known === undefined && this.#before !== undefined) {
-      return {
-        cause: 'orphan',
-        afterMs: round(now - (heard?.at ?? this.#kickedAt)),
-        ...(heard?.hand === undefined ? {} : { hand: heard.hand }),
-      }
-    }
-    if (!touched) return { cause: 'model', afterMs: round(now - this.#kickedAt) }
-    return {
-      cause: 'drift',
-      afterMs: round(now - (heard?.at ?? this.#kickedAt)),
-      ...(heard?.hand === undefined ? {} : { hand: heard.hand }),
-    }
+    return touched ? { cause: 'drift', since, ...hand } : { cause: 'model', since: this.#kickedAt }
   }
-}
-
-function round(ms: number): number {
-  return Math.round(ms * 100) / 100
 }

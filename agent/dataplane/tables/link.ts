@@ -4,7 +4,7 @@ import { hasCode, WarrenError } from '../../../lib/errors.js'
 import { formatOp } from '../../../lib/netlink/format.js'
 import type { Link, LinkInfo, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
-import { aliasPrefix } from '../../model/marks.js'
+import { aliasOf, aliasPrefix } from '../../model/marks.js'
 
 /** The parts of a link that are fixed at its creation. */
 function sameKind(desired: LinkInfo, observed: LinkInfo): boolean {
@@ -32,10 +32,25 @@ const attributes = ['alias', 'address', 'mtu', 'up', 'master', 'addrGenMode'] as
 
 function equalLink(desired: Link, observed: Link): boolean {
   return (
+    desired.name === observed.name &&
     sameKind(desired.info, observed.info) &&
     bridgeFlags(desired.info, observed.info) &&
     attributes.every(name => desired[name] === undefined || desired[name] === observed[name])
   )
+}
+
+/** Only what differs: writing an MTU or a MAC again is not free of side effects. */
+function differing(desired: Link, observed: Link): Link {
+  const { kind, name } = desired
+  const changes: Record<string, unknown> = {}
+  for (const attribute of attributes) {
+    if (desired[attribute] !== undefined && desired[attribute] !== observed[attribute])
+      changes[attribute] = desired[attribute]
+  }
+  const info: LinkInfo = bridgeFlags(desired.info, observed.info)
+    ? { kind: 'other', name: desired.info.kind }
+    : desired.info
+  return { kind, name, info, ...changes }
 }
 
 function messages(op: TableOp<Link>): RtnlOp[] {
@@ -43,7 +58,8 @@ function messages(op: TableOp<Link>): RtnlOp[] {
     case 'add':
       return [{ verb: 'add', object: op.desired }]
     case 'change':
-      if (sameKind(op.desired.info, op.observed.info)) return [{ verb: 'set', object: op.desired }]
+      if (op.desired.name === op.observed.name && sameKind(op.desired.info, op.observed.info))
+        return [{ verb: 'set', object: differing(op.desired, op.observed) }]
       return [
         { verb: 'delete', object: op.observed },
         { verb: 'add', object: op.desired },
@@ -90,14 +106,28 @@ async function explain(
   )
 }
 
-export function linkTable(rtnl: Rtnl, prefix: string): Table<Link> {
+/**
+ * A link's identity is its alias. One that lost name or alias in this process's time is known by its ifindex, and made
+ * right again.
+ */
+export function linkTable(rtnl: Rtnl, prefix: string, node: string): Table<Link> {
+  const mine = new Map<number, string>()
+  // By our own alias under any name; by prefix and alias where the node had another name once.
+  const marked = ({ name, alias = '' }: Link): boolean =>
+    alias.startsWith(aliasOf(node, '')) || (alias.startsWith(aliasPrefix) && name.startsWith(prefix))
+  const known = (link: Link): string | undefined => (link.index === undefined ? undefined : mine.get(link.index))
   return {
     name: 'link',
-    key: link => link.name,
+    key: link => ((link.alias ?? '').startsWith(aliasPrefix) ? link.alias : known(link)) ?? link.name,
     equal: equalLink,
     observe: async signal => {
-      const links = await rtnl.list('link', {}, signal)
-      return links.filter(link => link.name.startsWith(prefix) && (link.alias ?? '').startsWith(aliasPrefix))
+      const found = (await rtnl.list('link', {}, signal)).filter(link => marked(link) || known(link) !== undefined)
+      const before = new Map(mine)
+      mine.clear()
+      for (const link of found) {
+        if (link.index !== undefined) mine.set(link.index, (marked(link) ? link.alias : before.get(link.index)) ?? link.name)
+      }
+      return found
     },
     async apply(ops, signal) {
       // Few and not alike: a failing one must not take its neighbours along.

@@ -78,13 +78,7 @@ export function linkChanges(
   const mtu = created && !mtuComesLater(link) ? undefined : link.mtu
   const address = created ? undefined : link.address
   const resized = mtu !== undefined || address !== undefined
-  if (
-    change ||
-    resized ||
-    link.alias !== undefined ||
-    link.addrGenMode !== undefined ||
-    link.master !== undefined
-  ) {
+  if (resized || link.alias !== undefined || link.addrGenMode !== undefined || link.master !== undefined) {
     out.begin(RTM_NEWLINK, 0)
     header(out, 0)
     out.attrString(IFLA.IFNAME, name)
@@ -94,7 +88,14 @@ export function linkChanges(
     if (link.master !== undefined)
       out.attrU32(IFLA.MASTER, link.master === '' ? 0 : names.indexOf(link.master))
     if (link.addrGenMode !== undefined) writeAddrGenMode(out, link.addrGenMode)
-    if (change) writeLinkChange(out, link.info)
+    messages.push(out.finish())
+  }
+  if (change) {
+    // By itself: vxlan_nl2conf refuses an MTU beside its own attributes in a change.
+    out.begin(RTM_NEWLINK, 0)
+    header(out, 0)
+    out.attrString(IFLA.IFNAME, name)
+    writeLinkChange(out, link.info)
     messages.push(out.finish())
   }
   if (link.port !== undefined && Object.values(link.port).some(value => value !== undefined)) {
