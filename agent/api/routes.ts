@@ -2,6 +2,7 @@
 // lines, or throws a WarrenError whose code decides the status. The reference page is docs/reference/api.md.
 import { asError, WarrenError } from '../../lib/errors.js'
 import type { Receipt } from '../../lib/reconcile/receipt.js'
+import { nearest } from '../model/check.js'
 import type { TableName } from '../model/desired.js'
 import type { Control } from './control.js'
 
@@ -109,9 +110,10 @@ function fileOf({ query, headers }: ApiRequest): string {
 function tableOf(name: string | undefined): TableName | undefined {
   if (name === undefined || name === '') return undefined
   if (Object.hasOwn(tables, name)) return name as TableName
+  const near = nearest(name, Object.keys(tables))
   throw new WarrenError(`Cannot show table "${printable(name, 40)}": there is no such table`, {
     code: 'NOT_FOUND',
-    hint: `tables: ${Object.keys(tables).join(', ')}`,
+    hint: near === undefined ? `tables: ${Object.keys(tables).join(', ')}` : `did you mean "${near}"?`,
   })
 }
 

@@ -151,7 +151,12 @@ async function createRouter(control: Control, log: Log, ending: AbortSignal): Pr
     ignoreTrailingSlash: true,
     maxParamLength: 1024,
     defaultRoute: missing,
-    onBadUrl: (_, request, response) => missing(request, response),
+    onBadUrl: (_path, _request, response) => {
+      const { status, json } = errorReply(
+        new WarrenError('Cannot read the path of the request: bad percent-encoding', { code: 'INVALID' }),
+      )
+      sendJson(response, status, json)
+    },
   })
   for (const route of routes) {
     const handle = answer(route)

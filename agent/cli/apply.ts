@@ -60,9 +60,15 @@ export function collect(value: string, before: readonly string[] = []): readonly
 
 function report(result: ApplyResult, cli: Cli): void {
   if (result.results.length > 0) cli.print(tableLines(columns, result.results, cli.paint))
-  const problems = [...result.problems, ...result.results.flatMap(each => each.problems)]
-  cli.complain(problems.flatMap(problem => problemLines(problem, cli.paint)))
-  if (result.results.length === 0 && problems.length === 0) cli.complain(['No documents.'])
+  // One that concerns an object may stand at the object and in the whole.
+  const problems = new Map(
+    [...result.results.flatMap(each => each.problems), ...result.problems].map(problem => [
+      `${problem.about} ${problem.message}`,
+      problem,
+    ]),
+  )
+  cli.complain([...problems.values()].flatMap(problem => problemLines(problem, cli.paint)))
+  if (result.results.length === 0 && problems.size === 0) cli.complain(['No documents.'])
   cli.print([`revision ${result.revision}`])
 }
 

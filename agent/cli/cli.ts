@@ -29,8 +29,12 @@ export async function runCli(argv: readonly string[], io: Io): Promise<number> {
     socketFlag: () => program.opts<{ socket?: string }>().socket,
     configFlag: () => program.opts<{ config?: string }>().config,
     async socket() {
-      const named = cli.socketFlag() ?? io.env['WARREN_SOCKET']
-      if (named !== undefined && named !== '') return named
+      const flag = cli.socketFlag()
+      if (flag !== undefined) return flag
+      const config = cli.configFlag()
+      if (config !== undefined) return (await import('../config.js')).loadConfig(config).socket
+      const variable = io.env['WARREN_SOCKET']
+      if (variable !== undefined && variable !== '') return variable
       return (await import('../config.js')).defaults.socket
     },
     client: async () => createClient({ socket: await cli.socket(), signal: io.signal }),

@@ -33,7 +33,7 @@ export interface Cli {
   readonly socketFlag: () => string | undefined
   /** --config as given. */
   readonly configFlag: () => string | undefined
-  /** Where the daemon listens: --socket, WARREN_SOCKET, the default. */
+  /** Where the daemon listens: --socket, the socket of --config, WARREN_SOCKET, the default. */
   socket(): Promise<string>
   client(): Promise<Client>
   /** Makes a commander action of a function that gives the exit status. */
