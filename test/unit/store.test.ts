@@ -23,7 +23,8 @@ import { createKvModel, type KvModel } from '../../agent/sources/kv-model.js'
 import { createStore, type Store, type StoreOptions } from '../../agent/store.js'
 import { systemClock } from '../../lib/clock.js'
 import { codeOf } from '../../lib/errors.js'
-import type { KvBatch, KvEntry } from '../../lib/kv/kv.js'
+import { fileKv } from '../../lib/kv/file.js'
+import type { Kv, KvBatch, KvEntry } from '../../lib/kv/kv.js'
 import { type MemoryKv, memoryKv } from '../../lib/kv/memory.js'
 import { silentLog } from '../../lib/log.js'
 
@@ -70,7 +71,7 @@ interface Running {
   stop(): Promise<void>
 }
 
-function start(t: Ending, kv: MemoryKv, options: Partial<StoreOptions> = {}): Running {
+function start(t: Ending, kv: Kv, options: Partial<StoreOptions> = {}): Running {
   const end = new AbortController()
   const store = createStore({ kv, clock: systemClock, log: silentLog, graceMs, ...options })
   const running = store.run(end.signal)
@@ -824,5 +825,68 @@ t.test(
       { code: 'SNAPSHOT' },
       { code: 'SNAPSHOT_WRITE', level: 'warning' },
     ])
+  },
+)
+
+t.test(
+  'file store: two agents on one directory, which is wiped under them, deleted and brought back',
+  async t => {
+    const top = temporary(t)
+    const directory = join(top, 'cluster')
+    mkdirSync(directory)
+    writeFileSync(join(directory, 'cluster.yaml'), clusterText())
+    const open = (): Kv => {
+      const kv = fileKv(directory, { pollMs: 200 })
+      t.teardown(() => kv.close())
+      return kv
+    }
+    const agents = [1, 2].map(n => {
+      const kv = open()
+      const { store } = start(t, kv, {
+        directory,
+        ...fast,
+        snapshotFile: join(top, `state-${n}`, 'snapshot.json'),
+      })
+      return { kv, store, self: node(n) }
+    })
+    const both = (what: string, holds: (snapshot: Snapshot) => boolean): Promise<Snapshot[]> =>
+      Promise.all(agents.map(({ store }) => until(store, what, holds)))
+    await both('the store made itself', snapshot => !snapshot.partial && snapshot.clusters.size === 1)
+    for (const { kv, self } of agents) await publishRecord(kv, self)
+    const whole = await both('both nodes', snapshot => snapshot.nodes.size === 2)
+
+    const same = (what: string): void => {
+      for (const [i, { store }] of agents.entries()) {
+        t.equal(store.snapshot().nodes, whole[i]?.nodes, what)
+        t.equal(store.snapshot().clusters, whole[i]?.clusters, what)
+      }
+    }
+    renameSync(join(directory, '.warren'), join(top, 'gone'))
+    await both('wiped', has('STORE_EMPTY'))
+    same('the store is gone')
+    const applied = await applyObjects(open(), [node(3)], {
+      handWritten: agents[0]?.store.handWritten() ?? [],
+    })
+    t.same(applied.problems, [])
+    await both('another store', snapshot => snapshot.nodes.size === 3 && snapshot.held.size === 2)
+    for (const { kv, self } of agents) await publishRecord(kv, self)
+    await both('published again', snapshot => snapshot.held.size === 0)
+    for (const [i, { store }] of agents.entries())
+      t.equal(store.snapshot().nodes.get('h1'), whole[i]?.nodes.get('h1'), 'and nothing changed')
+
+    renameSync(directory, join(top, 'away'))
+    await both('deleted', snapshot => has('DIRECTORY')(snapshot) && snapshot.problems.length > 1)
+    for (const { store } of agents) {
+      t.same(names(store.snapshot().nodes), ['h1', 'h2', 'h3'])
+      t.equal(store.snapshot().clusters.size, 1)
+      t.same(
+        store.sources().map(source => source.inSync),
+        [false, false],
+      )
+    }
+    renameSync(join(top, 'away'), directory)
+    await both('back', snapshot => snapshot.problems.length === 0)
+    await deleteObject(open(), 'node/h3')
+    await both('h3 deleted', snapshot => names(snapshot.nodes).join() === 'h1,h2')
   },
 )
