@@ -6,6 +6,7 @@ import { codeOf, hasCode, WarrenError } from '../errors.js'
 import { exec } from '../exec.js'
 import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { openNetlink } from '../netlink/socket.js'
+import { childArgv } from '../netns/child.js'
 import { anonymousNetns, type Netns } from '../netns/netns.js'
 import { chainFlag, type TableImage } from './image.js'
 import { runLibrary } from './library.js'
@@ -46,10 +47,8 @@ export function nftError(spec: NftTableSpec, complaint: string): WarrenError {
 }
 
 async function runBinary(scratch: Netns, commands: string): Promise<string | undefined> {
-  // The child opens our descriptor by our pid: its own number would mean something else there.
-  const net = `--net=/proc/${process.pid}/fd/${scratch.fd}`
   try {
-    await exec(['nsenter', net, 'nft', '-f', '-'], { input: commands })
+    await exec(childArgv(scratch, ['nft', '-f', '-']), { input: commands })
     return undefined
   } catch (error) {
     if (!hasCode(error, 'EXIT')) throw error

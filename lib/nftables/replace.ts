@@ -25,6 +25,8 @@ import { AttributeWriter, attributeList, textOf } from './wire.js'
 const elementList = { table: 1, set: 2, elements: 3, setId: 4 } as const
 const listElement = 1
 const nestLimit = 60_000
+/** Dumped as 0 for sets without timeouts too, where the kernel does not take it back. */
+const dynsetTimeout = 6
 
 /** What of the elements matters to a replacement. */
 export interface ElementSupply {
@@ -181,6 +183,7 @@ class Plan {
             const nest = writer.open(2)
             const reference = setReference[name]
             for (const { type, value } of attributeList(data)) {
+              if (name === 'dynset' && type === dynsetTimeout && value.every(byte => byte === 0)) continue
               if (shownOnly(name, type, data)) continue
               const target = type === reference?.name ? ids.get(textOf(value)) : undefined
               if (target === undefined) writer.bytes(type, value)

@@ -1,11 +1,12 @@
 // One suite for the fake and the kernel: what Nft promises, in namespaces of our own.
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { WarrenError } from '../../lib/errors.js'
-import { anonymousNetns } from '../../lib/netns/netns.js'
+import { childArgv } from '../../lib/netns/child.js'
+import { anonymousNetns, type Netns } from '../../lib/netns/netns.js'
 import { elementKey, elementText, nftElement } from '../../lib/nftables/elements.js'
 import { fakeNft } from '../../lib/nftables/fake.js'
 import { monitorNft } from '../../lib/nftables/monitor.js'
@@ -46,7 +47,9 @@ function fakeSubject(): Subject {
   }
 }
 
-function kernelSubject(compiler: 'library' | 'binary'): Subject & { run(...args: string[]): string } {
+function kernelSubject(
+  compiler: 'library' | 'binary',
+): Subject & { readonly netns: Netns; run(...args: string[]): string } {
   const netns = anonymousNetns()
   const nft = openNft(netns, { compiler })
   const run = (...args: string[]): string =>
@@ -55,6 +58,7 @@ function kernelSubject(compiler: 'library' | 'binary'): Subject & { run(...args:
     })
   return {
     nft,
+    netns,
     run,
     hand: {
       flushRuleset: () => void run('flush', 'ruleset'),
@@ -419,6 +423,123 @@ t.test('kernel: what it lists is nft text that nft takes back', async t => {
   writeFileSync(file, `flush ruleset\n${listing}`)
   run('-f', file)
   t.equal(await nft.current('inet', 'warren-t'), before)
+})
+
+t.test('kernel: every statement comes back as it was compiled', async t => {
+  const { nft, close } = kernelSubject('library')
+  t.teardown(close)
+  const declarations = `
+	counter hits {
+	}
+	quota much {
+		over 100 mbytes
+	}
+	set storm {
+		type ipv4_addr
+		size 65535
+		flags dynamic
+	}
+	set timed {
+		type ipv4_addr
+		size 1000
+		flags dynamic,timeout
+		timeout 1h
+	}
+	set counting {
+		type ipv4_addr
+		counter
+	}
+	map translate {
+		type ipv4_addr . inet_service : ipv4_addr . inet_service
+	}
+	map zones {
+		typeof iifname : ct zone
+	}
+`
+  const statements: readonly (readonly [hook: string, rule: string])[] = [
+    ['filter hook prerouting priority raw', 'notrack'],
+    ['filter hook prerouting priority raw', 'ct zone set iifname map @zones'],
+    ['filter hook prerouting priority raw', 'fib saddr . iif oif missing drop'],
+    ['filter hook prerouting priority mangle', 'meta mark set meta mark and 0xff00ffff or 0x00110000'],
+    ['filter hook prerouting priority mangle', 'meta l4proto tcp tproxy ip to 127.0.0.1:1080 accept'],
+    ['filter hook forward priority filter', 'ct state established,related accept'],
+    ['filter hook forward priority filter', 'ct mark set ct mark and 0xffff0000 or 0x2'],
+    ['filter hook forward priority filter', 'ct status dnat accept'],
+    [
+      'filter hook forward priority filter',
+      'add @storm { ip saddr limit rate over 200/second burst 20 packets } drop',
+    ],
+    ['filter hook forward priority filter', 'add @storm { ip saddr ct count over 20 } drop'],
+    ['filter hook forward priority filter', 'update @timed { ip saddr timeout 30s }'],
+    ['filter hook forward priority filter', 'ip saddr @counting counter accept'],
+    [
+      'filter hook forward priority filter',
+      'limit rate 10/second burst 5 packets log prefix "wt: " level info accept',
+    ],
+    ['filter hook forward priority filter', 'counter name "hits" accept'],
+    ['filter hook forward priority filter', 'quota name "much" drop'],
+    ['filter hook forward priority filter', 'quota over 5 mbytes drop'],
+    ['filter hook forward priority filter', 'tcp flags syn tcp option maxseg size set rt mtu'],
+    ['filter hook forward priority filter', 'tcp dport { 80, 443, 8000-8999 } reject with tcp reset'],
+    [
+      'filter hook forward priority filter',
+      'ip saddr . tcp dport vmap { 192.0.2.1 . 80 : accept, 192.0.2.2 . 443 : drop }',
+    ],
+    ['filter hook forward priority filter', 'ip6 saddr { fd00::/48, fe80::/10 } meta priority set 1:2'],
+    ['filter hook forward priority filter', 'ip dscp set cs1'],
+    ['filter hook forward priority filter', 'numgen inc mod 2 vmap { 0 : accept, 1 : drop }'],
+    ['filter hook forward priority filter', 'meta mark set jhash ip saddr . tcp sport mod 8'],
+    ['filter hook forward priority filter', 'queue num 1 bypass'],
+    ['filter hook input priority filter', 'socket transparent 1 accept'],
+    ['filter hook input priority filter', 'meta skuid 0 accept'],
+    [
+      'filter hook input priority filter',
+      'icmp type { echo-request, echo-reply } accept comment "ping is fine"',
+    ],
+    ['nat hook prerouting priority dstnat', 'dnat ip to ip daddr . tcp dport map @translate'],
+    ['nat hook prerouting priority dstnat', 'tcp dport 80 redirect to :8080'],
+    ['nat hook postrouting priority srcnat', 'ip saddr 10.0.0.0/8 masquerade fully-random'],
+    ['nat hook postrouting priority srcnat', 'snat ip to 192.0.2.1-192.0.2.9 persistent'],
+  ]
+  const unknown: string[] = []
+  for (const [i, [hook, rule]] of statements.entries()) {
+    const one: NftTableSpec = {
+      family: 'inet',
+      name: `wt-${i}`,
+      text: `${declarations}\tchain c {\n\t\ttype ${hook}; policy accept\n\t\t${rule}\n\t}\n`,
+    }
+    let wanted: string
+    try {
+      wanted = await nft.canonical(one)
+    } catch {
+      unknown.push(rule) // this kernel or this nft does not have it at all
+      continue
+    }
+    await nft.load(one)
+    t.equal(await nft.current('inet', one.name), wanted, rule)
+    await nft.remove('inet', one.name)
+  }
+  t.comment(`not in this kernel or nft: ${unknown.join('; ') || 'none'}`)
+  t.ok(unknown.length < statements.length / 3)
+})
+
+t.test('kernel: a load goes through while others keep committing', async t => {
+  const { nft, netns, close } = kernelSubject('library')
+  t.teardown(close)
+  const [program, ...args] = childArgv(netns, [
+    'sh',
+    '-c',
+    'echo go; while :; do nft add table ip noise; nft delete table ip noise; done',
+  ])
+  const noise = spawn(program, args, { stdio: ['ignore', 'pipe', 'ignore'], detached: true })
+  t.teardown(() => noise.pid !== undefined && process.kill(-noise.pid))
+  await new Promise(resolve => noise.stdout.once('data', resolve))
+  for (let i = 0; i < 30; i += 1) {
+    const changed: NftTableSpec = { ...spec, text: spec.text.replaceAll('4789', String(5000 + i)) }
+    await nft.load(changed, [member(1, '192.0.2.1')])
+    t.equal(await nft.current('inet', 'warren-t'), await nft.canonical(changed))
+  }
+  t.same(await nft.elements(vteps), [member(1, '192.0.2.1')])
 })
 
 t.test('kernel: elements by nft are read the same, intervals too', async t => {
