@@ -6,6 +6,7 @@ import { nftElement } from '../../lib/nftables/elements.js'
 import type { Desired } from '../../lib/reconcile/table.js'
 import type { Cluster } from '../model/cluster.js'
 import type { DesiredState } from '../model/desired.js'
+import { blockKey } from '../model/keys.js'
 import type { Node } from '../model/node.js'
 import type { Problem } from '../model/object.js'
 import { refOf } from '../model/object.js'
@@ -51,7 +52,13 @@ interface Remembered {
   readonly context: OverlayContext
   readonly cluster: Cluster
   readonly allocations: Snapshot['allocations']
+  /** Who has the peer's blocks: all of the allocations that its plan depends on. */
+  readonly owners: string
   readonly plan: PeerPlan
+}
+
+function ownersOf(peer: Node, allocations: Snapshot['allocations']): string {
+  return peer.spec.podCIDRs.map(block => allocations.get(blockKey(block))?.owner ?? '').join(' ')
 }
 
 /** The same value as before when it says the same: keeps groups identical over passes that change nothing. */
@@ -155,20 +162,20 @@ export function createCompute(): Compute {
     const element = new Map<string, PeerPlan['element']>()
     const route = new Map<string, PeerPlan['route']>()
     for (const peer of peers) {
-      const before = cache.get(peer)
-      let plan = before?.plan
-      if (
-        before?.context !== context ||
-        before.cluster !== cluster ||
-        before.allocations !== snapshot.allocations
-      ) {
-        const fresh = peerPlan(peer, cluster, self, context, snapshot.allocations)
+      const { allocations } = snapshot
+      let remembered = cache.get(peer)
+      const fresh = remembered?.context === context && remembered.cluster === cluster
+      if (remembered === undefined || !fresh || remembered.allocations !== allocations) {
+        const owners = ownersOf(peer, allocations)
         // Another allocation changed, not one of this peer's: keep the groups that the mirror knows.
-        plan =
-          before !== undefined && JSON.stringify(before.plan) === JSON.stringify(fresh) ? before.plan : fresh
-        cache.set(peer, { context, cluster, allocations: snapshot.allocations, plan })
+        const plan =
+          fresh && remembered?.owners === owners
+            ? remembered.plan
+            : peerPlan(peer, cluster, self, context, allocations)
+        remembered = { context, cluster, allocations, owners, plan }
+        cache.set(peer, remembered)
       }
-      if (plan === undefined) continue
+      const { plan } = remembered
       const owner = `node/${peer.metadata.name}`
       if (plan.neighbor.length > 0) neighbor.set(owner, plan.neighbor)
       if (plan.fdb.length > 0) fdb.set(owner, plan.fdb)

@@ -103,12 +103,18 @@ export function canonicalAddress(text: string): string {
 }
 
 export function addressToNumber(text: string): bigint {
+  const bytes = addressBytes(text)
+  if (bytes.length === 4) return BigInt(Buffer.from(bytes.buffer).readUInt32BE(0))
   let value = 0n
-  for (const byte of addressBytes(text)) value = (value << 8n) | BigInt(byte)
+  for (const byte of bytes) value = (value << 8n) | BigInt(byte)
   return value
 }
 
 export function numberToAddress(value: bigint, family: AddressFamily): string {
+  if (family === 'inet') {
+    const number = Number(value)
+    return `${number >>> 24}.${(number >>> 16) & 255}.${(number >>> 8) & 255}.${number & 255}`
+  }
   const bytes = new Uint8Array(addressBits[family] / 8)
   let rest = value
   for (let i = bytes.length - 1; i >= 0; i -= 1) {

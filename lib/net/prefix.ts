@@ -6,6 +6,7 @@ import {
   addressBits,
   addressBytes,
   addressToNumber,
+  canonicalAddress,
   familyOf,
   numberToAddress,
 } from './address.js'
@@ -34,6 +35,20 @@ export function makePrefix(family: AddressFamily, base: bigint, length: number):
  * Errors: PREFIX (not a prefix), HOSTBITS (bits set behind the length; the hint is the prefix that was meant).
  */
 export function parsePrefix(text: string): Prefix {
+  // Read by hand where it is fine; ip-cidr decides, and words the error, where it is not.
+  if (isNetworkPrefix(text)) {
+    const slash = text.indexOf('/')
+    const address = text.slice(0, slash)
+    const family = address.includes(':') ? 'inet6' : 'inet'
+    const canonical = canonicalAddress(address)
+    const length = Number(text.slice(slash + 1))
+    return {
+      family,
+      length,
+      base: addressToNumber(address),
+      text: canonical === address ? text : `${canonical}/${length}`,
+    }
+  }
   if (!IpCidr.isValidCIDR(text)) {
     throw new WarrenError(`Cannot read prefix "${text}": not of the form address/length`, {
       code: 'PREFIX',

@@ -27,8 +27,11 @@ export interface Receipt {
   readonly error?: string
 }
 
+/** `line` is asked for when somebody reads it: most receipts of a cold start nobody ever does. */
+export type NewReceipt = Omit<Receipt, 'id' | 'line'> & { readonly line: () => string }
+
 export interface Receipts {
-  add(receipt: Omit<Receipt, 'id'>): void
+  add(receipt: NewReceipt): void
   /** The last ones with an id above `after`, oldest first. */
   list(after?: number): readonly Receipt[]
   subscribe(listener: (receipt: Receipt) => void, signal: AbortSignal): void
@@ -38,7 +41,8 @@ export interface Receipts {
 
 /** Keeps the last `size` receipts; a cold start with thousands of lines does not push out a repair (start lines go first). */
 export function createReceipts(size = 1000): Receipts {
-  const ring: Receipt[] = []
+  // Up to twice as many: cut once per `size` receipts, as every cut moves the whole ring.
+  let ring: { readonly id: number; readonly entry: NewReceipt }[] = []
   const counts: Record<Cause, number> = { start: 0, model: 0, drift: 0, orphan: 0 }
   const listeners = new Set<(receipt: Receipt) => void>()
   let next = 1
@@ -46,21 +50,31 @@ export function createReceipts(size = 1000): Receipts {
   return {
     counts,
     add(entry) {
-      const receipt: Receipt = { ...entry, id: next }
+      const id = next
       next += 1
       counts[entry.cause] += 1
       if (entry.cause === 'start') {
         starts += 1
         if (starts > size / 2) return
       }
-      ring.push(receipt)
-      if (ring.length > size) ring.splice(0, ring.length - size)
+      ring.push({ id, entry })
+      if (ring.length >= 2 * size) ring = ring.slice(-size)
+      if (listeners.size === 0) return
+      const receipt = receiptOf(id, entry)
       for (const listener of listeners) listener(receipt)
     },
-    list: (after = 0) => ring.filter(receipt => receipt.id > after),
+    list: (after = 0) =>
+      ring
+        .slice(-size)
+        .filter(({ id }) => id > after)
+        .map(({ id, entry }) => receiptOf(id, entry)),
     subscribe(listener, signal) {
       listeners.add(listener)
       signal.addEventListener('abort', () => listeners.delete(listener), { once: true })
     },
   }
+}
+
+function receiptOf(id: number, { line, ...rest }: NewReceipt): Receipt {
+  return { id, ...rest, line: line() }
 }

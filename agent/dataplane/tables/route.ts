@@ -1,6 +1,5 @@
 // Routes: ours by `proto 87`; `ip route show table all proto 87`.
-import { familyOf } from '../../../lib/net/address.js'
-import type { NextHop, Route, Rtnl } from '../../../lib/netlink/types.js'
+import type { NextHop, Route, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
 import type { Table } from '../../../lib/reconcile/table.js'
 import { routeProtocol } from '../../model/marks.js'
 import { rtnlTable } from './rtnl-table.js'
@@ -16,7 +15,7 @@ function sameHop(a: NextHop, b: NextHop): boolean {
 
 /** IPv6 routes without a metric get the kernel's 1024 (IP6_RT_PRIO_USER). */
 function metric(route: Route): number {
-  return route.metric ?? (familyOf(route.dst.slice(0, route.dst.indexOf('/'))) === 'inet6' ? 1024 : 0)
+  return route.metric ?? (route.family === 'inet6' ? 1024 : 0)
 }
 
 export function routeKey(route: Route): string {
@@ -35,6 +34,32 @@ function equalRoute(desired: Route, observed: Route): boolean {
       return other !== undefined && sameHop(hop, other)
     })
   )
+}
+
+/**
+ * The kernel refuses an IPv6 onlink next hop that a standing route leads to by another device
+ * (ip6_route_check_nh_onlink), and ours lies inside its own prefix: what stands there has to go first.
+ */
+function replacement(desired: Route, observed: Route | undefined): RtnlOp[] {
+  const { family, dst, table } = desired
+  const [hop] = desired.nextHops
+  const sameDevice = observed?.nextHops.every(({ dev }) => dev === hop?.dev) ?? false
+  if (family === 'inet' || hop?.onlink !== true || sameDevice) return [{ verb: 'replace', object: desired }]
+  const inTheWay: Route = {
+    kind: 'route',
+    family,
+    dst,
+    type: 'unicast',
+    nextHops: [],
+    table,
+    protocol: 0, // whoever's: it has our route's place
+    scope: 'global',
+    metric: metric(desired),
+  }
+  return [
+    { verb: 'delete', object: inTheWay },
+    { verb: 'add', object: desired },
+  ]
 }
 
 export function routeTable(rtnl: Rtnl): Table<Route> {
@@ -56,9 +81,10 @@ export function routeTable(rtnl: Rtnl): Table<Route> {
         switch (op.verb) {
           case 'add':
             // Not "replace" over a route that somebody else had there first: EEXIST tells of it.
-            return [{ verb: mine.has(routeKey(op.desired)) ? 'replace' : 'add', object: op.desired }]
+            if (!mine.has(routeKey(op.desired))) return [{ verb: 'add', object: op.desired }]
+            return replacement(op.desired, undefined)
           case 'change':
-            return [{ verb: 'replace', object: op.desired }]
+            return replacement(op.desired, op.observed)
           case 'remove':
             return [{ verb: 'delete', object: op.observed }]
         }
