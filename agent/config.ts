@@ -8,12 +8,13 @@ import { check, z } from './model/check.js'
 import { prefixSchema } from './model/cluster.js'
 import { defaultPrefix } from './model/marks.js'
 import { nameSchema } from './model/object.js'
+import { defaultConfigFile, defaultSocket } from './model/paths.js'
 
 export const defaults = {
-  config: '/etc/warren/warrend.yaml',
+  config: defaultConfigFile,
   store: { file: '/var/lib/warren/cluster' },
   etcdPrefix: '/warren',
-  socket: '/run/warren/warrend.sock',
+  socket: defaultSocket,
   stateDir: '/var/lib/warren',
   subnetFile: '/run/flannel/subnet.env',
   namePrefix: defaultPrefix,

@@ -109,7 +109,9 @@ function fileOf({ query, headers }: ApiRequest): string {
 
 function tableOf(name: string | undefined): TableName | undefined {
   if (name === undefined || name === '') return undefined
-  if (Object.hasOwn(tables, name)) return name as TableName
+  // As status, plan and events have it: "link-sysctl".
+  const field = name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())
+  if (Object.hasOwn(tables, field)) return field as TableName
   const near = nearest(name, Object.keys(tables))
   throw new WarrenError(`Cannot show table "${printable(name, 40)}": there is no such table`, {
     code: 'NOT_FOUND',

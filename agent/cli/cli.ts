@@ -2,6 +2,7 @@
 import { Command, CommanderError } from 'commander'
 import { hasCode } from '../../lib/errors.js'
 import { createClient, unreachable } from '../api/client.js'
+import { defaultSocket } from '../model/paths.js'
 import { type Cli, exit, type Io } from './command.js'
 import { commands } from './commands.js'
 import { errorLines } from './format.js'
@@ -35,7 +36,7 @@ export async function runCli(argv: readonly string[], io: Io): Promise<number> {
       if (config !== undefined) return (await import('../config.js')).loadConfig(config).socket
       const variable = io.env['WARREN_SOCKET']
       if (variable !== undefined && variable !== '') return variable
-      return (await import('../config.js')).defaults.socket
+      return defaultSocket
     },
     client: async () => createClient({ socket: await cli.socket(), signal: io.signal }),
     action:

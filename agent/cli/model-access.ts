@@ -24,8 +24,7 @@ export async function openModel(cli: Cli): Promise<ModelAccess> {
   try {
     await client.ping()
   } catch (error) {
-    if (!hasCode(error, unreachable) || cli.socketFlag() !== undefined || !(await hasHostConfig(cli)))
-      throw error
+    if (!hasCode(error, unreachable) || cli.socketFlag() !== undefined || !hasHostConfig(cli)) throw error
     const model = await openStore(cli)
     cli.complain([`warrend does not answer on "${printable(client.socket)}": the store is used without it`])
     return model
