@@ -34,10 +34,13 @@ export function fileTable(paths: readonly string[]): Table<HostFile> {
             rmSync(path, { force: true })
           } else {
             if (readOurs(path)?.ours === false) {
-              return new WarrenError(`Cannot write file "${path}": it is there and not ours (no line "${fileMark}")`, {
-                code: 'EEXIST',
-                hint: 'remove it once nothing else writes it (flanneld?), or set subnetFile in warrend.yaml',
-              })
+              return new WarrenError(
+                `Cannot write file "${path}": it is there and not ours (no line "${fileMark}")`,
+                {
+                  code: 'EEXIST',
+                  hint: 'remove it once nothing else writes it (flanneld?), or set subnetFile in warrend.yaml',
+                },
+              )
             }
             mkdirSync(dirname(path), { recursive: true })
             writeFileSync(`${path}.new`, op.desired.text)

@@ -69,6 +69,18 @@ function messages(op: TableOp<Link>): RtnlOp[] {
   }
 }
 
+/**
+ * A link of that name, kind and MAC without an alias of ours: made by us and left before it got its alias (the kernel
+ * takes none with a new link), or robbed of it. The MAC is derived from the node's name and set with the link.
+ */
+async function half(desired: Link, rtnl: Rtnl, signal: AbortSignal): Promise<Link | undefined> {
+  const [found] = await rtnl.list('link', { dev: desired.name }, signal)
+  const same = found?.info.kind === desired.info.kind && found.address === desired.address
+  return same && desired.address !== undefined && !(found.alias ?? '').startsWith(aliasPrefix)
+    ? found
+    : undefined
+}
+
 /** EEXIST on a new link: the name, or for a VXLAN device VNI and port, is somebody else's. Say whose. */
 async function explain(
   error: WarrenError,
@@ -76,6 +88,15 @@ async function explain(
   rtnl: Rtnl,
   signal: AbortSignal,
 ): Promise<WarrenError> {
+  // How the kernel says that it knows no such kind and can load no module for it.
+  if (hasCode(error, 'EOPNOTSUPP', 'EAFNOSUPPORT', 'EPROTONOSUPPORT')) {
+    const kind = link.info.kind === 'other' ? link.info.name : link.info.kind
+    return new WarrenError(`Cannot create link "${link.name}": this kernel has no ${kind} devices`, {
+      code: error.code,
+      hint: `modprobe ${kind}; where that fails, install the kernel package with that module (Debian, Ubuntu: linux-modules-extra, not the -cloud kernel)`,
+      cause: error,
+    })
+  }
   if (!hasCode(error, 'EEXIST')) return error
   const links = await rtnl.list('link', {}, signal)
   const named = links.find(other => other.name === link.name)
@@ -115,17 +136,21 @@ export function linkTable(rtnl: Rtnl, prefix: string, node: string): Table<Link>
   // By our own alias under any name; by prefix and alias where the node had another name once.
   const marked = ({ name, alias = '' }: Link): boolean =>
     alias.startsWith(aliasOf(node, '')) || (alias.startsWith(aliasPrefix) && name.startsWith(prefix))
-  const known = (link: Link): string | undefined => (link.index === undefined ? undefined : mine.get(link.index))
+  const known = (link: Link): string | undefined =>
+    link.index === undefined ? undefined : mine.get(link.index)
   return {
     name: 'link',
     key: link => ((link.alias ?? '').startsWith(aliasPrefix) ? link.alias : known(link)) ?? link.name,
     equal: equalLink,
     observe: async signal => {
-      const found = (await rtnl.list('link', {}, signal)).filter(link => marked(link) || known(link) !== undefined)
+      const found = (await rtnl.list('link', {}, signal)).filter(
+        link => marked(link) || known(link) !== undefined,
+      )
       const before = new Map(mine)
       mine.clear()
       for (const link of found) {
-        if (link.index !== undefined) mine.set(link.index, (marked(link) ? link.alias : before.get(link.index)) ?? link.name)
+        if (link.index !== undefined)
+          mine.set(link.index, (marked(link) ? link.alias : before.get(link.index)) ?? link.name)
       }
       return found
     },
@@ -133,7 +158,16 @@ export function linkTable(rtnl: Rtnl, prefix: string, node: string): Table<Link>
       // Few and not alike: a failing one must not take its neighbours along.
       const results: OpResult[] = []
       for (const op of ops) {
-        const answers = await rtnl.apply(messages(op), signal)
+        let answers = await rtnl.apply(messages(op), signal)
+        const torn =
+          op.verb === 'add' && hasCode(answers[0], 'EEXIST')
+            ? await half(op.desired, rtnl, signal)
+            : undefined
+        if (torn !== undefined && op.verb === 'add')
+          answers = await rtnl.apply(
+            messages({ verb: 'change', desired: op.desired, observed: torn }),
+            signal,
+          )
         const error = answers.find(answer => answer !== undefined)
         const gone = op.verb === 'remove' && hasCode(error, 'ENODEV')
         results.push(

@@ -1,9 +1,10 @@
 // Our own Node record in the shared store: the last thing that is written, after everything that it promises stands.
+
+import { asError } from '../../../lib/errors.js'
+import type { OpResult, Table } from '../../../lib/reconcile/table.js'
+import { formatYaml } from '../../../lib/yaml/yaml.js'
 import type { Node } from '../../model/node.js'
 import { refOf } from '../../model/object.js'
-import type { OpResult, Table } from '../../../lib/reconcile/table.js'
-import { asError } from '../../../lib/errors.js'
-import { formatYaml } from '../../../lib/yaml/yaml.js'
 
 export interface RecordIo {
   /** Our record as the store has it; undefined when it has none (or lost it). */
@@ -33,6 +34,9 @@ export function recordTable(io: RecordIo): Table<Node> {
       }
       return results
     },
-    format: op => (op.verb === 'remove' ? `# keep ${refOf(op.observed)}` : `warren apply -f - <<'EOF'\n${formatYaml(op.desired)}EOF`),
+    format: op =>
+      op.verb === 'remove'
+        ? `# keep ${refOf(op.observed)}`
+        : `warren apply -f - <<'EOF'\n${formatYaml(op.desired)}EOF`,
   }
 }

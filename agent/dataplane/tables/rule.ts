@@ -5,7 +5,16 @@ import { routeProtocol } from '../../model/marks.js'
 import { rtnlTable } from './rtnl-table.js'
 
 const same = (rule: Rule): string =>
-  JSON.stringify([rule.family, rule.priority, rule.table, rule.from, rule.to, rule.iif, rule.fwmark?.value, rule.fwmark?.mask])
+  JSON.stringify([
+    rule.family,
+    rule.priority,
+    rule.table,
+    rule.from,
+    rule.to,
+    rule.iif,
+    rule.fwmark?.value,
+    rule.fwmark?.mask,
+  ])
 
 export function ruleTable(rtnl: Rtnl): Table<Rule> {
   return rtnlTable(
@@ -17,7 +26,10 @@ export function ruleTable(rtnl: Rtnl): Table<Rule> {
       equal: () => true,
       filters: [{}],
       ours: rule => rule.protocol === routeProtocol,
-      messages: op => (op.verb === 'remove' ? [{ verb: 'delete', object: op.observed }] : [{ verb: 'add', object: op.desired }]),
+      messages: op =>
+        op.verb === 'remove'
+          ? [{ verb: 'delete', object: op.observed }]
+          : [{ verb: 'add', object: op.desired }],
     },
     rtnl,
   )

@@ -1,6 +1,6 @@
 // Sysctls. Host-wide ones are ours from the moment their old value stands in <stateDir>/sysctl.json (written before
 // the sysctl is), and are given back when no longer wanted; those on our own links go with the links. `sysctl NAME`.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { codeOf, hasCode, WarrenError } from '../../../lib/errors.js'
 import type { Netns } from '../../../lib/netns/netns.js'
@@ -16,6 +16,8 @@ export interface SysctlIo {
   /** undefined when there is no such sysctl. */
   read(name: string): string | undefined
   write(name: string, value: string): void
+  /** Links that have sysctls of their own, and "all" and "default". */
+  links(): readonly string[]
 }
 
 /** /proc/sys follows the reading thread's namespace: every access runs in its window. */
@@ -30,6 +32,7 @@ export function sysctlIo(netns: Netns): SysctlIo {
       }
     },
     write: (name, value) => netns.run(() => writeFileSync(sysctlPath(name), value)),
+    links: () => netns.run(() => readdirSync('/proc/sys/net/ipv4/conf')),
   }
 }
 
@@ -96,16 +99,12 @@ export function sysctlRecord(path: string): SysctlRecord {
   }
 }
 
-export function hostSysctlTable(
-  io: SysctlIo,
-  record: SysctlRecord,
-  links: () => readonly string[],
-): Table<Sysctl> {
+export function hostSysctlTable(io: SysctlIo, record: SysctlRecord): Table<Sysctl> {
   const dragged = (name: string): string[] => {
     const family = name.startsWith('net.ipv6') ? 'ipv6' : 'ipv4'
     const own = companions[name]
     if (own === undefined) return []
-    return [...own, ...links().map(link => `net.${family}.conf.${link.replaceAll('.', '/')}.forwarding`)]
+    return [...own, ...io.links().map(link => `net.${family}.conf.${link.replaceAll('.', '/')}.forwarding`)]
   }
   const restore = (name: string, recorded: Recorded): OpResult => {
     if (io.read(name) === undefined) return undefined // its link is gone
