@@ -7,12 +7,19 @@ import * as fs from 'node:fs'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { codeOf, hasCode, WarrenError } from '../errors.js'
+import { startTime } from './holder.js'
 import { type Change, emptyState, type State, type Stored } from './state.js'
 
-/** Revisions that stay readable behind a snapshot, for watchers that come late. */
-export const historyKept = 1024
-/** A snapshot after this many revisions (or a quarter of the keys, if that is more). */
-export const snapshotEvery = 256
+export interface HistoryLimits {
+  /** Revisions that stay readable behind a snapshot, for watchers that come late. */
+  readonly kept: number
+  /** A snapshot after this many revisions (or a quarter of the keys, if that is more). */
+  readonly snapshotEvery: number
+}
+export const defaultHistory: HistoryLimits = { kept: 1024, snapshotEvery: 256 }
+
+/** Milliseconds after which a staged file whose process is gone is litter. */
+const litterAge = 60_000
 
 const sync = promisify(fs.fdatasync)
 const fileName = (revision: number): string => String(revision).padStart(12, '0')
@@ -35,6 +42,8 @@ export interface FileLog {
   writeSnapshot(state: State): Promise<void>
   /** Makes the directories below root; throws the system's error. */
   make(): void
+  /** Removes what processes left that were killed while they wrote. */
+  clean(): void
   /** Changes when somebody replaces the store by another one; undefined when there is none. */
   identity(): string | undefined
 }
@@ -111,7 +120,8 @@ function orMissing<T>(read: () => T): T | undefined {
   }
 }
 
-export function openLog(root: string, tag: string): FileLog {
+/** `tag` starts with our pid and is unique. */
+export function openLog(root: string, tag: string, history: HistoryLimits): FileLog {
   const dir = join(root, '.warren')
   const logDir = join(dir, 'log')
   const snapDir = join(dir, 'snapshot')
@@ -152,7 +162,7 @@ export function openLog(root: string, tag: string): FileLog {
     // Oldest first: whatever interrupts us, what is left has no hole, so a reader that finds its next file missing but
     // its last one there is up to date.
     for (const name of fs.readdirSync(logDir).sort()) {
-      if (Number(name) > newest - historyKept) break
+      if (Number(name) > newest - history.kept) break
       fs.rmSync(join(logDir, name), { force: true })
     }
   }
@@ -199,6 +209,13 @@ export function openLog(root: string, tag: string): FileLog {
         log.discard(path)
       }
       cut(Math.max(0, ...snapshots()))
+    },
+    clean: () => {
+      for (const name of orMissing(() => fs.readdirSync(tmpDir)) ?? []) {
+        const stat = orMissing(() => fs.statSync(join(tmpDir, name)))
+        const old = stat !== undefined && Date.now() - stat.mtimeMs > litterAge
+        if (old && startTime(Number.parseInt(name, 10)) === undefined) log.discard(join(tmpDir, name))
+      }
     },
     identity: () => {
       const stat = orMissing(() => fs.statSync(logDir, { bigint: true }))

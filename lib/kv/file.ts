@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { type Clock, systemClock } from '../clock.js'
 import { hasCode, WarrenError } from '../errors.js'
 import { leaseFiles } from './file-lease.js'
-import { historyKept, openLog, snapshotEvery, storeError } from './file-log.js'
+import { defaultHistory, type HistoryLimits, openLog, storeError } from './file-log.js'
 import { type Notices, notices } from './file-notices.js'
 import { fileReader } from './file-reader.js'
 import { monotonicNow } from './holder.js'
@@ -20,6 +20,7 @@ export interface FileKvOptions {
   readonly timeoutMs?: number
   /** Milliseconds between two looks without a notice; default 2,000. */
   readonly pollMs?: number
+  readonly history?: HistoryLimits
   /** Milliseconds of a clock that all processes of this machine share; tests only. */
   readonly monotonic?: () => number
 }
@@ -36,7 +37,8 @@ export function fileKv(dir: string, options: FileKvOptions = {}): Kv {
   const clock = options.clock ?? systemClock
   const timeoutMs = options.timeoutMs ?? 5_000
   const tag = `${process.pid}-${randomBytes(6).toString('hex')}`
-  const log = openLog(dir, tag)
+  const history = options.history ?? defaultHistory
+  const log = openLog(dir, tag, history)
   const reader = fileReader(log, dir)
   const leases = leaseFiles(log.dir, options.monotonic ?? monotonicNow)
   const closed = new AbortController()
@@ -102,7 +104,7 @@ export function fileKv(dir: string, options: FileKvOptions = {}): Kv {
     const store = reader.identity()
     if (!log.commit(staged, revision)) return undefined
     const newest = log.newestSnapshot()
-    if (revision <= newest - historyKept) {
+    if (revision <= newest - history.kept) {
       // We slept after catchUp, and the real transaction of that number is long past and cut off.
       log.retract(revision)
       reader.forget(
@@ -120,7 +122,7 @@ export function fileKv(dir: string, options: FileKvOptions = {}): Kv {
         hint: 'list it again',
       })
     }
-    if (revision - newest >= Math.max(snapshotEvery, reader.state().entries.size / 4)) startSnapshot()
+    if (revision - newest >= Math.max(history.snapshotEvery, reader.state().entries.size / 4)) startSnapshot()
     return { ok: true, revision }
   }
 
@@ -151,6 +153,7 @@ export function fileKv(dir: string, options: FileKvOptions = {}): Kv {
   }
 
   async function sweep(): Promise<void> {
+    log.clean()
     const leased = leasedBelow('')
     const part =
       leased.length <= sweepBatch ? leased : [...leased, ...leased].slice(swept, swept + sweepBatch)
