@@ -2,6 +2,7 @@
 import { applyCommand } from './apply.js'
 import { cleanupCommand } from './cleanup.js'
 import type { CommandModule } from './command.js'
+import { completionCommand } from './completion.js'
 import { deleteCommand } from './delete.js'
 import { eventsCommand } from './events.js'
 import { getCommand } from './get.js'
@@ -22,4 +23,5 @@ export const commands: readonly CommandModule[] = [
   eventsCommand,
   schemaCommand,
   cleanupCommand,
+  completionCommand,
 ]

@@ -661,6 +661,29 @@ t.test('the command line itself', async t => {
       t.match(help.out, `  warren ${name}`, `${name} has an example`)
     }
   })
+  t.test('the shell completes commands, options and formats', async t => {
+    const { out } = await run(['completion', 'bash'])
+    const complete = async (...words: readonly string[]): Promise<string> => {
+      const list = words.map(word => `'${word}'`).join(' ')
+      const script = `${out}\nCOMP_WORDS=(${list}); COMP_CWORD=${words.length - 1}; _warren; printf '%s ' "$\{COMPREPLY[@]}"`
+      const bash = spawn('bash', ['-c', script])
+      let text = ''
+      bash.stdout.on('data', chunk => {
+        text += String(chunk)
+      })
+      await new Promise(resolve => bash.once('close', resolve))
+      return text.trim()
+    }
+    t.equal(await complete('warren', 'sta'), 'status')
+    t.equal(await complete('warren', 'events', '--fo'), '--follow')
+    t.equal(await complete('warren', 'show', 'd'), 'desired')
+    t.equal(await complete('warren', '--socket', '/x', 'get', '-o', ''), 'table yaml json name')
+    t.match(
+      (await run(['completion', 'fish'])).out,
+      "-n '__fish_seen_subcommand_from get' -s o -l output -x -a 'table yaml json name'",
+    )
+    t.equal((await run(['completion', 'csh'])).code, 1)
+  })
   t.test('no command: the help, and exit 1', async t => {
     const { code, out, err } = await run([])
     t.same({ code, out }, { code: 1, out: '' })
