@@ -3,7 +3,7 @@
 // kernel has no legacy table: listing alone would make one, for good.
 //
 // In the nft variant `ensure` may have to make a base chain ("chain FORWARD" of table "ip filter"). An empty chain
-// WRN-MADE-FORWARD beside it remembers that, across restarts, so that `remove` can take it away again.
+// WRN-MADE-FORWARD (-INPUT, -OUTPUT, -TABLE) beside it remembers that, across restarts, so that `remove` can take it away again.
 
 import { readFileSync } from 'node:fs'
 import { asError, hasCode, WarrenError } from '../errors.js'
@@ -13,7 +13,7 @@ import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
 import { childArgv } from '../netns/child.js'
 import type { Netns } from '../netns/netns.js'
 import { type NftMessage, nftMessage, transaction } from '../nftables/message.js'
-import { listBaseChains, listTables } from '../nftables/observe.js'
+import { listBaseChains, listChains, listTables } from '../nftables/observe.js'
 import type { NftBaseChain } from '../nftables/types.js'
 import { AttributeWriter } from '../nftables/wire.js'
 import { findPrograms, lockHolder, type Programs } from './programs.js'
@@ -174,6 +174,7 @@ class HostIptables implements Iptables {
       })
     for (const place of places) {
       if (place.variant !== 'legacy' || !this.hasLegacy(place.family)) continue
+      if (typeof (await this.programsOf(place)) === 'string') continue // variants() says so
       const saved = await this.save(place)
       for (const { name, policy } of saved.chains) {
         const chain = builtin.find(known => known === name)
@@ -230,11 +231,22 @@ class HostIptables implements Iptables {
     await this.run(place, 'restore', ['--noflush', '-w', String(this.lockWait)], text)
   }
 
+  /** Asks the kernel first, where it can tell: on most hosts no program needs to run. */
+  private async mayBeOurs(place: Place): Promise<boolean> {
+    if (typeof (await this.programsOf(place)) === 'string') return false // nothing of ours without them
+    if (place.variant === 'legacy') return true
+    const chains = await this.listing(listChains)
+    return chains.some(
+      ({ family, table, chain }) =>
+        family === nftFamily[place.family] && table === 'filter' && chain.startsWith(this.prefix),
+    )
+  }
+
   observe(): Promise<readonly ObservedJump[]> {
     return this.enqueue(async () => {
       const found: ObservedJump[] = []
       for (const place of await this.placesInUse()) {
-        if (typeof (await this.programsOf(place)) === 'string') continue // nothing of ours without them
+        if (!(await this.mayBeOurs(place))) continue
         found.push(...observedJumps(await this.save(place), place, this.prefix))
       }
       return found
@@ -260,11 +272,12 @@ class HostIptables implements Iptables {
           ),
       )
       if (missing.length === 0) return
+      // All that are absent: some versions make the three of them at once.
       const made =
-        place.variant === 'nft'
-          ? [...new Set(missing.map(jump => jump.from))]
-              .filter(from => !chains.some(({ chain }) => chain === from))
-              .map(from => `${madePrefix(this.prefix)}${from}`)
+        place.variant === 'nft' && missing.some(({ from }) => !chains.some(({ chain }) => chain === from))
+          ? builtin
+              .filter(name => !chains.some(({ chain }) => chain === name))
+              .map(name => `${madePrefix(this.prefix)}${name}`)
           : []
       if (made.length > 0 && !hasTable) made.push(`${madePrefix(this.prefix)}TABLE`)
       await this.restore(place, ensureText(missing, saved, made))

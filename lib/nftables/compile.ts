@@ -8,6 +8,7 @@ import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { openNetlink } from '../netlink/socket.js'
 import { childArgv } from '../netns/child.js'
 import { anonymousNetns, type Netns } from '../netns/netns.js'
+import { type Device, standIn } from './devices.js'
 import { chainFlag, type TableImage } from './image.js'
 import { runLibrary } from './library.js'
 import { readTable } from './observe.js'
@@ -31,6 +32,7 @@ const errnos: readonly (readonly [RegExp, string])[] = [
   [/Invalid argument/, 'EINVAL'],
   [/Operation not permitted|must be root/, 'EPERM'],
   [/Numerical result out of range/, 'ERANGE'],
+  [/Interface does not exist/, 'ENODEV'],
   [/Too many (levels of symbolic )?links/, 'ELOOP'],
   [/Cannot allocate memory/, 'ENOMEM'],
 ]
@@ -43,7 +45,12 @@ export function nftError(spec: NftTableSpec, complaint: string): WarrenError {
   const number = match === null ? undefined : Number(match[1]) - firstLine
   const line = number === undefined ? undefined : spec.text.split('\n')[number]
   const where = line === undefined || number === undefined ? '' : `, line ${number + 1} "${line.trim()}"`
-  return new WarrenError(`Cannot load table "${spec.family} ${spec.name}"${where}: ${reason}`, { code })
+  // What Ubuntu 22.04's 1.0.2 says of a concatenation with @th,96,24.
+  const old = /variable sized/.test(complaint) ? { hint: 'sets of raw payload need nft 1.0.3 or newer' } : {}
+  return new WarrenError(`Cannot load table "${spec.family} ${spec.name}"${where}: ${reason}`, {
+    code,
+    ...old,
+  })
 }
 
 async function runBinary(scratch: Netns, commands: string): Promise<string | undefined> {
@@ -84,10 +91,15 @@ function check(spec: NftTableSpec, image: TableImage): void {
       refuse(`set "${set.name}" has elements in the text`, 'hand elements over as values')
 }
 
-/** Errors: NFT or an errno's name, with the line; EOPNOTSUPP for anonymous chains, flowtables and elements in the text. */
-export async function compileTable(spec: NftTableSpec, compiler: NftCompiler): Promise<TableImage> {
+/** `devices` are those that the text may name, as they are in the real namespace. Errors: NFT or an errno's name, with the line; EOPNOTSUPP for anonymous chains, flowtables and elements in the text. */
+export async function compileTable(
+  spec: NftTableSpec,
+  compiler: NftCompiler,
+  devices: readonly Device[],
+): Promise<TableImage> {
   const scratch = anonymousNetns()
   try {
+    await standIn(devices, scratch)
     const commands = script(spec)
     let complaint: string | undefined
     if (compiler === 'binary') complaint = await runBinary(scratch, commands)

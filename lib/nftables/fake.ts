@@ -67,6 +67,14 @@ function render({ family, name, blocks }: FakeTable): string {
   return `table ${family} ${name}\n${lines.join('\n')}\n`
 }
 
+/** What of a declaration decides whether the elements still fit. */
+function layoutOf({ declaration }: FakeBlock): string {
+  return declaration
+    .split('; ')
+    .filter(part => /^(type|typeof|flags) /.test(part))
+    .join('; ')
+}
+
 function isMap(set: NftSetRef, block: FakeBlock): boolean {
   return (set.data !== undefined) === (block.kind === 'map')
 }
@@ -127,7 +135,11 @@ class InMemoryNft implements FakeNft {
       const standing = old?.blocks.find(({ kind, name }) => kind === block.kind && name === block.name)
       const kept = standing?.declaration === block.declaration ? old?.elements.get(block.name) : undefined
       const own = initial.filter(({ set }) => set.set === block.name && set.table === spec.name)
-      const elements = kept ?? new Map(own.map(element => [elementKey(element), element]))
+      const carried =
+        own.length === 0 && standing !== undefined && layoutOf(standing) === layoutOf(block)
+          ? old?.elements.get(block.name)
+          : undefined
+      const elements = kept ?? carried ?? new Map(own.map(element => [elementKey(element), element]))
       const dangling = ({ data }: NftElement): boolean => {
         const [word, chain] = data?.[0]?.split(' ') ?? []
         return (word === 'goto' || word === 'jump') && chain !== undefined && !chains.has(chain)

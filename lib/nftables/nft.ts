@@ -7,6 +7,7 @@ import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
 import type { Netns } from '../netns/netns.js'
 import { compileTable, type NftCompiler } from './compile.js'
+import { devicesOf } from './devices.js'
 import { elementMessages } from './element-messages.js'
 import { elementText } from './elements.js'
 import { imageText, type TableImage } from './image.js'
@@ -23,6 +24,9 @@ export interface NftOptions {
 
 /** How often a load starts again because somebody else committed in between; then it goes through unguarded. */
 const guardedTries = 10
+
+/** More tables than one host has; texts of the past need no place. */
+const keptImages = 32
 
 interface Refusal {
   readonly message: NftMessage | undefined
@@ -56,11 +60,13 @@ function elementError(op: NftElementOp, failure: NetlinkFailure): WarrenError {
 }
 
 class KernelNft implements Nft {
+  private readonly netns: Netns
   private readonly socket: NetlinkSocket
   private readonly compiler: NftCompiler
   private readonly images = new Map<string, Promise<TableImage>>()
 
   constructor(netns: Netns, options: NftOptions) {
+    this.netns = netns
     this.socket = openNetlink(netns, NETLINK_NETFILTER)
     this.compiler = options.compiler ?? 'library'
   }
@@ -69,12 +75,16 @@ class KernelNft implements Nft {
     return this.socket.portIds
   }
 
-  private compile(spec: NftTableSpec): Promise<TableImage> {
-    const key = `${spec.family} ${spec.name} ${spec.text}`
+  private async compile(spec: NftTableSpec): Promise<TableImage> {
+    const devices = devicesOf(spec, this.netns)
+    const places = devices.map(({ name, index }) => `${name}=${index}`).join()
+    const key = `${spec.family} ${spec.name} ${places} ${spec.text}`
     let image = this.images.get(key)
     if (image === undefined) {
-      image = compileTable(spec, this.compiler)
+      image = compileTable(spec, this.compiler, devices)
       this.images.set(key, image)
+      const [oldest] = this.images.keys()
+      if (this.images.size > keptImages && oldest !== undefined) this.images.delete(oldest)
       image.catch(() => this.images.delete(key))
     }
     return image

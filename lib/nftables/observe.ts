@@ -169,6 +169,26 @@ export async function listTables(socket: NetlinkSocket): Promise<NftTableName[]>
   return (await rawTables(socket)).map(({ family, name }) => ({ family, name }))
 }
 
+export interface NftChainName {
+  readonly family: NftFamily
+  readonly table: string
+  readonly chain: string
+}
+
+/** Every chain of the namespace, whoever made it. */
+export function listChains(socket: NetlinkSocket): Promise<NftChainName[]> {
+  return socket.dump(nftRequest(nftMessage.getChain, undefined), (data, start, end) => {
+    const family = familyName(data[start + 16] ?? 0)
+    const parts = attributes(payloadOf(data, start, end))
+    if (family === undefined) return undefined
+    return {
+      family,
+      table: textOf(parts.get(chainAttribute.table)),
+      chain: textOf(parts.get(chainAttribute.name)),
+    }
+  })
+}
+
 const hooks = ['prerouting', 'input', 'forward', 'output', 'postrouting', 'ingress']
 
 function hookName(family: NftFamily, number: number): string {

@@ -222,6 +222,41 @@ function contract(name: string, open: () => Subject): void {
     },
   )
 
+  t.test(
+    `${name}: a set that changes under rules that do not: given elements, or its own when they fit`,
+    async t => {
+      const { nft, close } = open()
+      t.teardown(close)
+      const table = (declaration: string): NftTableSpec => ({
+        family: 'ip',
+        name: 'warren-t',
+        text: `
+	set members {
+		${declaration}
+	}
+	chain input {
+		type filter hook input priority filter; policy accept
+		ip saddr @members accept
+	}
+`,
+      })
+      const set: NftSetRef = { family: 'ip', table: 'warren-t', set: 'members', fields: ['ipv4_addr'] }
+      const [one, two] = [nftElement(set, ['192.0.2.1']), nftElement(set, ['192.0.2.2'])]
+      await nft.load(table('type ipv4_addr'), [one])
+      await nft.load(table('type ipv4_addr\n\t\tsize 100'))
+      t.equal(await nft.current('ip', 'warren-t'), await nft.canonical(table('type ipv4_addr\n\t\tsize 100')))
+      t.same(await nft.elements(set), [one], 'carried over')
+      await nft.load(table('type ipv4_addr\n\t\tsize 200'), [two])
+      t.same(await nft.elements(set), [two], 'as given')
+      await nft.load(table('type ipv4_addr\n\t\tflags timeout'))
+      t.equal(
+        await nft.current('ip', 'warren-t'),
+        await nft.canonical(table('type ipv4_addr\n\t\tflags timeout')),
+      )
+      t.same(await nft.elements(set), [], 'another layout starts empty')
+    },
+  )
+
   t.test(`${name}: a failing op says why and does not stop the others`, async t => {
     const { nft, close } = open()
     t.teardown(close)
@@ -521,6 +556,39 @@ t.test('kernel: every statement comes back as it was compiled', async t => {
   }
   t.comment(`not in this kernel or nft: ${unknown.join('; ') || 'none'}`)
   t.ok(unknown.length < statements.length / 3)
+})
+
+t.test('kernel: devices by index and netdev chains compile where the device is', async t => {
+  const { nft, netns, run, close } = kernelSubject('library')
+  t.teardown(close)
+  const ip = (...args: string[]): void => {
+    const [program, ...rest] = childArgv(netns, ['ip', ...args])
+    execFileSync(program, rest)
+  }
+  const table: NftTableSpec = {
+    family: 'netdev',
+    name: 'warren-t',
+    text: `
+	chain announce {
+		type filter hook ingress device "wt-port" priority 0; policy accept
+		ether type arp dup to wt-uplink
+		iif wt-port counter
+	}
+`,
+  }
+  await t.rejects(nft.load(table), { code: 'ENODEV' })
+  ip('link', 'add', 'wt-port', 'index', '77', 'type', 'bridge')
+  ip('link', 'add', 'wt-uplink', 'index', '78', 'type', 'bridge')
+  await nft.load(table)
+  t.equal(await nft.current('netdev', 'warren-t'), await nft.canonical(table))
+  t.match(run('list', 'ruleset'), /dup to "wt-uplink"\n\t\tiif "wt-port" counter/)
+  ip('link', 'delete', 'wt-port')
+  t.not(await nft.current('netdev', 'warren-t'), undefined)
+  ip('link', 'add', 'wt-port', 'index', '79', 'type', 'bridge')
+  const wanted = await nft.canonical(table)
+  t.not(await nft.current('netdev', 'warren-t'), wanted, 'a device that came again is another one')
+  await nft.load(table)
+  t.equal(await nft.current('netdev', 'warren-t'), wanted)
 })
 
 t.test('kernel: a load goes through while others keep committing', async t => {
