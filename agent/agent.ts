@@ -253,6 +253,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
               prefix: names.prefix,
               devices: ownDevices(names),
               tables: ownTables(names),
+              underlay: () => host.facts()?.underlay?.name,
               onHost: () => host.kick(),
               onFilter: () => host.kick(),
             },

@@ -21,6 +21,8 @@ export interface MonitorOptions {
   /** Our own devices, there or not. */
   readonly devices: readonly string[]
   readonly tables: readonly NftTableName[]
+  /** Name of the underlay interface, once it is known. */
+  underlay(): string | undefined
   /** Links, addresses or default routes of the host moved: look at the underlay again. */
   onHost(): void
   /** Somebody's iptables changed. */
@@ -71,12 +73,15 @@ export async function runMonitor(options: MonitorOptions, signal: AbortSignal): 
     const own = rtnl.portIds.has(event.portId)
     const at = own ? undefined : place(object, options)
     if (at !== undefined)
-      reconciler.notice(at.name, handOf(event.portId), { event: event.event, object, ours: at.ours })
+      reconciler.notice(at.name, () => handOf(event.portId), { event: event.event, object, ours: at.ours })
     const hostLink = object.kind === 'link' && !options.devices.includes(object.name)
     const hostAddress = object.kind === 'address' && !options.devices.includes(object.dev)
     const hostRoute =
       object.kind === 'route' && object.protocol !== routeProtocol && object.dst.endsWith('/0')
     if (hostLink || hostAddress || hostRoute) options.onHost()
+    // The underlay going down takes routes by way of it along, without a notice for each.
+    const dev = hostLink ? object.name : hostAddress ? object.dev : undefined
+    if (dev !== undefined && dev === options.underlay()) reconciler.notice('route', undefined)
   }
   const ours = (table: NftTableName): boolean =>
     options.tables.some(own => own.family === table.family && own.name === table.name)

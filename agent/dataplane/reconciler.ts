@@ -83,10 +83,12 @@ export class Reconciler {
   }
 
   /** A foreign hand, as the monitor saw it; `object` lets our own echoes pass. */
-  notice(name: TableName, hand: string | undefined, seen?: Seen): void {
+  notice(name: TableName, who: string | (() => string) | undefined, seen?: Seen): void {
     const mirror = this.#mirrors.get(name)
     if (mirror === undefined || (seen !== undefined && !mirror.isNews(seen.event, seen.object, seen.ours)))
       return
+    // Only for what is news: most notices of a busy host are not ours.
+    const hand = typeof who === 'function' ? who() : who
     const key = seen === undefined ? undefined : mirror.table.key(seen.object)
     mirror.invalidate({ ...(key === undefined ? {} : { key }), ...(hand === undefined ? {} : { hand }) })
     const stage = this.#options.stages.find(candidate => candidate.name === name)
