@@ -62,14 +62,22 @@ function indexOf(pool: BlockPool, base: bigint): number {
   return Number((base - pool.prefix.base) >> BigInt(addressBits[pool.prefix.family] - pool.length))
 }
 
-/** Where a node starts: h7 at block 7, a name without a usable number at its hash (FNV-1a). */
-export function startIndex(node: string, count: number): number {
+/** FNV-1a, 32 bits. */
+function hash(text: string): number {
+  let value = 0x811c9dc5
+  for (const byte of new TextEncoder().encode(text)) value = Math.imul(value ^ byte, 0x01000193) >>> 0
+  return value
+}
+
+/**
+ * Where a node starts: h7 at block 7, a name without a usable number at its hash. After a lost race somewhere else each
+ * time: those who follow the same path lose against each other at every step.
+ */
+export function startIndex(node: string, count: number, racesLost = 0): number {
+  if (racesLost > 0) return hash(`${racesLost}/${node}`) % count
   const digits = /(\d+)$/.exec(node)?.[1]
   const number = digits === undefined ? Number.NaN : Number(digits)
-  if (number < count) return number
-  let hash = 0x811c9dc5
-  for (const byte of new TextEncoder().encode(node)) hash = Math.imul(hash ^ byte, 0x01000193) >>> 0
-  return hash % count
+  return number < count ? number : hash(node) % count
 }
 
 /** The value of the first block that overlaps none of `taken`: the hint if it fits, else from the node's start on, around the end. */
@@ -78,6 +86,7 @@ export function firstFree(
   node: string,
   hint: string | undefined,
   taken: readonly string[],
+  racesLost = 0,
 ): string | undefined {
   const used = new Set<number>()
   const ranges: Prefix[] = []
@@ -93,7 +102,7 @@ export function firstFree(
       !ranges.some(range => overlaps(range, nthSubnet(pool.prefix, pool.length, index))))
   const hinted = hint !== undefined && inPool(pool, hint, true) ? readBlock(hint) : undefined
   if (hinted !== undefined && isFree(indexOf(pool, hinted.base))) return hint
-  const start = startIndex(node, pool.count)
+  const start = startIndex(node, pool.count, racesLost)
   for (let n = 0; n < pool.count; n++) {
     const index = (start + n) % pool.count
     if (isFree(index)) return nthSubnet(pool.prefix, pool.length, index).text.replace('/', '-')

@@ -57,7 +57,7 @@ export async function leaseNodeBlocks(kv: Kv, options: LeaseOptions): Promise<Le
   for (let races = 0; races < mostRaces; races++) {
     if (races > 0 && races % racesPerList === 0) view = await look(kv, pools, options.signal)
     const choices: Choice[] = []
-    for (const pool of pools) choices.push(await choose(kv, view, pool, options))
+    for (const pool of pools) choices.push(await choose(kv, view, pool, options, races))
     const found = await take(kv, choices, view, options)
     if (found === undefined) return leaseOf(choices)
     learn(view, choices, found)
@@ -72,7 +72,13 @@ async function look(kv: Kv, pools: readonly BlockPool[], signal?: AbortSignal): 
   return { records: new Map(await Promise.all(lists)), live: undefined }
 }
 
-async function choose(kv: Kv, view: View, pool: BlockPool, options: LeaseOptions): Promise<Choice> {
+async function choose(
+  kv: Kv,
+  view: View,
+  pool: BlockPool,
+  options: LeaseOptions,
+  races: number,
+): Promise<Choice> {
   const records = view.records.get(pool.name) ?? new Map<string, Allocation>()
   const own = [...records.values()].find(
     record => record.owner === options.node && inPool(pool, record.value),
@@ -80,7 +86,7 @@ async function choose(kv: Kv, view: View, pool: BlockPool, options: LeaseOptions
   if (own !== undefined) return { pool, value: own.value, record: own }
   const taken = [...records.keys(), ...(options.avoid ?? []).map(recordValue)]
   const hint = options.previous?.[pool.family]
-  const free = firstFree(pool, options.node, hint === undefined ? undefined : recordValue(hint), taken)
+  const free = firstFree(pool, options.node, hint === undefined ? undefined : recordValue(hint), taken, races)
   if (free !== undefined) return { pool, value: free }
   view.live ??= new Set(
     (await kv.list(livePrefix, options.signal)).entries.map(entry => entry.key.slice(livePrefix.length)),

@@ -12,6 +12,8 @@ export interface Failure {
   readonly elsewhere: boolean
   /** The request may have been carried out all the same. */
   readonly ambiguous: boolean
+  /** An idle connection was found dead: a new one to the same endpoint may do. */
+  readonly staleConnection?: boolean
   /** The token is old: authenticate again. */
   readonly staleToken?: boolean
   readonly error?: unknown
@@ -73,14 +75,24 @@ const bySystemCode: Readonly<Record<string, Known>> = {
 }
 
 /** From an error of the socket, TLS or HTTP layer. `sent`: the request may have reached etcd. */
-export function connectionFailure(endpoint: string, error: unknown, sent: boolean): Failure {
+export function connectionFailure(endpoint: string, error: unknown, sent: boolean, reused = false): Failure {
   const system = codeOf(error)
   // Alerts come as ERR_SSL_<version>_ALERT_<name>; after a TLS 1.3 handshake, so also on a request under way.
+  const handshake = !sent && endpoint.startsWith('https:') && ['ECONNRESET', 'EPIPE'].includes(system)
   const alert = /ALERT_(\w+)/.exec(system)?.[1]
-  const known = alert === undefined ? bySystemCode[system] : clientRefused
+  const known = alert !== undefined ? clientRefused : bySystemCode[handshake ? 'EPROTO' : system]
   const text = error instanceof Error ? error.message : String(error)
   const [code, cause, hint] = known ?? ['UNAVAILABLE', text, 'check that this is etcd, version 3.4 or newer']
-  return { endpoint, code, cause, hint, elsewhere: true, ambiguous: sent && alert === undefined, error }
+  return {
+    endpoint,
+    code,
+    cause,
+    hint,
+    elsewhere: true,
+    ambiguous: sent && alert === undefined,
+    staleConnection: reused,
+    error,
+  }
 }
 
 export function timeoutFailure(endpoint: string, ms: number): Failure {

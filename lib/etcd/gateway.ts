@@ -65,7 +65,7 @@ export function gateway(options: GatewayOptions): Gateway {
     readonly agent: http.Agent
     readonly tls: object
   }> {
-    const settings = { keepAlive: true, maxFreeSockets: 2, scheduling: 'lifo' as const }
+    const settings = { keepAlive: true, maxFreeSockets: maxFree, scheduling: 'lifo' as const }
     if (!endpoint.startsWith('https:')) {
       agent ??= new http.Agent(settings)
       return { module: http, agent, tls: {} }
@@ -120,7 +120,9 @@ export function gateway(options: GatewayOptions): Gateway {
         if (own) socket.setKeepAlive(true, 3_000)
         socket.setNoDelay(true)
       })
-      outgoing.on('error', error => fail(connectionFailure(endpoint, error, connected)))
+      outgoing.on('error', error =>
+        fail(connectionFailure(endpoint, error, connected, outgoing.reusedSocket)),
+      )
       outgoing.on('close', () => requests.delete(outgoing))
       outgoing.on('response', response => {
         clearTimeout(timer)
@@ -173,6 +175,7 @@ export function gateway(options: GatewayOptions): Gateway {
     const end = performance.now() + total
     const failures: Failure[] = []
     let renewed = false
+    let stale = 0
     for (let tried = 0; tried < endpoints.length; ) {
       if (closed) throw closedError(action)
       const endpoint = endpoints[current % endpoints.length] ?? ''
@@ -191,6 +194,7 @@ export function gateway(options: GatewayOptions): Gateway {
           token = undefined
           continue
         }
+        if (error.staleConnection && options_.idempotent && ++stale <= mostStale) continue
         failures.push(error)
         if (!error.elsewhere) break
         leave(endpoint, failureError(action, [error]))
@@ -228,6 +232,10 @@ export function gateway(options: GatewayOptions): Gateway {
     },
   }
 }
+
+/** Idle connections that the pool may hold, and so find dead one after the other. */
+const maxFree = 2
+const mostStale = maxFree
 
 const authPath = '/v3/auth/authenticate'
 
