@@ -12,10 +12,9 @@ import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
 import { childArgv } from '../netns/child.js'
 import type { Netns } from '../netns/netns.js'
-import { type NftMessage, nftMessage, transaction } from '../nftables/message.js'
-import { listBaseChains, listChains, listTables } from '../nftables/observe.js'
+import { listChains, listTables } from '../nftables/observe.js'
 import type { NftBaseChain } from '../nftables/types.js'
-import { AttributeWriter } from '../nftables/wire.js'
+import { builtin, compatChains, nftFamily, removeBaseChains } from './base-chains.js'
 import { findPrograms, lockHolder, type Programs } from './programs.js'
 import {
   ensureText,
@@ -27,7 +26,6 @@ import {
   type SavedTable,
 } from './save.js'
 import type {
-  BuiltinChain,
   Iptables,
   IptablesFamily,
   IptablesInUse,
@@ -55,10 +53,7 @@ const places: readonly Place[] = [
   { variant: 'legacy', family: 'inet' },
   { variant: 'legacy', family: 'inet6' },
 ]
-const nftFamily = { inet: 'ip', inet6: 'ip6' } as const
 const legacyTables = { inet: 'ip_tables_names', inet6: 'ip6_tables_names' } as const
-const builtin: readonly BuiltinChain[] = ['INPUT', 'FORWARD', 'OUTPUT']
-const nonRecursive = 0x100 // NLM_F_NONREC: refuse what is not empty (EBUSY)
 /** Somebody else's change between our look and our write; a look costs 10 ms. */
 const tries = 3
 
@@ -105,16 +100,8 @@ class HostIptables implements Iptables {
     }
   }
 
-  /** Base chains that iptables-nft made or would take for its own. */
-  private async compatChains(): Promise<readonly NftBaseChain[]> {
-    const chains = await this.listing(listBaseChains)
-    return chains.filter(
-      ({ family, table, chain, type }) =>
-        (family === 'ip' || family === 'ip6') &&
-        table === 'filter' &&
-        type === 'filter' &&
-        builtin.some(name => name === chain),
-    )
+  private compatChains(): Promise<readonly NftBaseChain[]> {
+    return this.listing(compatChains)
   }
 
   /** Where there is no table yet no program looks: some versions make it by looking. */
@@ -294,40 +281,15 @@ class HostIptables implements Iptables {
       const last = mine.every(name => made.includes(name) || going.includes(name))
       const text = removeText(last ? [...going, ...made] : going, saved)
       if (text !== undefined) await this.restore(place, text)
-      if (last && place.variant === 'nft') await this.removeMade(place, made)
+      if (last && place.variant === 'nft')
+        await this.listing(socket =>
+          removeBaseChains(
+            socket,
+            nftFamily[place.family],
+            made.map(name => name.slice(madePrefix(this.prefix).length)),
+          ),
+        )
     })
-  }
-
-  /** Base chains, then the table: the kernel refuses what somebody else uses by now. */
-  private async removeMade(place: Place, made: readonly string[]): Promise<void> {
-    const names = made.map(name => name.slice(madePrefix(this.prefix).length))
-    const chains = (await this.compatChains()).filter(chain => chain.family === nftFamily[place.family])
-    const family = nftFamily[place.family]
-    const socket = openNetlink(this.netns, NETLINK_NETFILTER)
-    const attempt = async (
-      type: NftMessage['type'],
-      ...attributes: readonly [number, string][]
-    ): Promise<void> => {
-      const writer = new AttributeWriter(64)
-      for (const [attribute, text] of attributes) writer.text(attribute, text)
-      const message = { family, type, flags: nonRecursive, payload: writer.take(), label: 'base chain' }
-      const frames = transaction([message])
-      const failure = (await socket.batch(frames, { whole: { ackAt: frames.length - 2 } })).find(
-        result => result !== undefined,
-      )
-      if (failure === undefined || failure.code === 'EBUSY' || failure.code === 'ENOENT') return
-      throw new WarrenError(`Cannot delete table "${family} filter": ${failure.code}`, { code: failure.code })
-    }
-    try {
-      for (const name of names) {
-        // A policy that somebody set is not ours to take away.
-        const untouched = chains.some(({ chain, policy }) => chain === name && policy === 'accept')
-        if (untouched) await attempt(nftMessage.delChain, [1, 'filter'], [3, name])
-      }
-      if (names.includes('TABLE')) await attempt(nftMessage.delTable, [1, 'filter'])
-    } finally {
-      socket.close()
-    }
   }
 
   /** Each variant and family by itself; a look that was out of date by the time of the write is taken again. */

@@ -1,8 +1,14 @@
 // Elements as bytes and back, without a kernel.
 import t from 'tap'
+import { WarrenError } from '../../lib/errors.js'
 import { ElementReader, elementMessages } from '../../lib/nftables/element-messages.js'
 import { elementKey, elementText, nftElement } from '../../lib/nftables/elements.js'
+import { fakeNft } from '../../lib/nftables/fake.js'
+import { formatElementOp, formatTable, formatTableRemoval } from '../../lib/nftables/format.js'
+import { transaction } from '../../lib/nftables/message.js'
+import { NftEventReader } from '../../lib/nftables/monitor.js'
 import type { NftElement, NftSetRef } from '../../lib/nftables/types.js'
+import { AttributeWriter } from '../../lib/nftables/wire.js'
 
 const vteps: NftSetRef = {
   family: 'inet',
@@ -135,7 +141,78 @@ t.test(
     t.equal(elementMessages(ops, [1, 2, 3], true).length, 3)
     t.same(
       read(vteps, messages),
-    ops.map(op => op.element),
+      ops.map(op => op.element),
     )
   },
 )
+
+t.test('ops and tables are lines for a shell', async t => {
+  const element = nftElement(dispatch, ['wrn0'], ['goto from_s1'])
+  t.equal(
+    formatElementOp({ verb: 'add', element }),
+    `nft 'add element bridge w from { "wrn0" : goto from_s1 }'`,
+  )
+  t.equal(formatElementOp({ verb: 'delete', element }), `nft 'delete element bridge w from { "wrn0" }'`)
+  t.equal(
+    formatTable({ family: 'inet', name: 'warren', text: '\tchain x {\n\t}\n' }),
+    "nft -f - <<'EOF'\ntable inet warren\ndelete table inet warren\ntable inet warren {\n\tchain x {\n\t}\n}\nEOF",
+  )
+  t.equal(formatTableRemoval({ family: 'ip', name: 'warren' }), "nft 'delete table ip warren'")
+})
+
+/** A notice as the kernel sends it: our own framing of a message, with the writer's port id. */
+function notice(type: number, payload: Buffer, portId: number): Buffer {
+  const [, message] = transaction([{ family: 'inet', type: type as 12, payload, label: '' }])
+  const bytes = message ?? Buffer.alloc(0)
+  bytes.writeUInt32LE(portId, 12)
+  return bytes
+}
+
+t.test('notices are gathered per transaction; a gap in the generations is a loss', async t => {
+  const reader = new NftEventReader(new Set([7]))
+  const read = (bytes: Buffer): ReturnType<NftEventReader['read']> => reader.read(bytes, 0, bytes.length)
+  const touched = (name: string): Buffer => notice(12, new AttributeWriter().text(1, name).take(), 7)
+  const closing = (generation: number, portId: number): Buffer =>
+    notice(15, new AttributeWriter().u32(1, generation).u32(2, 99).text(3, 'nft').take(), portId)
+  for (const name of ['a', 'a', 'b', 'a']) t.same(read(touched(name)), [])
+  const event = { event: 'generation', generation: 5, pid: 99, comm: 'nft' }
+  t.same(read(closing(5, 7)), [
+    {
+      ...event,
+      tables: [
+        { family: 'inet', name: 'a' },
+        { family: 'inet', name: 'b' },
+      ],
+      portId: 7,
+      own: true,
+    },
+  ])
+  t.same(read(closing(6, 8)), [{ ...event, generation: 6, tables: [], portId: 8, own: false }])
+  t.match(read(closing(8, 8)), [{ event: 'lost' }, { generation: 8 }])
+  reader.reset()
+  t.equal(read(closing(20, 8)).length, 1, 'after a loss counting starts again')
+})
+
+t.test('the fake fails when it is told to', async t => {
+  const nft = fakeNft()
+  const spec = {
+    family: 'inet',
+    name: 'warren-t',
+    text: 'set vteps {\n typeof @th,96,24 . ip saddr\n}',
+  } as const
+  nft.failNext('load', new WarrenError('no', { code: 'EPERM' }))
+  await t.rejects(nft.load(spec), { code: 'EPERM' })
+  await nft.load(spec)
+  nft.refuse(/192\.0\.2\.2/, 'ENOMEM')
+  const ops = ['192.0.2.1', '192.0.2.2'].map(address => ({
+    verb: 'add' as const,
+    element: nftElement(vteps, ['1', address]),
+  }))
+  t.same(
+    (await nft.applyElements(ops)).map(result => result?.code),
+    [undefined, 'ENOMEM'],
+  )
+  nft.refuse(undefined)
+  t.same(await nft.applyElements(ops), [undefined, undefined])
+  t.equal(nft.transactions, 3)
+})
