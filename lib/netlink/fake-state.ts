@@ -1,7 +1,7 @@
 // What the fake kernel holds, and what one object's fate does to the others. Connected routes come and go with addresses
 // and with the link being up; what goes silently in Linux goes silently here.
 import { containsAddress, type Prefix, prefixOf } from '../net/prefix.js'
-import type { Address, FdbEntry, Link, Neighbor, NextHop, Route, Rule } from './types.js'
+import type { Address, Family, FdbEntry, Link, Neighbor, NextHop, Route, RtnlObject, Rule } from './types.js'
 
 export type FakeLink = Link & Required<Pick<Link, 'index' | 'mtu' | 'up' | 'master' | 'address'>>
 
@@ -16,6 +16,9 @@ export interface FakeState {
   readonly fdb: Map<string, readonly FdbEntry[]>
   readonly rules: Map<string, Rule>
 }
+
+/** A notice to the monitors. */
+export type Tell = (event: 'new' | 'del', object: RtnlObject) => void
 
 export const MAIN = 254
 const LOCAL = 255
@@ -114,12 +117,22 @@ export function addConnected(state: FakeState, address: Address): Route | undefi
   if (!up || lo || address.noprefixroute === true || (host && address.family === 'inet')) return undefined
   const route = connectedRoute(address)
   const key = routeKey(route)
-  if (state.routes.has(key)) return undefined
-  state.routes.set(key, [route])
+  const standing = state.routes.get(key) ?? []
+  if (standing.some(one => one.protocol === RTPROT_KERNEL && usesDevice(one, address.dev))) return undefined
+  state.routes.set(key, [...standing, route])
   return route
 }
 
-/** The address is gone: so is its connected route, what prefers it as source and, after the last IPv4 address, every IPv4 route of the device. */
+export function dropConnected(state: FakeState, address: Address): void {
+  const { text } = connected(address)
+  keepRoutes(state, route =>
+    route.protocol === RTPROT_KERNEL && route.dst === text && usesDevice(route, address.dev)
+      ? undefined
+      : route,
+  )
+}
+
+/** The address is gone: so is its connected route, what prefers it as source (unless another device has it) and, after the last IPv4 address, all that IPv4 has on the device. */
 export function dropAddress(state: FakeState, address: Address): Route[] {
   state.addresses.delete(addressKey(address))
   const left = [...state.addresses.values()].filter(
@@ -127,19 +140,27 @@ export function dropAddress(state: FakeState, address: Address): Route[] {
   )
   const shared = left.some(one => connected(one).text === connected(address).text)
   const last = address.family === 'inet' && left.length === 0
+  const elsewhere = [...state.addresses.values()].some(one => one.address === address.address)
   const gone: Route[] = []
+  if (last) flushNeighbors(state, address.dev, 'inet')
   keepRoutes(state, route => {
     if (route.family !== address.family) return route
     const own =
       route.protocol === RTPROT_KERNEL &&
       route.nextHops[0]?.dev === address.dev &&
       route.dst === connected(address).text
-    const sourced = route.src === address.address && route.protocol !== RTPROT_KERNEL
+    const sourced = !elsewhere && route.src === address.address && route.protocol !== RTPROT_KERNEL
     if (!((own && !shared) || sourced || (last && usesDevice(route, address.dev)))) return route
     gone.push(route)
     return undefined
   })
   return gone
+}
+
+/** Permanent ones too: on link down, a change of the link's MAC and (IPv4) with its last address. */
+export function flushNeighbors(state: FakeState, dev: string, family?: Family): void {
+  for (const [key, entry] of state.neighbors)
+    if (entry.dev === dev && (family === undefined || entry.family === family)) state.neighbors.delete(key)
 }
 
 /** Puts what `change` returns in the place of every route; undefined takes it out. */
@@ -162,7 +183,7 @@ export function linkDown(state: FakeState, dev: string): Address[] {
     const hops = route.nextHops.filter(hop => hop.dev !== dev)
     return hops.length === 0 ? undefined : { ...route, nextHops: hops }
   })
-  for (const [key, entry] of state.neighbors) if (entry.dev === dev) state.neighbors.delete(key)
+  flushNeighbors(state, dev)
   const gone: Address[] = []
   for (const [key, address] of state.addresses) {
     if (address.dev !== dev || address.family === 'inet') continue
@@ -176,6 +197,17 @@ export function linkUp(state: FakeState, dev: string): void {
   for (const address of state.addresses.values()) if (address.dev === dev) addConnected(state, address)
 }
 
+function withoutMaster(link: FakeLink): FakeLink {
+  const { port: _port, ...rest } = link
+  return { ...rest, master: '' }
+}
+
+/** A bridge forgets what it had behind a port. */
+export function leaveBridge(state: FakeState, dev: string): void {
+  for (const [key, [entry]] of state.fdb)
+    if (entry?.dev === dev && entry.on === 'master') state.fdb.delete(key)
+}
+
 /** Everything that stands on a device that is gone. Returns its addresses, which are announced. */
 export function linkGone(state: FakeState, dev: string): Address[] {
   const gone = linkDown(state, dev)
@@ -185,8 +217,11 @@ export function linkGone(state: FakeState, dev: string): Address[] {
     gone.push(address)
   }
   for (const [key, entries] of state.fdb) if (entries[0]?.dev === dev) state.fdb.delete(key)
-  for (const [name, link] of state.links)
-    if (link.master === dev) state.links.set(name, { ...link, master: '' })
+  for (const [name, link] of state.links) {
+    if (link.master !== dev) continue
+    leaveBridge(state, name)
+    state.links.set(name, withoutMaster(link))
+  }
   return gone
 }
 
@@ -211,13 +246,28 @@ export function linkRenamed(state: FakeState, from: string, to: string): void {
   for (const all of entries) if (all[0] !== undefined) state.fdb.set(fdbKey(state, all[0]), all)
 }
 
+/** Routes of the main table that cover `address`, the longest prefix first. */
+function covering(state: FakeState, address: string): Route[] {
+  const found: (readonly [number, Route])[] = []
+  for (const routes of state.routes.values()) {
+    for (const route of routes) {
+      if (route.table !== MAIN) continue
+      const [base = '', length = '0'] = route.dst.split('/')
+      if (containsAddress(prefixOf(base, Number(length)), address)) found.push([Number(length), route])
+    }
+  }
+  return found.sort((a, b) => b[0] - a[0]).map(([, route]) => route)
+}
+
 /** Is the gateway on a link that this next hop's device is connected to? */
 export function isReachable(state: FakeState, via: string, dev: string): boolean {
-  for (const route of [...state.routes.values()].flat()) {
-    const [hop] = route.nextHops
-    if (hop === undefined || hop.via !== undefined || hop.dev !== dev || route.nextHops.length !== 1) continue
-    const [base = '', length = '0'] = route.dst.split('/')
-    if (containsAddress(prefixOf(base, Number(length)), via)) return true
-  }
-  return false
+  const onLink = (route: Route): boolean =>
+    route.nextHops.length === 1 && route.nextHops[0]?.via === undefined && route.nextHops[0]?.dev === dev
+  return covering(state, via).some(onLink)
+}
+
+/** IPv6 refuses even an onlink gateway when the main table has it behind another device (a default route aside). */
+export function isElsewhere(state: FakeState, via: string, dev: string): boolean {
+  const [best] = covering(state, via)
+  return best !== undefined && !best.dst.endsWith('/0') && best.type === 'unicast' && !usesDevice(best, dev)
 }

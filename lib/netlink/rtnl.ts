@@ -233,6 +233,7 @@ class Rtnetlink implements Rtnl {
     const out = new MessageWriter(1024)
     const options = signal === undefined ? {} : { signal }
     try {
+      if (link.master !== undefined && link.master !== '') names.indexOf(link.master) // before anything is made
       let created = op.verb !== 'set'
       if (created) {
         const [failure] = await this.writer.batch([encodeLinkCreate(out, link, names)], options)

@@ -99,6 +99,9 @@ export function encodeRoute(
   if (length > 0) out.attrBytes(RTA.DST, bytes)
   out.attrU32(RTA.TABLE, route.table)
   writeNextHops(out, route, names)
+  // An IPv6 delete looks at the device, not at the type: a blackhole's is lo.
+  if (gone && route.family === 'inet6' && route.nextHops.length === 0)
+    out.attrU32(RTA.OIF, names.indexOf('lo'))
   // A delete without a metric takes the first route of any metric (IPv6): name the one we mean.
   const metric = route.metric ?? (gone && route.family === 'inet6' ? IPV6_DEFAULT_METRIC : undefined)
   if (metric !== undefined) out.attrU32(RTA.PRIORITY, metric)
