@@ -68,8 +68,9 @@ tap_ok 'lab: ping fails when a pod has no link' fails run ping
 tap_is 'lab: nothing in the root namespace has changed' \
   "$(ip -o link && ip route show table all && ip rule && nft list tables)" "$root_before"
 run exec h1/p1 sleep 1000 >/dev/null 2>&1 &
-busywait 5 grep -qsz sleep /proc/$!/cmdline || :
-disown $!
+sleeper=$!
+disown "$sleeper"
+busywait 5 grep -qsz sleep "/proc/$sleeper/cmdline" || :
 tap_ok 'lab: down' run down
 tap_ok 'lab: down of the one leaves the other alone' "$lab" ping --name "$name-b"
 tap_ok 'lab: down of the other' "$lab" down --name "$name-b"
