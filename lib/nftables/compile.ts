@@ -84,6 +84,7 @@ function check(spec: NftTableSpec, image: TableImage): void {
       hint,
     })
   }
+  if (image.flowtables.length > 0) refuse('it has a flowtable', 'flowtables are not supported')
   for (const chain of image.chains)
     if ((chain.flags & chainFlag.binding) !== 0) refuse('it has an anonymous chain', 'give the chain a name')
   for (const set of image.sets)

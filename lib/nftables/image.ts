@@ -54,6 +54,8 @@ export interface TableImage extends NftTableName {
   readonly sets: readonly SetImage[]
   readonly chains: readonly ChainImage[]
   readonly objects: readonly ObjectImage[]
+  /** Names only: none of ours has one, somebody else's are seen and removed. */
+  readonly flowtables: readonly string[]
 }
 
 export const setFlag = { anonymous: 1, constant: 2, interval: 4, map: 8 } as const
@@ -272,6 +274,7 @@ export function imageText(image: TableImage): string {
   for (const set of byName(image.sets.filter(set => !set.anonymous)))
     lines.push(`set ${set.name}${set.declaration}`)
   for (const object of byName(image.objects)) lines.push(`object ${object.name}${object.declaration}`)
+  for (const flowtable of [...image.flowtables].sort()) lines.push(`flowtable ${flowtable}`)
   for (const chain of byName(image.chains)) {
     lines.push(
       `chain ${chain.name}${chain.declaration}${chain.policy === undefined ? '' : ` policy ${chain.policy}`}`,

@@ -34,7 +34,7 @@ export const nftMessage = {
   delObject: 20,
   newFlowtable: 22,
   getFlowtable: 23,
-  delFlowtable: 25,
+  delFlowtable: 24,
 } as const
 export type NftMessageType = (typeof nftMessage)[keyof typeof nftMessage]
 

@@ -87,13 +87,6 @@ async function readOnce(
     dump(socket, nftMessage.getRule, family, [[ruleAttribute.table, name]]),
     dump(socket, nftMessage.getFlowtable, family, [[1, name]]),
   ])
-  if (flowtables.length > 0)
-    throw new WarrenError(
-      `Cannot read table "${family} ${name}": it has a flowtable, which is not supported`,
-      {
-        code: 'EOPNOTSUPP',
-      },
-    )
   // The kernel filters chains by table only since 6.x: everybody's come.
   const own = chains
     .filter(chain => textOf(attributes(chain).get(chainAttribute.table)) === name)
@@ -116,6 +109,7 @@ async function readOnce(
       }),
     ),
     objects: objects.map(readObject),
+    flowtables: flowtables.map(flowtable => textOf(attributes(flowtable).get(2))),
     chains: own.map(chain => ({ ...chain, rules: ruleImages.filter(rule => rule.chain === chain.name) })),
   }
 }

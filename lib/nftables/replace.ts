@@ -149,6 +149,9 @@ export function replacement(
         writer.text(objectAttribute.name, object.name).u32(objectAttribute.type, object.type),
       )
 
+  for (const flowtable of old?.flowtables ?? [])
+    plan.add(nftMessage.delFlowtable, `flowtable "${flowtable}"`, writer => writer.text(2, flowtable))
+
   for (const set of newSets) plan.set(set, set.name, plan.nextId())
   if (renew || old === undefined) for (const object of wanted.objects) plan.object(object)
   for (const chain of newChains) plan.chain(chain)

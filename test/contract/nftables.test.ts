@@ -445,6 +445,35 @@ t.test('kernel: a counter that counts, a rule at another handle and a set in use
   t.equal(await nft.current('inet', 'warren-t'), wanted)
 })
 
+t.test('kernel: whatever a foreign hand puts into our table is seen and goes again', async t => {
+  const { nft, run, close } = kernelSubject('library')
+  t.teardown(close)
+  await nft.load(spec, [member(1, '192.0.2.1')])
+  const wanted = await nft.current('inet', 'warren-t')
+  const tried: string[] = []
+  for (const command of [
+    'add set inet warren-t theirs { type ipv4_addr; elements = { 192.0.2.9 }; }',
+    'add chain inet warren-t theirs { type filter hook output priority 0; policy drop; }',
+    'add counter inet warren-t theirs',
+    'add flowtable inet warren-t theirs { hook ingress priority 0; devices = { lo }; }',
+    'add chain inet warren-t theirs; add rule inet warren-t theirs counter; insert rule inet warren-t input jump theirs',
+    'add chain inet warren-t input { policy drop; }',
+    'flush table inet warren-t',
+  ]) {
+    try {
+      run(command)
+    } catch {
+      continue // this kernel does not have it
+    }
+    tried.push(command)
+    t.not(await nft.current('inet', 'warren-t'), wanted, command)
+    await nft.load(spec)
+    t.equal(await nft.current('inet', 'warren-t'), wanted)
+  }
+  t.ok(tried.length > 4)
+  t.same(await nft.elements(vteps), [member(1, '192.0.2.1')])
+})
+
 t.test('kernel: what it lists is nft text that nft takes back', async t => {
   const { nft, run, close } = kernelSubject('library')
   t.teardown(close)
