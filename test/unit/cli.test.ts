@@ -189,6 +189,15 @@ async function run(argv: readonly string[], io: Partial<Io> & { stdin?: string }
   return { code, out, err }
 }
 
+/** Resolves when something has become true. */
+async function until(what: () => boolean): Promise<void> {
+  const end = Date.now() + 10_000
+  while (!what()) {
+    if (Date.now() > end) throw new Error('waited in vain')
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+}
+
 /** One raw request. */
 function raw(
   socketPath: string,
@@ -315,12 +324,17 @@ t.test('wait', async t => {
 `,
     )
   })
-  t.test('a daemon that is still starting is waited for', async t => {
+  t.test('a daemon that is still starting is waited for, and a terminal shows what for', async t => {
     const socket = join(root, 'late.sock')
-    const waiting = run(['wait', '--timeout', '20s', '--socket', socket])
-    await new Promise(resolve => setTimeout(resolve, 60))
+    let shown = ''
+    const warn = (text: string): void => {
+      shown += text
+    }
+    const waiting = run(['wait', '--timeout', '20s', '--socket', socket], { progress: true, warn })
+    await until(() => shown.includes(`\r\u001b[Kwarrend does not answer yet on ${socket}, `))
     await serve(fakeControl(), socket)
     t.equal((await waiting).code, 0)
+    t.ok(shown.endsWith('\r\u001b[K'), 'the line is wiped')
   })
   t.test('a daemon that never comes is exit 3', async t => {
     t.equal((await run(['wait', '--timeout', '50ms', '--socket', join(root, 'never.sock')])).code, 3)
@@ -597,13 +611,6 @@ t.test('events --follow prints what comes, until it is stopped or the daemon end
       },
     }),
   )
-  const until = async (what: () => boolean): Promise<void> => {
-    const end = Date.now() + 10_000
-    while (!what()) {
-      if (Date.now() > end) throw new Error('waited in vain')
-      await new Promise(resolve => setTimeout(resolve, 5))
-    }
-  }
   const stop = new AbortController()
   let out = ''
   const write = (text: string): void => {
@@ -624,6 +631,41 @@ t.test('events --follow prints what comes, until it is stopped or the daemon end
   await until(() => tell !== undefined)
   await served.stop()
   t.same(await second, { code: 3, out: '', err: 'warrend has ended.\n' })
+})
+
+t.test('a follower that does not read is cut off; the others get everything', async t => {
+  const listeners = new Set<(receipt: Receipt) => void>()
+  const { socket } = await serve(
+    fakeControl({
+      follow: (listener, signal) => {
+        listeners.add(listener)
+        signal.addEventListener('abort', () => listeners.delete(listener))
+      },
+    }),
+  )
+  let got = 0
+  const reading = new AbortController()
+  const reader = createClient({ socket, signal: reading.signal })
+    .follow(9, () => {
+      got += 1
+    })
+    .catch(() => undefined)
+  const lazy = connect(socket, () => lazy.write('GET /v1/events?after=9&follow HTTP/1.1\r\nhost: x\r\n\r\n'))
+  lazy.pause()
+  lazy.on('error', () => undefined)
+  await until(() => listeners.size === 2)
+  const receipt = { ...receipts[1]!, id: 10, line: 'x'.repeat(1_000) }
+  let sent = 0
+  while (listeners.size === 2 && sent < 100_000) {
+    for (const listener of [...listeners]) listener(receipt)
+    sent += 1
+    if (sent % 100 === 0) await until(() => got === sent)
+  }
+  t.ok(sent < 20_000, `cut off after ${sent} kB`)
+  await until(() => got === sent)
+  reading.abort()
+  await reader
+  lazy.destroy()
 })
 
 t.test('the command line itself', async t => {
@@ -827,6 +869,7 @@ t.test('the socket', async t => {
 })
 
 t.test('the API', async t => {
+  let waits = 0
   let aborted = 0
   const apply: Control['apply'] = async (text, file) => ({
     revision: text.length,
@@ -834,12 +877,13 @@ t.test('the API', async t => {
     problems: [],
   })
   const wait: Control['wait'] = (_, __, signal) =>
-    new Promise((_, reject) =>
+    new Promise((_, reject) => {
+      waits += 1
       signal.addEventListener('abort', () => {
         aborted += 1
         reject(signal.reason)
-      }),
-    )
+      })
+    })
   const deleted: string[] = []
   const remove: Control['delete'] = async ref => {
     deleted.push(ref)
@@ -939,11 +983,10 @@ t.test('the API', async t => {
     const leaving = new AbortController()
     const left = createClient({ socket, signal: leaving.signal }).wait(undefined, 60_000)
     const stays = createClient({ socket }).wait(undefined, 60_000)
-    const end = Date.now() + 10_000
-    await raw(socket, 'GET', '/healthz')
+    await until(() => waits === 2)
     leaving.abort()
     await t.rejects(left)
-    while (aborted < 1 && Date.now() < end) await new Promise(resolve => setTimeout(resolve, 5))
+    await until(() => aborted > 0)
     t.equal(aborted, 1)
     const lost = t.rejects(stays)
     await served.stop()
