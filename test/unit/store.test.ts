@@ -381,25 +381,33 @@ t.test('5,000 nodes: quick to read, and a list again keeps every object', async 
       modRevision: 10,
       createRevision: 10,
     }))
-  const times: number[] = []
-  let model = createKvModel('memory', graceMs)
-  for (let i = 0; i < 3; i += 1) {
-    model = createKvModel('memory', graceMs)
-    const started = performance.now()
-    model.list({ revision: 10, entries: entries() }, 0)
-    times.push(performance.now() - started)
+  // CPU time says the same on a machine that does other things too; the wall clock is for people.
+  const timed = (work: () => void): { wall: number; cpu: number } => {
+    const [cpu, started] = [process.cpuUsage(), performance.now()]
+    work()
+    return { wall: performance.now() - started, cpu: process.cpuUsage(cpu).user / 1_000 }
   }
+  let model = createKvModel('memory', graceMs)
+  const times = [1, 2, 3].map(() => {
+    const list = { revision: 10, entries: entries() }
+    model = createKvModel('memory', graceMs)
+    return timed(() => model.list(list, 0))
+  })
   const before = new Map([...model.objects].map(([ref, { object }]) => [ref, object]))
   model.take()
-  const started = performance.now()
-  model.list({ revision: 11, entries: entries() }, 0)
-  const again = performance.now() - started
+  const list = { revision: 11, entries: entries() }
+  const again = timed(() => model.list(list, 0))
   t.equal(before.size, 5_001)
   t.ok([...model.objects].every(([ref, { object }]) => before.get(ref) === object))
   t.equal(model.take().refs.size, 0)
-  const shown = times.map(ms => ms.toFixed(0)).join(', ')
-  t.comment(`5,000 nodes and blocks: cold and warm ${shown} ms; listed again ${again.toFixed(0)} ms`)
-  t.ok((times[0] ?? 0) < 1_500 && again < 300, 'far from its goals only on a machine that is very busy')
+  const shown = (time: { wall: number; cpu: number }): string =>
+    `${time.wall.toFixed(0)} ms (${time.cpu.toFixed(0)} of CPU)`
+  t.comment(
+    `5,000 nodes and blocks: cold and warm ${times.map(shown).join(', ')}; listed again ${shown(again)}`,
+  )
+  const least = Math.min(...times.map(time => time.cpu))
+  t.ok(least < 400, 'goal: 150 ms on a quiet machine')
+  t.ok(again.cpu < Math.max(60, least), 'an equal text is not read again')
 })
 
 t.test(
@@ -808,6 +816,9 @@ t.test(
     )
     const wiped = start(t, other, { snapshotFile })
     await until(wiped.store, 'all', snapshot => !snapshot.partial && snapshot.nodes.size === 2)
+    const savedAt = statSync(snapshotFile).mtimeMs
+    while (statSync(snapshotFile).mtimeMs === savedAt)
+      await systemClock.sleep(20, new AbortController().signal)
     other.wipe()
     await until(wiped.store, 'empty', has('STORE_EMPTY'))
     await wiped.stop()
