@@ -63,7 +63,9 @@ export async function holdIdentity(
   let retry = retryMs
   while (!signal.aborted) {
     const scope = new AbortController()
-    const inside = AbortSignal.any([signal, scope.signal])
+    const stop = (): void => scope.abort(signal.reason)
+    signal.addEventListener('abort', stop, { once: true }) // AbortSignal.any would stay with `signal` after each outage
+    const inside = scope.signal
     let lease: KvLease | undefined
     let reason = 'its lease is over'
     try {
@@ -80,6 +82,7 @@ export async function holdIdentity(
       if (hasCode(error, 'IDENTITY')) throw error
       if (!lease?.lost.aborted) reason = error instanceof Error ? error.message : String(error)
     } finally {
+      signal.removeEventListener('abort', stop)
       scope.abort()
       await lease?.revoke().catch(() => undefined) // what cannot be given back expires
     }

@@ -56,18 +56,15 @@ async function keepAlive(
 ): Promise<void> {
   const { clock, signal, closed } = request
   const end = AbortSignal.any([closed, lost.signal])
+  const either = AbortSignal.any([signal, end]) // once: each one stays with its long-lived parents (65 bytes, Node 20)
   let renewed = asked // from before the question: etcd counts from a later moment
   for (;;) {
     const over = renewed + ttl * 1000
     const next = signal.aborted ? over : Math.min(renewed + (ttl * 1000) / 3, over)
     const now = clock.now()
     // After a failed renewal soon again; never a busy loop.
-    await sleepUntil(
-      clock,
-      Math.max(next - now, Math.min((ttl * 1000) / 12, Math.max(over - now, 0)), 1),
-      signal,
-      end,
-    )
+    const pause = Math.max(next - now, Math.min((ttl * 1000) / 12, Math.max(over - now, 0)), 1)
+    await clock.sleep(pause, signal.aborted ? end : either).catch(() => undefined)
     if (end.aborted) return
     if (clock.now() >= over) {
       lost.abort()
@@ -93,10 +90,4 @@ async function keepAlive(
       if (hasCode(error, 'LEASE')) lost.abort()
     }
   }
-}
-
-/** Sleeps; an abort of `signal` wakes it once, an abort of `end` for good. */
-async function sleepUntil(clock: Clock, ms: number, signal: AbortSignal, end: AbortSignal): Promise<void> {
-  const wake = signal.aborted ? end : AbortSignal.any([signal, end])
-  await clock.sleep(ms, wake).catch(() => undefined)
 }

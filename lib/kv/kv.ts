@@ -17,6 +17,7 @@ export type KvCompare =
   | { readonly key: string; readonly modRevision: number }
   | { readonly key: string; readonly present: true }
 
+/** At most 100 writes and 100 comparisons of distinct keys: etcd refuses more than 128 (--max-txn-ops), and 1.5 MB in all. */
 export interface KvTxn {
   readonly compare: readonly KvCompare[]
   /** `lease`: the entry goes when that lease does. */
@@ -59,7 +60,9 @@ export interface KvWatcher {
 /**
  * Keys are relative to the store's own prefix and have no leading slash. Every call takes a signal and has a deadline
  * of its own (5 s unless the implementation was told otherwise).
- * Errors: UNAVAILABLE (server or directory not reachable, deadline), UNAUTHENTICATED, COMPACTED (watch only).
+ * Errors: UNAVAILABLE (server or directory not reachable, deadline), UNAUTHENTICATED, COMPACTED (watch only), LEASE (a
+ * put under a lease that is over), EINVAL (one key twice in a transaction, too many or too large writes). A txn that
+ * fails with UNAVAILABLE may have been carried out all the same.
  */
 export interface Kv {
   /** For people: "etcd https://192.0.2.1:2379/warren", "file /var/lib/warren/cluster". */
