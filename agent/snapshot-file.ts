@@ -14,7 +14,7 @@ import { dirname } from 'node:path'
 import { codeOf, WarrenError } from '../lib/errors.js'
 import { z } from './model/check.js'
 import type { SavedDirectory } from './sources/directory.js'
-import type { SavedStore } from './sources/kv-model.js'
+import type { SavedStore } from './sources/kv-records.js'
 
 export const snapshotVersion = 1
 

@@ -5,7 +5,8 @@ import { type BigIntStats, promises as fs } from 'node:fs'
 import { join } from 'node:path'
 import { codeOf, WarrenError } from '../../lib/errors.js'
 import { maxYamlBytes } from '../../lib/yaml/yaml.js'
-import { type ParsedDocuments, parseDocuments } from '../model/document.js'
+import { type ParsedDocuments, type ParsedObject, parseDocuments } from '../model/document.js'
+import { type Problem, refOf } from '../model/object.js'
 
 export interface SeenFile {
   readonly name: string
@@ -13,6 +14,15 @@ export interface SeenFile {
   readonly signature: string
   /** Milliseconds of the wall clock. */
   readonly modified: number
+}
+
+export interface FileState {
+  /** Signature of what is in force; undefined before the first read. */
+  accepted: string | undefined
+  /** What was seen instead, and since when. */
+  candidate: { readonly signature: string; readonly since: number } | undefined
+  objects: readonly ParsedObject[]
+  problems: readonly Problem[]
 }
 
 const causes: Readonly<Record<string, readonly [string, string]>> = {
@@ -85,6 +95,37 @@ export async function readQuietFile(dir: string, file: SeenFile): Promise<string
     if (codeOf(error) === 'ENOENT') return undefined
     throw readError('file', path, error)
   }
+}
+
+/** The documents of a file now, with the last good version of those that cannot be read. */
+export function mergeFile(
+  path: string,
+  text: string,
+  before: FileState,
+): Pick<FileState, 'objects' | 'problems'> {
+  if (text.trim() === '' && before.objects.length > 0) {
+    // What a full disk and an editor that dies leave behind; to delete the objects, delete the file.
+    const message = `Cannot use file "${path}": it is empty; its ${before.objects.length} objects stay in force`
+    const hint = 'write it again, or delete the file to delete its objects'
+    return {
+      objects: before.objects,
+      problems: [{ level: 'error', about: `file ${path}`, code: 'EMPTY', message, hint }],
+    }
+  }
+  const parsed = parseDocuments(text, { file: path, strict: true })
+  const present = new Set(parsed.objects.map(({ object }) => refOf(object)))
+  const failedRefs = new Set(parsed.failed.map(({ ref }) => ref))
+  // A document that does not even tell its name may be any of those that are missing.
+  const kept = before.objects.filter(({ object }) => {
+    const ref = refOf(object)
+    return !present.has(ref) && (failedRefs.has(ref) || failedRefs.has(undefined))
+  })
+  const stays = kept.map(({ object, line }): Problem => {
+    const ref = refOf(object)
+    const message = `${ref} stays in force as it was last good in ${path}:${line}`
+    return { level: 'warning', about: ref, code: 'LAST_GOOD', message, hint: 'mend the file' }
+  })
+  return { objects: [...parsed.objects, ...kept], problems: [...parsed.problems, ...stays] }
 }
 
 /** Everything that people wrote in a directory, once: for the command line where no daemon runs. Errors: errno. */

@@ -6,9 +6,9 @@ import { join } from 'node:path'
 import type { Clock } from '../../lib/clock.js'
 import { asError, describeError, type WarrenError } from '../../lib/errors.js'
 import type { Log } from '../../lib/log.js'
-import { type ParsedObject, parseDocuments, parseObject } from '../model/document.js'
+import { type ParsedObject, parseObject } from '../model/document.js'
 import { type Problem, refOf } from '../model/object.js'
-import { listFiles, readQuietFile, type SeenFile } from './directory-files.js'
+import { type FileState, listFiles, mergeFile, readQuietFile, type SeenFile } from './directory-files.js'
 import { nextStatus, type SourceStatus } from './source.js'
 
 export { readDirectory } from './directory-files.js'
@@ -47,43 +47,7 @@ export interface DirectorySource {
   run(signal: AbortSignal): Promise<void>
 }
 
-interface FileState {
-  /** Signature of what is in force; undefined before the first read. */
-  accepted: string | undefined
-  /** What was seen instead, and since when. */
-  candidate: { readonly signature: string; readonly since: number } | undefined
-  objects: readonly ParsedObject[]
-  problems: readonly Problem[]
-}
-
 const gone = 'gone'
-
-/** The documents of a file now, with the last good version of those that cannot be read. */
-function mergeFile(path: string, text: string, before: FileState): Pick<FileState, 'objects' | 'problems'> {
-  if (text.trim() === '' && before.objects.length > 0) {
-    // What a full disk and an editor that dies leave behind; to delete the objects, delete the file.
-    const message = `Cannot use file "${path}": it is empty; its ${before.objects.length} objects stay in force`
-    const hint = 'write it again, or delete the file to delete its objects'
-    return {
-      objects: before.objects,
-      problems: [{ level: 'error', about: `file ${path}`, code: 'EMPTY', message, hint }],
-    }
-  }
-  const parsed = parseDocuments(text, { file: path, strict: true })
-  const present = new Set(parsed.objects.map(({ object }) => refOf(object)))
-  const failedRefs = new Set(parsed.failed.map(({ ref }) => ref))
-  // A document that does not even tell its name may be any of those that are missing.
-  const kept = before.objects.filter(({ object }) => {
-    const ref = refOf(object)
-    return !present.has(ref) && (failedRefs.has(ref) || failedRefs.has(undefined))
-  })
-  const stays = kept.map(({ object, line }): Problem => {
-    const ref = refOf(object)
-    const message = `${ref} stays in force as it was last good in ${path}:${line}`
-    return { level: 'warning', about: ref, code: 'LAST_GOOD', message, hint: 'mend the file' }
-  })
-  return { objects: [...parsed.objects, ...kept], problems: [...parsed.problems, ...stays] }
-}
 
 function sameObject(a: ParsedObject, b: ParsedObject): boolean {
   return a.object === b.object || JSON.stringify(a.object) === JSON.stringify(b.object)

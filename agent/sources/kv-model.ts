@@ -9,37 +9,19 @@
 import type { KvBatch, KvEntry, KvList } from '../../lib/kv/kv.js'
 import { parseObjectText } from '../model/document.js'
 import { allocPrefix, blockKey, formatKey, livePrefix, objectsPrefix, refOfKey } from '../model/keys.js'
-import { findKind, type ModelObject } from '../model/kinds.js'
+import { findKind } from '../model/kinds.js'
 import { type Problem, refOf } from '../model/object.js'
 import type { Allocation } from '../model/snapshot.js'
-import { type Format, ownerOf, poolValue, readFormat, storeProblems } from './kv-records.js'
-
-/** An object in force, and the text it came from: an equal text is the same object after any number of lists. */
-export interface StoredObject {
-  readonly key: string
-  readonly modRevision: number
-  readonly value: string
-  readonly object: ModelObject
-}
-
-/** What changed since the last call of `take`. */
-export interface KvChanges {
-  readonly refs: ReadonlySet<string>
-  readonly allocations: boolean
-  readonly live: boolean
-}
-
-/** The part of the last good model that came from the store, as it stands in stateDir/snapshot.json. */
-export interface SavedStore {
-  readonly name: string
-  readonly format: string | undefined
-  readonly revision: number
-  /** The store had no `format` when this was written. */
-  readonly lost: boolean
-  readonly held: readonly string[]
-  readonly objects: readonly (readonly [key: string, modRevision: number, value: string])[]
-  readonly allocations: Readonly<Record<string, string>>
-}
+import {
+  type Format,
+  type KvChanges,
+  ownerOf,
+  poolValue,
+  readFormat,
+  type SavedStore,
+  type StoredObject,
+  storeProblems,
+} from './kv-records.js'
 
 export interface KvModel {
   readonly objects: ReadonlyMap<string, StoredObject>

@@ -1,10 +1,38 @@
 // The small records of a shared store beside the objects, and the words for what is wrong with a store.
 import type { KvEntry } from '../../lib/kv/kv.js'
 import { allocPrefix, formatVersion, nodePools } from '../model/keys.js'
+import type { ModelObject } from '../model/kinds.js'
 import type { Problem } from '../model/object.js'
 
 /** Lines of problems that a status can show before it is noise. */
 const mostProblems = 100
+
+/** An object in force, and the text it came from: an equal text is the same object after any number of lists. */
+export interface StoredObject {
+  readonly key: string
+  readonly modRevision: number
+  readonly value: string
+  readonly object: ModelObject
+}
+
+/** What changed since the last call of `take`. */
+export interface KvChanges {
+  readonly refs: ReadonlySet<string>
+  readonly allocations: boolean
+  readonly live: boolean
+}
+
+/** The part of the last good model that came from the store, as it stands in stateDir/snapshot.json. */
+export interface SavedStore {
+  readonly name: string
+  readonly format: string | undefined
+  readonly revision: number
+  /** The store had no `format` when this was written. */
+  readonly lost: boolean
+  readonly held: readonly string[]
+  readonly objects: readonly (readonly [key: string, modRevision: number, value: string])[]
+  readonly allocations: Readonly<Record<string, string>>
+}
 
 export type Format =
   | { readonly state: 'unknown' }
