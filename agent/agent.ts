@@ -17,6 +17,8 @@ import { acquireLock } from './dataplane/lock.js'
 import { runMonitor } from './dataplane/monitor.js'
 import { orderedStages, ownDevices, ownTables } from './dataplane/order.js'
 import { Reconciler } from './dataplane/reconciler.js'
+import { watchSysctls } from './dataplane/sysctl-watch.js'
+import { sysctlIo } from './dataplane/tables/sysctl.js'
 import { createHostWatch } from './host-watch.js'
 import { holdIdentity, type Instance } from './identity.js'
 import type { DesiredState } from './model/desired.js'
@@ -63,8 +65,12 @@ function instanceId(stateDir: string): string {
 function underlayChoice(config: Config, store: Store): UnderlayChoice {
   if (config.underlay !== undefined) return config.underlay
   const endpoints = 'etcd' in config.store ? config.store.etcd.endpoints : []
-  const hosts = endpoints.map(endpoint => new URL(endpoint).hostname.replace(/^\[|\]$/g, '')).filter(host => /^[0-9a-f:.]+$/i.test(host))
-  const peers = [...store.snapshot().nodes.values()].filter(node => node.metadata.name !== config.node).flatMap(node => node.spec.addresses)
+  const hosts = endpoints
+    .map(endpoint => new URL(endpoint).hostname.replace(/^\[|\]$/g, ''))
+    .filter(host => /^[0-9a-f:.]+$/i.test(host))
+  const peers = [...store.snapshot().nodes.values()]
+    .filter(node => node.metadata.name !== config.node)
+    .flatMap(node => node.spec.addresses)
   return { auto: [...hosts, ...peers.slice(0, 8)] }
 }
 
@@ -212,7 +218,11 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     if (inner.aborted) return
     const { serveApi } = await import('./api/server.js')
     const { socket, socketGroup } = config
-    await serveApi(control, { socket, mode: 0o660, ...(socketGroup === undefined ? {} : { group: socketGroup }), log }, inner)
+    await serveApi(
+      control,
+      { socket, mode: 0o660, ...(socketGroup === undefined ? {} : { group: socketGroup }), log },
+      inner,
+    )
   }
 
   const service: Part = async inner => {
@@ -221,7 +231,9 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       const { tables, converged, lastPass } = reconciler
       const bad = tables.filter(table => table.state === 'degraded').map(table => table.name)
       const hold = lastPass?.hold === undefined ? '' : `, holding: ${lastPass.hold}`
-      const status = converged ? `converged at revision ${appliedRevision}` : `degraded: ${bad.join(', ') || 'not converged'}${hold}`
+      const status = converged
+        ? `converged at revision ${appliedRevision}`
+        : `degraded: ${bad.join(', ') || 'not converged'}${hold}`
       if (text === '') notify({ READY: '1', STATUS: status })
       else if (status !== text) notify({ STATUS: status })
       text = status
@@ -259,21 +271,29 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
             },
             inner,
           ),
+        sysctls: inner => watchSysctls(sysctlIo(kernel.netns), reconciler, inner),
         host: inner => host.run(inner),
         store: inner => store.run(inner),
         identity: inner =>
-          holdIdentity(kv, config.node, { ...instance, address: host.facts()?.underlay?.addresses[0]?.address ?? '' }, config.liveTtl, inner, {
-            clock,
-            onHeld: () => {
-              mark('identity')
-              identity = true
-              kick()
+          holdIdentity(
+            kv,
+            config.node,
+            { ...instance, address: host.facts()?.underlay?.addresses[0]?.address ?? '' },
+            config.liveTtl,
+            inner,
+            {
+              clock,
+              onHeld: () => {
+                mark('identity')
+                identity = true
+                kick()
+              },
+              onLost: reason => {
+                identity = false
+                log.warn('liveness lost', { node: config.node, reason })
+              },
             },
-            onLost: reason => {
-              identity = false
-              log.warn('liveness lost', { node: config.node, reason })
-            },
-          }),
+          ),
         lease: inner => lease.run(inner),
         reconciler: inner => reconciler.run(inner),
         api,

@@ -1,22 +1,30 @@
 // Control: what the API and the CLI see and do, put together from the agent's parts.
 import type { Clock } from '../lib/clock.js'
-import { codeOf, WarrenError } from '../lib/errors.js'
+import { WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
 import type { Receipts } from '../lib/reconcile/receipt.js'
-import type { ApplyResult, Control, DeleteResult, ObjectWithOrigin, PeerStatus, PlanResult, ShownObject, Status } from './api/control.js'
+import type {
+  Control,
+  DeleteResult,
+  ObjectWithOrigin,
+  PeerStatus,
+  PlanResult,
+  ShownObject,
+  Status,
+} from './api/control.js'
 import { createCompute } from './compute/compute.js'
-import { overlayMtu, outerFamily } from './compute/overlay/overlay.js'
+import { outerFamily, overlayMtu } from './compute/overlay/overlay.js'
 import type { Config } from './config.js'
 import type { Reconciler, Stage } from './dataplane/reconciler.js'
 import type { DesiredState, TableName } from './model/desired.js'
 import { parseDocuments } from './model/document.js'
-import { findKind, type ModelObject } from './model/kinds.js'
+import type { ModelObject } from './model/kinds.js'
 import { refOf } from './model/object.js'
 import type { Self } from './model/self.js'
-import { clusterOf, objectsOf, type Snapshot } from './model/snapshot.js'
-import type { NodeLease } from './node-lease.js'
-import { applyObjects, deleteObject } from './objects.js'
 import type { Origin } from './model/snapshot.js'
+import { clusterOf, objectsOf, type Snapshot } from './model/snapshot.js'
+import { applyText, deleteRef, knownKind } from './model-store.js'
+import type { NodeLease } from './node-lease.js'
 import type { Store } from './store.js'
 
 export interface ControlParts {
@@ -52,7 +60,11 @@ function peersOf(snapshot: Snapshot, desired: DesiredState | undefined, node: st
         name,
         addresses: peer.spec.addresses,
         podCIDRs: peer.spec.podCIDRs,
-        state: !programmed ? ('refused' as const) : snapshot.live.has(name) ? ('up' as const) : ('silent' as const),
+        state: !programmed
+          ? ('refused' as const)
+          : snapshot.live.has(name)
+            ? ('up' as const)
+            : ('silent' as const),
         held: snapshot.held.has(name),
       }
     })
@@ -81,7 +93,9 @@ export function createControl(parts: ControlParts): Control {
     const underlay = self?.host.underlay
     const others = [...snapshot.nodes.values()].filter(node => node.metadata.name !== config.node)
     const mtu =
-      cluster === undefined || underlay === undefined ? undefined : overlayMtu(cluster, others, underlay, outerFamily(others, underlay))
+      cluster === undefined || underlay === undefined
+        ? undefined
+        : overlayMtu(cluster, others, underlay, outerFamily(others, underlay))
     return {
       node: config.node,
       version: parts.version,
@@ -104,7 +118,12 @@ export function createControl(parts: ControlParts): Control {
       hold: reconciler.lastPass === undefined ? 'waiting for its sources' : reconciler.lastPass.hold,
       lease: parts.lease.current(),
       tables: reconciler.tables,
-      sources: store.sources().map(({ name, inSync, error, since }) => ({ name, inSync, since, ...(error === undefined ? {} : { error }) })),
+      sources: store.sources().map(({ name, inSync, error, since }) => ({
+        name,
+        inSync,
+        since,
+        ...(error === undefined ? {} : { error }),
+      })),
       peers: peersOf(snapshot, desired, config.node),
       problems: desired?.problems ?? snapshot.problems,
       counts: receipts.counts,
@@ -118,9 +137,16 @@ export function createControl(parts: ControlParts): Control {
     return { key: table.key(object), owner, line: table.format({ verb: 'add', desired: object }), object }
   }
 
-  async function show(side: 'desired' | 'observed', only: TableName | undefined, signal: AbortSignal): Promise<Readonly<Record<string, readonly ShownObject[]>>> {
+  async function show(
+    side: 'desired' | 'observed',
+    only: TableName | undefined,
+    signal: AbortSignal,
+  ): Promise<Readonly<Record<string, readonly ShownObject[]>>> {
     if (only !== undefined && !stages.has(only)) {
-      throw new WarrenError(`Cannot show table "${only}": there is none of that name`, { code: 'NOT_FOUND', hint: `tables: ${[...stages.keys()].join(', ')}` })
+      throw new WarrenError(`Cannot show table "${only}": there is none of that name`, {
+        code: 'NOT_FOUND',
+        hint: `tables: ${[...stages.keys()].join(', ')}`,
+      })
     }
     const result: Record<string, readonly ShownObject[]> = {}
     for (const [name, { table }] of stages) {
@@ -135,45 +161,25 @@ export function createControl(parts: ControlParts): Control {
     return result
   }
 
-  async function apply(text: string, file: string): Promise<ApplyResult> {
-    const parsed = parseDocuments(text, { file, strict: true })
-    const objects = parsed.objects.map(({ object }) => object)
-    if (objects.length === 0) return { revision: store.snapshot().revision, results: [], problems: parsed.problems }
-    const done = await applyObjects(parts.kv, objects, { handWritten: store.handWritten() })
-    const outcomes = new Map(done.results.map(({ ref, outcome }) => [ref, outcome]))
-    return {
-      revision: done.revision,
-      problems: [...parsed.problems, ...done.problems],
-      results: objects.map(object => {
-        const ref = refOf(object)
-        const outcome = outcomes.get(ref)
-        return {
-          ref,
-          outcome: outcome === undefined ? 'refused' : outcome === 'updated' ? 'changed' : outcome,
-          problems: done.problems.filter(problem => problem.about === ref),
-        }
-      }),
-    }
-  }
-
   async function remove(ref: string): Promise<DeleteResult> {
-    const snapshot = store.snapshot()
-    const name = ref.startsWith('node/') ? ref.slice('node/'.length) : ''
-    const held = snapshot.held.has(name) ? snapshot.nodes.get(name) : undefined
-    const done = await deleteObject(parts.kv, ref, { handWritten: store.handWritten(), ...(held === undefined ? {} : { held }) })
-    return {
-      revision: done.revision,
-      deleted: true,
-      problems: done.live
-        ? [{ level: 'warning', about: ref, code: 'LIVE', message: `${ref} is gone, but its agent runs and publishes it again`, hint: `stop warrend on ${name} first` }]
-        : [],
-    }
+    const { held: lost, nodes } = store.snapshot()
+    const name = ref.slice(ref.indexOf('/') + 1)
+    const held = lost.has(name) ? nodes.get(name) : undefined
+    return deleteRef(parts.kv, ref, {
+      handWritten: store.handWritten(),
+      ...(held === undefined ? {} : { held }),
+    })
   }
 
   async function plan(text: string | undefined, file: string, signal: AbortSignal): Promise<PlanResult> {
     const self = parts.self()
-    if (self === undefined) throw new WarrenError('Cannot plan: not every source has been in sync yet', { code: 'UNAVAILABLE', hint: 'warren status names them' })
-    const parsed = text === undefined ? { objects: [], problems: [] } : parseDocuments(text, { file, strict: true })
+    if (self === undefined)
+      throw new WarrenError('Cannot plan: not every source has been in sync yet', {
+        code: 'UNAVAILABLE',
+        hint: 'warren status names them',
+      })
+    const parsed =
+      text === undefined ? { objects: [], problems: [] } : parseDocuments(text, { file, strict: true })
     const snapshot = overlaid(
       store.snapshot(),
       parsed.objects.map(({ object }) => object),
@@ -186,12 +192,14 @@ export function createControl(parts: ControlParts): Control {
 
   function waiting(revision: number | undefined): string | undefined {
     const now = status()
-    if (revision !== undefined && now.revision < revision) return `the model is at revision ${now.revision}, not ${revision}`
+    if (revision !== undefined && now.revision < revision)
+      return `the model is at revision ${now.revision}, not ${revision}`
     if (now.hold !== undefined) return now.hold
     const source = now.sources.find(({ inSync }) => !inSync)
     if (source !== undefined) return `source ${source.name} is not in sync: ${source.error ?? 'not read yet'}`
     const bad = now.tables.find(({ state }) => state !== 'converged')
-    if (bad !== undefined) return `table ${bad.name} is ${bad.state}${bad.error === undefined ? '' : `: ${bad.error}`}`
+    if (bad !== undefined)
+      return `table ${bad.name} is ${bad.state}${bad.error === undefined ? '' : `: ${bad.error}`}`
     return now.converged ? undefined : 'a pass is under way'
   }
 
@@ -218,7 +226,12 @@ export function createControl(parts: ControlParts): Control {
       const timer = setTimeout(() => {
         end()
         const reason = waiting(revision)
-        reject(new WarrenError(`Not converged after ${timeoutMs} ms: ${reason ?? 'no reason left'}`, { code: 'TIMEOUT', hint: 'see warren status' }))
+        reject(
+          new WarrenError(`Not converged after ${timeoutMs} ms: ${reason ?? 'no reason left'}`, {
+            code: 'TIMEOUT',
+            hint: 'see warren status',
+          }),
+        )
       }, timeoutMs)
       parts.onPass.add(soon)
       signal.addEventListener('abort', stop, { once: true })
@@ -230,25 +243,23 @@ export function createControl(parts: ControlParts): Control {
     status,
     ready: () => reconciler.lastPass !== undefined && reconciler.lastPass.hold === undefined,
     async get(kind, name) {
-      const info = findKind(kind)
-      if (info === undefined) throw new WarrenError(`Cannot get "${kind}": no such kind`, { code: 'NOT_FOUND', hint: 'kinds: cluster, node' })
+      const info = knownKind(kind)
       const all = [...objectsOf(store.snapshot(), info.kind).values()]
       const found = name === undefined ? all : all.filter(object => object.metadata.name === name)
-      if (name !== undefined && found.length === 0) throw new WarrenError(`Cannot get ${info.singular}/${name}: not found`, { code: 'NOT_FOUND' })
-      return found.map((object): ObjectWithOrigin => {
-        const origin = store.originOf(refOf(object))
-        return { object, origin: origin === undefined ? 'held' : describeOrigin(origin) }
-      })
+      if (name !== undefined && found.length === 0)
+        throw new WarrenError(`Cannot get "${info.singular}/${name}": there is no such object`, {
+          code: 'NOT_FOUND',
+          hint: `warren get ${info.plural}`,
+        })
+      return found
+        .map((object): ObjectWithOrigin => {
+          const origin = store.originOf(refOf(object))
+          return { object, origin: origin === undefined ? 'held' : describeOrigin(origin) }
+        })
+        .sort((left, right) => (refOf(left.object) < refOf(right.object) ? -1 : 1))
     },
-    apply,
-    delete: async ref => {
-      try {
-        return await remove(ref)
-      } catch (error) {
-        if (codeOf(error) === 'NOTFOUND') throw new WarrenError(error instanceof Error ? error.message : String(error), { code: 'NOT_FOUND' })
-        throw error
-      }
-    },
+    apply: (text, file) => applyText(parts.kv, text, file, { handWritten: store.handWritten() }),
+    delete: remove,
     plan,
     show,
     events: after => receipts.list(after),

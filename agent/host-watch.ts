@@ -48,9 +48,17 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
     text = nextText
     const { underlay } = next
     if (JSON.stringify(before) !== JSON.stringify(underlay)) {
-      const at = underlay?.addresses.map(({ address, prefixLength }) => `${address}/${prefixLength}`).join(',')
+      const at = underlay?.addresses
+        .map(({ address, prefixLength }) => `${address}/${prefixLength}`)
+        .join(',')
       if (underlay === undefined) log.warn('no underlay interface', { reason: next.problems[0]?.message })
-      else log.info('underlay interface', { interface: underlay.name, addresses: at, mtu: underlay.mtu, up: underlay.up })
+      else
+        log.info('underlay interface', {
+          interface: underlay.name,
+          addresses: at,
+          mtu: underlay.mtu,
+          up: underlay.up,
+        })
     }
     options.onChange()
   }

@@ -32,7 +32,8 @@ async function check(config: Config, file: string): Promise<number> {
     }
   }
   for (const problem of problems) process.stderr.write(`${problem}\n`)
-  if (problems.length === 0) process.stdout.write(`${file}: node ${config.node}, roles ${config.roles.join(', ')}: no fault found\n`)
+  if (problems.length === 0)
+    process.stdout.write(`${file}: node ${config.node}, roles ${config.roles.join(', ')}: no fault found\n`)
   return problems.length === 0 ? 0 : 2
 }
 
@@ -48,10 +49,20 @@ function faultPoint(): (() => void) | undefined {
 }
 
 async function main(): Promise<number> {
-  let flags: { config?: string | undefined; check?: boolean | undefined; version?: boolean | undefined; help?: boolean | undefined }
+  let flags: {
+    config?: string | undefined
+    check?: boolean | undefined
+    version?: boolean | undefined
+    help?: boolean | undefined
+  }
   try {
     flags = parseArgs({
-      options: { config: { type: 'string' }, check: { type: 'boolean' }, version: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
+      options: {
+        config: { type: 'string' },
+        check: { type: 'boolean' },
+        version: { type: 'boolean' },
+        help: { type: 'boolean', short: 'h' },
+      },
     }).values
   } catch (error) {
     process.stderr.write(`${describeError(error)}\n${usage}`)
@@ -79,7 +90,9 @@ async function main(): Promise<number> {
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, () => stop.abort())
   const missing = missingCapabilities()
   if (missing.length > 0) {
-    log.error(`Cannot program the kernel: no ${missing.join(', ')} (run warrend as root, or by its systemd unit)`)
+    log.error(
+      `Cannot program the kernel: no ${missing.join(', ')} (run warrend as root, or by its systemd unit)`,
+    )
     return 1
   }
   const afterBatch = faultPoint()
@@ -87,7 +100,10 @@ async function main(): Promise<number> {
     const kv = await openKv(config)
     log.info('warrend starts', { version, node: config.node, store: kv.name, pid: process.pid })
     try {
-      await runAgent({ config, kv, log, version, ...(afterBatch === undefined ? {} : { afterBatch }) }, stop.signal)
+      await runAgent(
+        { config, kv, log, version, ...(afterBatch === undefined ? {} : { afterBatch }) },
+        stop.signal,
+      )
     } finally {
       await kv.close()
     }
@@ -95,7 +111,9 @@ async function main(): Promise<number> {
     return 0
   } catch (error) {
     if (stop.signal.aborted && hasCode(error, 'ABORT_ERR', '20')) return 0
-    log.error(describeError(error), { code: hasCode(error, 'UNKNOWN') ? undefined : (error as { code?: string }).code })
+    log.error(describeError(error), {
+      code: hasCode(error, 'UNKNOWN') ? undefined : (error as { code?: string }).code,
+    })
     return 1
   }
 }

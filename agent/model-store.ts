@@ -9,7 +9,7 @@ import { type ParsedDocuments, parseDocuments, parseObjectText } from './model/d
 import { objectsPrefix } from './model/keys.js'
 import { findKind, type KindInfo, kinds } from './model/kinds.js'
 import { refOf } from './model/object.js'
-import { applyObjects, deleteObject, type WriteOptions } from './objects.js'
+import { applyObjects, type DeleteOptions, deleteObject, type WriteOptions } from './objects.js'
 import { openKv } from './open-kv.js'
 import { readDirectory } from './sources/directory-files.js'
 
@@ -63,7 +63,7 @@ export async function applyText(
 }
 
 /** Deletes an object, its kind by any of its names. Errors: those of deleteObject. */
-export async function deleteRef(kv: Kv, ref: string, options: WriteOptions): Promise<DeleteResult> {
+export async function deleteRef(kv: Kv, ref: string, options: DeleteOptions): Promise<DeleteResult> {
   const [kind = '', ...rest] = ref.split('/')
   const exact = [findKind(kind)?.singular ?? kind, ...rest].join('/')
   const { revision, live } = await deleteObject(kv, exact, options)

@@ -33,7 +33,6 @@ export interface NodeLease {
   run(signal: AbortSignal): Promise<void>
 }
 
-
 function familyOfBlock(block: string): 'ipv4' | 'ipv6' {
   return block.includes(':') ? 'ipv6' : 'ipv4'
 }
@@ -112,10 +111,24 @@ export function createNodeLease(options: NodeLeaseOptions): NodeLease {
         log.error('our block was given to another node: taking a new one', { reason: describeError(error) })
       }
     }
-    const avoid = [...snapshot.nodes.values()].filter(other => other.metadata.name !== node).flatMap(other => other.spec.podCIDRs)
+    const avoid = [...snapshot.nodes.values()]
+      .filter(other => other.metadata.name !== node)
+      .flatMap(other => other.spec.podCIDRs)
     const { podCIDRs, nodeSubnetLength } = cluster.spec
-    const previous = lease ?? Object.fromEntries((snapshot.nodes.get(node)?.spec.podCIDRs ?? []).map(block => [familyOfBlock(block), block]))
-    const next = await leaseNodeBlocks(kv, { node, podCIDRs, nodeSubnetLength, previous, avoid, graceMs: options.graceMs, signal })
+    const previous =
+      lease ??
+      Object.fromEntries(
+        (snapshot.nodes.get(node)?.spec.podCIDRs ?? []).map(block => [familyOfBlock(block), block]),
+      )
+    const next = await leaseNodeBlocks(kv, {
+      node,
+      podCIDRs,
+      nodeSubnetLength,
+      previous,
+      avoid,
+      graceMs: options.graceMs,
+      signal,
+    })
     renewAt = clock.now() + renewEveryMs
     set(next)
   }
@@ -152,4 +165,3 @@ export function createNodeLease(options: NodeLeaseOptions): NodeLease {
     },
   }
 }
-

@@ -8,7 +8,10 @@ function secret(path: string): string {
   try {
     return readFileSync(path, 'utf8').trim()
   } catch (error) {
-    throw new WarrenError(`Cannot read passwordFile "${path}": ${codeOf(error)}`, { code: 'CONFIG', cause: error })
+    throw new WarrenError(`Cannot read passwordFile "${path}": ${codeOf(error)}`, {
+      code: 'CONFIG',
+      cause: error,
+    })
   }
 }
 
@@ -25,7 +28,15 @@ export async function openKv(config: Config): Promise<Kv> {
     endpoints,
     prefix,
     timeoutMs,
-    ...(tls === undefined ? {} : { tls: { ...(tls.ca === undefined ? {} : { ca: tls.ca }), ...(tls.cert === undefined ? {} : { cert: tls.cert }), ...(tls.key === undefined ? {} : { key: tls.key }) } }),
+    ...(tls === undefined
+      ? {}
+      : {
+          tls: {
+            ...(tls.ca === undefined ? {} : { ca: tls.ca }),
+            ...(tls.cert === undefined ? {} : { cert: tls.cert }),
+            ...(tls.key === undefined ? {} : { key: tls.key }),
+          },
+        }),
     ...(user === undefined ? {} : { user: { name: user.name, password } }),
   })
 }

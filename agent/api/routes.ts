@@ -33,10 +33,10 @@ export interface Route {
 /** A day: nobody waits longer for one answer. */
 const maxWaitMs = 86_400_000
 
-const tables: Readonly<Record<Exclude<TableName, 'keep'>, true>> = {
+const tables: Readonly<Record<TableName, true>> = {
   sysctl: true,
   link: true,
-  linkSysctl: true,
+  'link-sysctl': true,
   address: true,
   neighbor: true,
   fdb: true,
@@ -109,9 +109,7 @@ function fileOf({ query, headers }: ApiRequest): string {
 
 function tableOf(name: string | undefined): TableName | undefined {
   if (name === undefined || name === '') return undefined
-  // As status, plan and events have it: "link-sysctl".
-  const field = name.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase())
-  if (Object.hasOwn(tables, field)) return field as TableName
+  if (Object.hasOwn(tables, name)) return name as TableName
   const near = nearest(name, Object.keys(tables))
   throw new WarrenError(`Cannot show table "${printable(name, 40)}": there is no such table`, {
     code: 'NOT_FOUND',

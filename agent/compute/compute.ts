@@ -34,7 +34,7 @@ const none: Desired<never> = new Map()
 const empty: DesiredState = {
   sysctl: none,
   link: none,
-  linkSysctl: none,
+  'link-sysctl': none,
   address: none,
   neighbor: none,
   fdb: none,
@@ -207,7 +207,7 @@ export function createCompute(): Compute {
       ...empty,
       sysctl: one('sysctl', hostSysctls(self, cluster, underlay)),
       link: one('link', link),
-      linkSysctl: one('linkSysctl', linkSysctls(self, link)),
+      'link-sysctl': one('link-sysctl', linkSysctls(self, link)),
       address: one('address', devices.address),
       neighbor,
       fdb,

@@ -2,8 +2,8 @@
 // --bip/--mtu scripts and the CNI plugin "flannel" read.
 import { nthAddress, parsePrefix } from '../../lib/net/prefix.js'
 import type { Cluster } from '../model/cluster.js'
-import { fileMark } from '../model/marks.js'
 import type { HostFile } from '../model/desired.js'
+import { fileMark } from '../model/marks.js'
 import type { Self } from '../model/self.js'
 
 export function subnetEnv(self: Self, cluster: Cluster, mtu: number): HostFile {

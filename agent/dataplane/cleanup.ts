@@ -37,7 +37,7 @@ export async function cleanup(
     })
     for (const { name, table } of [...stages].reverse()) {
       // Elements go with their table, values on our links with the link.
-      if (name === 'element' || name === 'linkSysctl') continue
+      if (name === 'element' || name === 'link-sysctl') continue
       const ops = (await table.observe(signal)).map(observed => ({ verb: 'remove' as const, observed }))
       const results = ops.length === 0 ? [] : await table.apply(ops, signal)
       ops.forEach((op, i) => {

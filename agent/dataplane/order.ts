@@ -71,13 +71,13 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
     table: table as unknown as Table<unknown>,
     ...more,
   })
-  const below: readonly TableName[] = ['linkSysctl', 'address', 'neighbor', 'fdb', 'route']
+  const below: readonly TableName[] = ['link-sysctl', 'address', 'neighbor', 'fdb', 'route']
   return [
     stage('sysctl', hostSysctlTable(io, sysctlRecord(`${options.stateDir}/sysctl.json`))),
     stage('link', linkTable(rtnl, names.prefix, options.node), { cascades: below }),
     stage(
-      'linkSysctl',
-      linkSysctlTable(io, () => [...(wanted('linkSysctl')?.values() ?? [])].flat()),
+      'link-sysctl',
+      linkSysctlTable(io, () => [...(wanted('link-sysctl')?.values() ?? [])].flat()),
     ),
     stage('address', addressTable(rtnl, devices), { cascades: ['route'] }),
     stage('neighbor', neighborTable(rtnl, [names.overlay])),

@@ -25,7 +25,7 @@ export interface DesiredState {
   readonly sysctl: Desired<Sysctl>
   readonly link: Desired<Link>
   /** On our own links: they go with them. */
-  readonly linkSysctl: Desired<Sysctl>
+  readonly 'link-sysctl': Desired<Sysctl>
   readonly address: Desired<Address>
   readonly neighbor: Desired<Neighbor>
   readonly fdb: Desired<FdbEntry>

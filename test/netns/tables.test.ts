@@ -424,7 +424,7 @@ const sysctlCase: TableCase<Sysctl> = {
 }
 
 const linkSysctlCase: TableCase<Sysctl> = {
-  name: 'linkSysctl',
+  name: 'link-sysctl',
   ground: underlay + devices,
   make: (host, wanted) => linkSysctlTable(sysctlIo(host.netns), wanted),
   want: () => [

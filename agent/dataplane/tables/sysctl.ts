@@ -52,7 +52,7 @@ function set(io: SysctlIo, { name, value }: Sysctl): OpResult {
   }
 }
 
-function satisfies(desired: Sysctl, observed: Sysctl): boolean {
+export function satisfies(desired: Sysctl, observed: Sysctl): boolean {
   return desired.value === observed.value || (desired.accepts?.includes(observed.value) ?? false)
 }
 
