@@ -61,9 +61,13 @@ function changeWords(link: Link, created: boolean): string[] {
   if (link.master === '') words.push('nomaster')
   else if (link.master !== undefined) words.push('master', link.master)
   if (link.addrGenMode !== undefined) words.push('addrgenmode', link.addrGenMode)
-  if (created) return words
-  const info = link.info.kind === 'other' || link.info.kind === 'tun' ? [] : infoWords(link.info, true)
-  return info.length === 0 ? words : [...words, 'type', kindOf(link.info), ...info]
+  return words
+}
+
+/** By itself: in a change the kernel refuses an MTU beside VXLAN's own attributes. */
+function kindWords(info: LinkInfo): string[] {
+  const words = info.kind === 'other' || info.kind === 'tun' ? [] : infoWords(info, true)
+  return words.length === 0 ? [] : ['type', kindOf(info), ...words]
 }
 
 function portWords(port: NonNullable<Link['port']>): string[] {
@@ -99,6 +103,8 @@ export function formatLink(op: RtnlOp, link: Link): string {
   if (name !== link.name) commands.push(['ip', 'link', 'set', 'dev', link.name, 'name', name])
   const changes = changeWords(link, created)
   if (changes.length > 0) commands.push(['ip', 'link', 'set', 'dev', name, ...changes])
+  const kind = created ? [] : kindWords(link.info)
+  if (kind.length > 0) commands.push(['ip', 'link', 'set', 'dev', name, ...kind])
   const port = link.port === undefined ? [] : portWords(link.port)
   if (port.length > 0) commands.push(['bridge', 'link', 'set', 'dev', name, ...port])
   if (link.up === true) commands.push(['ip', 'link', 'set', 'dev', name, 'up'])

@@ -59,8 +59,11 @@ function multipathWords(route: Route): string[] {
 
 function routeLine(verb: Verb, route: Route): string[] {
   const command = ['ip', ...(route.family === 'inet6' ? ['-6'] : []), 'route', ipVerbs[verb]]
-  const discards = verb === 'delete' && route.family === 'inet6' && route.nextHops.length === 0
-  const words = [...routeKey(route), ...(discards ? ['dev', 'lo'] : []), 'proto', String(route.protocol)]
+  const discards =
+    verb === 'delete' && route.family === 'inet6' && route.nextHops.length === 0 && route.type !== 'unicast'
+  const words = [...routeKey(route), ...(discards ? ['dev', 'lo'] : [])]
+  // 0 in a delete is any.
+  if (verb !== 'delete' || route.protocol !== 0) words.push('proto', String(route.protocol))
   if (verb !== 'delete') {
     words.push(...scopeWords(route))
     if (route.src !== undefined) words.push('src', route.src)

@@ -99,8 +99,8 @@ export function encodeRoute(
   if (length > 0) out.attrBytes(RTA.DST, bytes)
   out.attrU32(RTA.TABLE, route.table)
   writeNextHops(out, route, names)
-  // An IPv6 delete looks at the device, not at the type: a blackhole's is lo.
-  if (gone && route.family === 'inet6' && route.nextHops.length === 0)
+  // An IPv6 delete looks at the device, not at the type: a blackhole's is lo. Unicast without next hops: whatever is there.
+  if (gone && route.family === 'inet6' && route.nextHops.length === 0 && route.type !== 'unicast')
     out.attrU32(RTA.OIF, names.indexOf('lo'))
   // A delete without a metric takes the first route of any metric (IPv6): name the one we mean.
   const metric = route.metric ?? (gone && route.family === 'inet6' ? IPV6_DEFAULT_METRIC : undefined)
@@ -195,7 +195,7 @@ export function decodeRoute(
   if (oif !== undefined && index !== oif && !nextHops.some(hop => hop.dev === filter.dev)) return undefined
   const any = family === 'inet' ? '0.0.0.0' : '::'
   const dst = attributes.has(RTA.DST) ? ipText(data, attributes.at(RTA.DST), attributes.length(RTA.DST)) : any
-  const metric = attributes.u32(data, RTA.PRIORITY) ?? 0
+  const metric = attributes.u32(data, RTA.PRIORITY)
   const src = attributes.has(RTA.PREFSRC)
     ? ipText(data, attributes.at(RTA.PREFSRC), attributes.length(RTA.PREFSRC))
     : undefined
@@ -211,7 +211,7 @@ export function decodeRoute(
     table,
     protocol,
     scope: scopes[data[at + 6] as number] ?? 'global',
-    ...(metric === (family === 'inet6' ? IPV6_DEFAULT_METRIC : 0) ? {} : { metric }),
+    ...(metric === undefined || metric === (family === 'inet6' ? IPV6_DEFAULT_METRIC : 0) ? {} : { metric }),
     ...(src === undefined ? {} : { src }),
     ...(mtu === undefined ? {} : { mtu }),
   }
