@@ -5,6 +5,7 @@
 #   want_packages COMMAND:PACKAGE[|OTHER] ...   the same, but only warns: what needs it is skipped
 #   need_node                                   Node >= 20.19 and npm on PATH; else both come from npm into .node/
 #   need_modules                                node_modules as package-lock.json says
+#   need_tap                                    tap's own build for the plugins that .taprc names
 #   need_build                                  dist/, when a source is newer
 #   RUN_PACKAGES, TEST_PACKAGES                 what a host and the lab need, and what the tests need besides
 #
@@ -196,6 +197,20 @@ need_modules() {
     printf '%s\n' "$hash" >"$stamp"
     log "installed node_modules"
   fi
+  env_unlock
+}
+
+# tap generates its test class from the plugins in .taprc. Left to itself it does so in the first run, too late for that
+# run: which then compiles every test twice, by the plugin that .taprc switches off and by ours.
+need_tap() {
+  need_modules
+  local stamp=$WARREN_ROOT/node_modules/.warren-tap
+  [[ $stamp -nt $WARREN_ROOT/.taprc && $stamp -nt $WARREN_ROOT/node_modules/.warren-stamp ]] && return
+  env_lock
+  progress "tap build ..."
+  (cd "$WARREN_ROOT" && env_quietly npx --no-install tap build) || die "Cannot build tap's plugins (its output is above)" \
+    "rm -r node_modules .tap, then run this again"
+  : >"$stamp"
   env_unlock
 }
 

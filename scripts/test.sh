@@ -189,7 +189,7 @@ if [[ -z $unit ]]; then
   need_packages "${RUN_PACKAGES[@]}" "${TEST_PACKAGES[@]}"
   want_packages "${TEST_PACKAGES_OPTIONAL[@]}"
 fi
-need_modules
+need_tap
 
 logs=$(mktemp -d) keep_logs=''
 declare -A namespaces_before=()
