@@ -194,14 +194,19 @@ void t.test(
     const kv = fileKv(dir, { pollMs: 50 })
     for (let n = 0; n < 5; n++) await put(kv, `old/${n}`, '')
     const seen = see(kv, '', 5)
+    const idle = fileKv(dir)
+    await idle.list('')
     fs.rmSync(join(dir, '.warren'), { recursive: true })
     const other = fileKv(dir)
     for (let n = 0; n < 8; n++) await put(other, `new/${n}`, '')
     t.match(await seen.end, { code: 'UNAVAILABLE' })
-    t.same(
-      (await kv.list('')).entries.map(entry => entry.key),
-      Array.from({ length: 8 }, (_, n) => `new/${n}`),
-    )
+    for (const client of [kv, idle]) {
+      const keys = (await client.list('')).entries.map(entry => entry.key)
+      t.same(
+        keys,
+        Array.from({ length: 8 }, (_, n) => `new/${n}`),
+      )
+    }
     t.match(await see(kv, '', 20).end, { code: 'UNAVAILABLE' }, 'a revision that it never had')
     await kv.close()
   },
@@ -211,7 +216,7 @@ void t.test(
   'history is cut behind snapshots; a client that slept catches up, a watcher that slept is told',
   async t => {
     const dir = directory()
-    const kv = fileKv(dir)
+    const kv = fileKv(dir, { history: { kept: 200, snapshotEvery: 50 } })
     const sleeper = fileKv(dir)
     await put(kv, 'first', 'kept')
     await sleeper.list('')

@@ -368,6 +368,15 @@ export function kvCases(test: Test, ttl: number, open: () => Promise<StoreUnderT
     for (const value of ['1', '2', '3']) await put(kv, 'u', value)
     await kv.watch('u', revision, { onBatch }, abort.signal)
     t.equal(calls, 1)
+    const last = new AbortController()
+    const from = (await kv.list('u')).revision
+    const end = kv.watch('u', from, { onBatch: () => last.abort() }, last.signal).then(() => 'ended')
+    await put(kv, 'u', '4')
+    t.equal(
+      await Promise.race([end, delay(5_000, 'hangs', { ref: false })]),
+      'ended',
+      'also after the last batch',
+    )
   })
 
   on('a call whose signal is aborted rejects', async (t, kv) => {

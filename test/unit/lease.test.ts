@@ -349,6 +349,15 @@ void t.test('identity', async t => {
     await clock.runUntil(second.end)
   })
 
+  await t.test('whoever is written over while it lives ends', async t => {
+    const { clock, kv } = world()
+    const agent = start(clock, kv.client(), instance('a'))
+    await clock.pass(1_000)
+    await put(kv, 'live/h1', JSON.stringify(instance('b')))
+    t.ok(hasCode(await clock.runUntil(agent.end, 1_000), 'IDENTITY'))
+    t.equal(await holder(kv), 'b', 'and leaves it alone')
+  })
+
   await t.test('a store that is down at the start is waited for', async t => {
     const { clock, kv } = world()
     const client = kv.client()
