@@ -1,0 +1,113 @@
+// Entry of `npm run bench -- overlay`: runs the sections one after the other, prints the rows as they come.
+import { execFileSync } from 'node:child_process'
+import { writeFileSync } from 'node:fs'
+import { cpus, loadavg, release, totalmem } from 'node:os'
+import { parseArgs } from 'node:util'
+import { coldRows } from './cold.js'
+import { faultRows } from './faults.js'
+import { joinRows } from './join.js'
+import { labRows } from './lab.js'
+import { largeRows } from './large.js'
+import { makePlace, type Place } from './place.js'
+import { raceRows } from './races.js'
+import { repairRows } from './repair.js'
+import { formatRows, type Row } from './row.js'
+
+type Section = (place: Place, quick: boolean) => Promise<Row[]>
+
+const nodes = 5_000
+
+const sections: Readonly<Record<string, Section>> = {
+  cold: (place, quick) => coldRows(place, nodes, quick ? 3 : 9),
+  large: (place, quick) => largeRows(place, { nodes, joins: quick ? 30 : 150, idleSeconds: quick ? 5 : 65 }),
+  lab: (place, quick) => labRows(place, quick ? 5 : 30),
+  'join-etcd': (place, quick) => joinRows(place, 'etcd', quick ? 3 : 5),
+  'join-file': (place, quick) => joinRows(place, 'file', quick ? 3 : 5),
+  repair: (place, quick) => repairRows(place, quick ? 5 : 25),
+  faults: (place, quick) => faultRows(place, quick ? 3 : 5),
+  races: place => raceRows(place, 100),
+}
+
+const usage = `Usage: npm run bench -- overlay [--quick] [--json FILE] [--only SECTION,...]
+
+  --quick    fewer rounds: a look, not a measurement
+  --json     the rows as [{name, value, unit, against, ratio, goal, holds}] (docs/reference/bench.md)
+  --only     of: ${Object.keys(sections).join(', ')}
+`
+
+function version(program: string, ...args: readonly string[]): string {
+  try {
+    return execFileSync(program, args, { encoding: 'utf8' }).split('\n')[0]?.trim() ?? program
+  } catch {
+    return `no ${program}`
+  }
+}
+
+function header(quick: boolean): string {
+  const [cpu] = cpus()
+  const load = loadavg().map(value => value.toFixed(1))
+  const commit = version('git', 'describe', '--always', '--dirty')
+  return [
+    `# ${cpu?.model.trim() ?? process.arch}, ${cpus().length} cores, ${Math.round(totalmem() / 2 ** 30)} GiB, kernel ${release()}`,
+    `# node ${process.version}, ${version('ip', '-V')}, ${version('nft', '--version')}, ${version('etcd', '--version')}, warren ${commit}`,
+    `# ${new Date().toISOString()}, load ${load.join(' ')}${quick ? ', --quick: a look, not a measurement' : ''}`,
+  ].join('\n')
+}
+
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      quick: { type: 'boolean' },
+      json: { type: 'string' },
+      only: { type: 'string' },
+      help: { type: 'boolean', short: 'h' },
+    },
+  })
+  const only = values.only?.split(',') ?? Object.keys(sections)
+  const unknown = only.filter(name => sections[name] === undefined)
+  if (values.help === true || positionals[0] !== 'overlay' || unknown.length > 0) {
+    process.stderr.write(usage)
+    return values.help === true ? 0 : 2
+  }
+  const quick = values.quick === true
+  const rows: Row[] = []
+  process.stdout.write(`${header(quick)}\n`)
+  const place = await makePlace()
+  const stop = (): void => void place.end().then(() => process.exit(130))
+  process.once('SIGINT', stop)
+  process.once('SIGTERM', stop)
+  try {
+    for (const name of only) {
+      process.stderr.write(`${name} ...\n`)
+      rows.push(...((await sections[name]?.(place, quick)) ?? []))
+    }
+  } finally {
+    await place.end()
+  }
+  const colour = process.stdout.isTTY === true && process.env['NO_COLOR'] === undefined
+  process.stdout.write(`${formatRows(rows, colour)}\n`)
+  const missed = rows.filter(({ holds }) => holds === false)
+  process.stdout.write(
+    `${rows.filter(({ holds }) => holds === true).length} goals hold, ${missed.length} missed${missed.length === 0 ? '' : `: ${missed.map(({ name }) => name).join(', ')}`}\n`,
+  )
+  if (values.json !== undefined) {
+    const plain = rows.map(({ name, value, unit, against, ratio, goal, holds, note }) => ({
+      ...{ name, value, unit, against, ratio, goal, holds },
+      ...(note === undefined ? {} : { note }),
+    }))
+    writeFileSync(values.json, `${JSON.stringify(plain, undefined, 2)}\n`)
+  }
+  return 0
+}
+
+main().then(
+  code => {
+    process.exitCode = code
+  },
+  (error: unknown) => {
+    for (let each = error; each !== undefined; each = each instanceof Error ? each.cause : undefined)
+      process.stderr.write(`${each instanceof Error ? (each.stack ?? each.message) : String(each)}\n`)
+    process.exitCode = 1
+  },
+)
