@@ -138,6 +138,37 @@ export function elementEntries(payload: Buffer): Buffer[] {
   return nest === undefined ? [] : attributeList(nest).map(entry => entry.value)
 }
 
+/**
+ * Does an element come twice? The kernel walks a hash table by counting, starts again for each message of a dump, and
+ * does not say so when the table was resized in between (it is, in the background, after many were added): then some
+ * come twice and as many are missing.
+ */
+export function hasRepeats(payloads: readonly Buffer[]): boolean {
+  const seen = new Set<string>()
+  let count = 0
+  for (const payload of payloads)
+    for (let at = 0; at + 4 <= payload.length; at = next(payload, at)) {
+      if (typeAt(payload, at) !== list.elements) continue
+      const end = at + payload.readUInt16LE(at)
+      for (let entry = at + 4; entry + 4 <= end; entry = next(payload, entry)) {
+        seen.add(identity(payload, entry + 4, entry + payload.readUInt16LE(entry)))
+        count += 1
+      }
+    }
+  return seen.size !== count
+}
+
+/** Keys and flags of an entry: start and end of a range share a key. */
+function identity(payload: Buffer, start: number, end: number): string {
+  let text = ''
+  for (let at = start; at + 4 <= end; at = next(payload, at)) {
+    const type = typeAt(payload, at)
+    if (type === element.key || type === element.keyEnd || type === element.flags)
+      text += payload.toString('latin1', at, at + payload.readUInt16LE(at))
+  }
+  return text
+}
+
 interface Bound {
   readonly key: Buffer
   readonly end: boolean

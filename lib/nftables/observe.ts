@@ -3,7 +3,7 @@
 
 import { hasCode, WarrenError } from '../errors.js'
 import type { NetlinkSocket } from '../netlink/socket.js'
-import { ElementReader, elementEntries } from './element-messages.js'
+import { ElementReader, elementEntries, hasRepeats } from './element-messages.js'
 import {
   chainAttribute,
   hookAttribute,
@@ -43,6 +43,30 @@ export async function generation(socket: NetlinkSocket): Promise<number> {
   return answer === undefined ? 0 : u32Of(attributes(answer.subarray(prologue)).get(generationId))
 }
 
+/** Milliseconds until a dump is tried again, times the number of tries: a resize of 100,000 elements takes about 10. */
+const resizeWait = 2
+
+/** The messages of a set's dump, each element once. Errors: ENOENT. */
+async function dumpSet(
+  socket: NetlinkSocket,
+  family: NftFamily,
+  table: string,
+  set: string,
+): Promise<readonly Buffer[]> {
+  for (let i = 1; i <= tries; i += 1) {
+    const payloads = await dump(socket, nftMessage.getElement, family, [
+      [1, table],
+      [2, set],
+    ])
+    if (!hasRepeats(payloads)) return payloads
+    await new Promise(resolve => setTimeout(resolve, resizeWait * i))
+  }
+  throw new WarrenError(
+    `Cannot list set "${family} ${table} ${set}": it was being resized during each of ${tries} reads`,
+    { code: 'EINTR' },
+  )
+}
+
 /** All entries of a set, in bytes. Errors: ENOENT. */
 export async function dumpEntries(
   socket: NetlinkSocket,
@@ -50,19 +74,13 @@ export async function dumpEntries(
   table: string,
   set: string,
 ): Promise<Buffer[]> {
-  const parts = await dump(socket, nftMessage.getElement, family, [
-    [1, table],
-    [2, set],
-  ])
-  return parts.flatMap(elementEntries)
+  return (await dumpSet(socket, family, table, set)).flatMap(elementEntries)
 }
 
 /** All elements of a set. Errors: ENOENT; EINVAL when its layout is another one. */
 export async function dumpElements(socket: NetlinkSocket, set: NftSetRef): Promise<NftElement[]> {
-  const filter = new AttributeWriter(128).text(1, set.table).text(2, set.set)
-  const request = nftRequest(nftMessage.getElement, set.family, filter.take())
   const reader = new ElementReader(set)
-  for (const payload of await socket.dump(request, payloadOf)) reader.read(payload)
+  for (const payload of await dumpSet(socket, set.family, set.table, set.set)) reader.read(payload)
   return reader.finish()
 }
 

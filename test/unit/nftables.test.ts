@@ -1,7 +1,7 @@
 // Elements as bytes and back, without a kernel.
 import t from 'tap'
 import { WarrenError } from '../../lib/errors.js'
-import { ElementReader, elementMessages } from '../../lib/nftables/element-messages.js'
+import { ElementReader, elementMessages, hasRepeats } from '../../lib/nftables/element-messages.js'
 import { elementKey, elementText, nftElement } from '../../lib/nftables/elements.js'
 import { fakeNft } from '../../lib/nftables/fake.js'
 import { formatElementOp, formatTable, formatTableRemoval } from '../../lib/nftables/format.js'
@@ -215,4 +215,17 @@ t.test('the fake fails when it is told to', async t => {
   nft.refuse(undefined)
   t.same(await nft.applyElements(ops), [undefined, undefined])
   t.equal(nft.transactions, 3)
+})
+
+t.test('a dump in which an element comes twice is told from one of ranges that touch', async t => {
+  const payloads = (elements: readonly NftElement[]): Buffer[] => {
+    const ops = elements.map(element => ({ verb: 'add' as const, element }))
+    return elementMessages(ops, [...ops.keys()]).map(({ payload }) => payload)
+  }
+  const [one, two] = [nftElement(vteps, ['1', '192.0.2.1']), nftElement(vteps, ['2', '192.0.2.1'])]
+  t.equal(hasRepeats(payloads([one, two])), false)
+  t.equal(hasRepeats(payloads([one, two, one])), true)
+  t.equal(hasRepeats([...payloads([one]), ...payloads([one])]), true, 'across messages')
+  const touching = ['10.0.0.0/25', '10.0.0.128/25'].map(text => nftElement(cidrs, [text]))
+  t.equal(hasRepeats(payloads(touching)), false)
 })
