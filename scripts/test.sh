@@ -127,7 +127,7 @@ tap_failures() {
       sub(/^not ok [0-9]+ - /, "", line); print "  not ok - " path line; next
     }
     show && line ~ /^(not )?ok |^1\.\./ { show = 0 }
-    show && (indent > at || line ~ /^#/) { if (++lines <= 40) print "    " substr($0, at + 1) }' | head -n 200
+    show && (indent > at || line ~ /^#/) { if (++lines <= 40 && ++all <= 200) print "    " substr($0, at + 1) }'
 }
 
 # --- what a run may leave ------------------------------------------------------------------------------------------------
