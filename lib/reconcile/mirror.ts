@@ -65,12 +65,16 @@ export class Mirror<T> {
   #before: ReadonlyMap<string, T> | undefined
   #groups: Desired<T> = new Map()
   #wanted = new Map<string, T>()
+  /** Keys that nobody wants any more and that may still be there: their removal is the model's doing. */
+  readonly #dropped = new Set<string>()
   readonly #failures = new Map<string, Failure>()
   /** Notices since the last observe, and those that the running pass answers. */
   #heard: Heard[] = []
   /** By key; those that tell none under undefined. */
   readonly #reasons = new Map<string | undefined, Heard>()
   #clashed = false
+  /** No pass is over yet. */
+  #first = true
   #stale = true
   #observeFailure: Failure | undefined
   #kickedAt = 0
@@ -138,7 +142,10 @@ export class Mirror<T> {
 
   /** Errors of ops (and of observe) that failed at least that often in a row; a first failure often heals by itself. */
   errors(attempts = 1): readonly WarrenError[] {
-    const all = [...(this.#observeFailure === undefined ? [] : [this.#observeFailure]), ...this.#failures.values()]
+    const all = [
+      ...(this.#observeFailure === undefined ? [] : [this.#observeFailure]),
+      ...this.#failures.values(),
+    ]
     return all.filter(failure => failure.attempts >= attempts).map(failure => failure.error)
   }
 
@@ -203,9 +210,9 @@ export class Mirror<T> {
         else this.#wanted.set(key, object)
       }
     }
-    for (const key of changed) this.#failures.delete(key)
     // An object wanted twice: the owners' sets are no longer enough to tell who still wants it.
-    if (clash || this.#clashed) {
+    const rebuilt = clash || this.#clashed
+    if (rebuilt) {
       this.#clashed = false
       this.#wanted = new Map()
       for (const group of desired.values()) {
@@ -215,9 +222,13 @@ export class Mirror<T> {
           else this.#wanted.set(key, object)
         }
       }
-      return undefined
     }
-    return changed
+    for (const key of changed) {
+      this.#failures.delete(key)
+      if (this.#wanted.has(key)) this.#dropped.delete(key)
+      else this.#dropped.add(key)
+    }
+    return rebuilt ? undefined : changed
   }
 
   #diff(keys: Iterable<string> | undefined, now: number): TablePlan<T> {
@@ -231,6 +242,7 @@ export class Mirror<T> {
       const observed = mirror.get(key)
       if (desired === observed) {
         this.#failures.delete(key)
+        if (desired === undefined) this.#dropped.delete(key)
       } else if (desired === undefined) {
         if (observed !== undefined) removes.push({ verb: 'remove', observed })
       } else if (observed === undefined) {
@@ -272,8 +284,10 @@ export class Mirror<T> {
       if (error === undefined) {
         this.#written += 1
         this.#failures.delete(key)
-        if (op.verb === 'remove') this.#mirror?.delete(key)
-        else this.#mirror?.set(key, this.table.mirrored?.(op.desired) ?? op.desired)
+        if (op.verb === 'remove') {
+          this.#mirror?.delete(key)
+          this.#dropped.delete(key)
+        } else this.#mirror?.set(key, this.table.mirrored?.(op.desired) ?? op.desired)
       } else {
         failed += 1
         this.#failed += 1
@@ -296,6 +310,7 @@ export class Mirror<T> {
 
   /** The pass is over: what was heard before it is answered. */
   settle(): void {
+    if (this.#mirror !== undefined) this.#first = false
     this.#reasons.clear()
     this.#before = this.#mirror === undefined ? this.#before : undefined
   }
@@ -305,17 +320,21 @@ export class Mirror<T> {
     return { attempts, notBefore: this.#clock.now() + wait, error }
   }
 
+  /** Drift: it was as wanted, as far as we knew, and is not any more. Whatever notices came meanwhile only add the hand. */
   #why(op: TableOp<T>, key: string): Why {
     const heard = this.#reasons.get(key) ?? this.#reasons.get(undefined)
-    const since = heard?.at ?? this.#kickedAt
-    const hand = heard?.hand === undefined ? {} : { hand: heard.hand }
-    if (this.#observed <= 1 && heard === undefined)
-      return { cause: op.verb === 'remove' ? 'orphan' : 'start', since }
+    const foreign = {
+      since: heard?.at ?? this.#kickedAt,
+      ...(heard?.hand === undefined ? {} : { hand: heard.hand }),
+    }
     const known = this.#before?.get(key)
-    if (op.verb === 'remove' && known === undefined && this.#before !== undefined)
-      return { cause: 'orphan', since, ...hand }
-    const touched =
-      heard !== undefined || (op.verb !== 'remove' && known !== undefined && known === op.desired)
-    return touched ? { cause: 'drift', since, ...hand } : { cause: 'model', since: this.#kickedAt }
+    if (op.verb === 'remove') {
+      return this.#dropped.has(key)
+        ? { cause: 'model', since: this.#kickedAt }
+        : { cause: 'orphan', ...foreign }
+    }
+    if (known !== undefined && (known === op.desired || this.table.equal(op.desired, known)))
+      return { cause: 'drift', ...foreign }
+    return { cause: this.#first ? 'start' : 'model', since: this.#kickedAt }
   }
 }
