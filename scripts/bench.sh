@@ -30,7 +30,7 @@ sweep() {
   for path in /run/netns/wb-*; do
     [[ ${path##*/} =~ ^wb-([0-9]+)- ]] || continue
     pid=${BASH_REMATCH[1]}
-    [[ $pid == $$ || ! -e /proc/$pid ]] || continue
+    [[ $pid == "$$" || ! -e /proc/$pid ]] || continue
     ip netns delete "${path##*/}" 2>/dev/null || :
   done
   rm -f "$WARREN_ROOT/dist/bench.$$.cjs"

@@ -83,7 +83,11 @@ export async function makePlace(): Promise<Place> {
       )
       await ip(['link set lo up', 'link set eth0 up'], ns(`${me}-p`))
     },
-    removeHost: host => remove(`h${host}-p`, `h${host}`),
+    async removeHost(host) {
+      // The cable first: the kernel removes a namespace, and the other end with it, some time later.
+      await exec(['ip', 'link', 'delete', `h${host}`], { ok: [0, 1] })
+      await remove(`h${host}-p`, `h${host}`)
+    },
     onEnd: f => void ends.push(f),
     async end() {
       for (const f of ends.reverse()) await f()
