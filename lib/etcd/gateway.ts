@@ -1,17 +1,20 @@
 // The way to etcd: its own JSON gateway (etcd.io/docs, "Why gRPC gateway"; /v3 in 3.4 and newer) over node:http. No gRPC
 // client: it would cost 80 ms of every start and 25 MB. Several endpoints: the one that answered last is asked first.
 // Try it: curl http://127.0.0.1:2379/v3/maintenance/status -X POST -d '{}'
-import { readFileSync } from 'node:fs'
-import * as http from 'node:http'
 import { WarrenError } from '../errors.js'
-import { answerFailure, connectionFailure, type Failure, failureError, timeoutFailure } from './failure.js'
+import { answerFailure, type Failure, failureError } from './failure.js'
+import {
+  type Answer,
+  type EtcdTls,
+  isFailure,
+  type Json,
+  lines,
+  maxFree,
+  readBody,
+  transport,
+} from './transport.js'
 
-export interface EtcdTls {
-  /** Paths of PEM files; read again for every connection, so renewed certificates need no restart. */
-  readonly ca?: string
-  readonly cert?: string
-  readonly key?: string
-}
+export type { EtcdTls, Json } from './transport.js'
 
 export interface GatewayOptions {
   readonly endpoints: readonly string[]
@@ -19,8 +22,6 @@ export interface GatewayOptions {
   readonly user?: { readonly name: string; readonly password: string }
   readonly timeoutMs: number
 }
-
-export type Json = { readonly [field: string]: unknown }
 
 export interface CallOptions {
   readonly signal?: AbortSignal | undefined
@@ -45,37 +46,14 @@ export interface Gateway {
   close(): void
 }
 
-interface Answer {
-  readonly status: number
-  readonly response: http.IncomingMessage
-}
-
 export function gateway(options: GatewayOptions): Gateway {
   const endpoints = options.endpoints.map(text => text.replace(/\/+$/, ''))
   const listeners = new Set<(endpoint: string, error: WarrenError) => void>()
-  const requests = new Set<http.ClientRequest>()
+  const carrier = transport(options.tls ?? {})
   let current = 0
   let closed = false
-  let agent: http.Agent | undefined
   let token: Promise<string> | undefined
 
-  /** https only where an endpoint needs it: loading it costs milliseconds. */
-  async function transport(endpoint: string): Promise<{
-    readonly module: Pick<typeof http, 'request'>
-    readonly agent: http.Agent
-    readonly tls: object
-  }> {
-    const settings = { keepAlive: true, maxFreeSockets: maxFree, scheduling: 'lifo' as const }
-    if (!endpoint.startsWith('https:')) {
-      agent ??= new http.Agent(settings)
-      return { module: http, agent, tls: {} }
-    }
-    const https = await import('node:https')
-    agent ??= new https.Agent(settings)
-    return { module: https, agent, tls: pemFiles(options.tls ?? {}) }
-  }
-
-  /** Resolves with the head of the answer; the failure is thrown. `own`: a connection of its own, for a stream. */
   async function request(
     endpoint: string,
     path: string,
@@ -84,53 +62,9 @@ export function gateway(options: GatewayOptions): Gateway {
     signal: AbortSignal | undefined,
     own: boolean,
   ): Promise<Answer> {
-    const { module, agent: pool, tls } = await transport(endpoint)
-    const authorization =
-      options.user !== undefined && path !== authPath ? await authenticate(endpoint, ms, signal) : undefined
-    const text = JSON.stringify(body)
-    return new Promise((resolve, reject) => {
-      const headers = {
-        'content-type': 'application/json',
-        'content-length': Buffer.byteLength(text),
-        ...(authorization === undefined ? {} : { authorization }),
-      }
-      const outgoing = module.request(`${endpoint}${path}`, {
-        method: 'POST',
-        headers,
-        agent: own ? false : pool,
-        ...tls,
-      })
-      requests.add(outgoing)
-      const timer = setTimeout(() => fail(timeoutFailure(endpoint, ms)), ms)
-      let connected = false
-      const stop = (): void => fail(signal?.reason)
-      const fail = (cause: unknown): void => {
-        clearTimeout(timer)
-        signal?.removeEventListener('abort', stop)
-        reject(cause)
-        outgoing.destroy()
-      }
-      signal?.addEventListener('abort', stop, { once: true })
-      outgoing.on('socket', socket => {
-        connected = !socket.connecting
-        socket.once(endpoint.startsWith('https:') ? 'secureConnect' : 'connect', () => {
-          connected = true
-        })
-        // A stream is silent for hours: let the kernel find out that the other side is gone. Probes each second after 3.
-        if (own) socket.setKeepAlive(true, 3_000)
-        socket.setNoDelay(true)
-      })
-      outgoing.on('error', error =>
-        fail(connectionFailure(endpoint, error, connected, outgoing.reusedSocket)),
-      )
-      outgoing.on('close', () => requests.delete(outgoing))
-      outgoing.on('response', response => {
-        clearTimeout(timer)
-        signal?.removeEventListener('abort', stop)
-        resolve({ status: response.statusCode ?? 0, response })
-      })
-      outgoing.end(text)
-    })
+    const known = options.user !== undefined && path !== authPath
+    const authorization = known ? await authenticate(endpoint, ms, signal) : undefined
+    return carrier.ask({ endpoint, path, body, authorization, ms, signal, own })
   }
 
   function authenticate(endpoint: string, ms: number, signal: AbortSignal | undefined): Promise<string> {
@@ -227,129 +161,14 @@ export function gateway(options: GatewayOptions): Gateway {
     },
     close: () => {
       closed = true
-      for (const outgoing of requests) outgoing.destroy()
-      agent?.destroy()
+      carrier.close()
     },
   }
 }
 
-/** Idle connections that the pool may hold, and so find dead one after the other. */
-const maxFree = 2
 const mostStale = maxFree
-
 const authPath = '/v3/auth/authenticate'
 
 function closedError(action: string): WarrenError {
   return new WarrenError(`Cannot ${action}: the client is closed`, { code: 'UNAVAILABLE' })
-}
-
-function isFailure(error: unknown): error is Failure {
-  return typeof error === 'object' && error !== null && 'elsewhere' in error && 'endpoint' in error
-}
-
-function pemFiles(tls: EtcdTls): Record<string, Buffer> {
-  const files: Record<string, Buffer> = {}
-  for (const name of ['ca', 'cert', 'key'] as const) {
-    const path = tls[name]
-    if (path === undefined) continue
-    try {
-      files[name] = readFileSync(path)
-    } catch (error) {
-      throw new WarrenError(
-        `Cannot read "${path}": ${error instanceof Error ? error.message : String(error)}`,
-        {
-          code: 'UNAUTHENTICATED',
-          hint: `store.etcd.tls.${name} is the path of a PEM file`,
-          cause: error,
-        },
-      )
-    }
-  }
-  return files
-}
-
-function parseLine(text: string, endpoint: string): Json {
-  try {
-    const parsed: unknown = JSON.parse(text)
-    if (typeof parsed === 'object' && parsed !== null) return parsed as Json
-  } catch {
-    // said below
-  }
-  throw connectionFailure(
-    endpoint,
-    new Error(`it answers "${text.slice(0, 60).trim()}", which is no JSON`),
-    true,
-  )
-}
-
-function readBody(
-  response: http.IncomingMessage,
-  endpoint: string,
-  ms: number,
-  said: number,
-  signal: AbortSignal | undefined,
-): Promise<Json> {
-  return new Promise((resolve, reject) => {
-    const chunks: Buffer[] = []
-    const settle = (done: () => void): void => {
-      clearTimeout(timer)
-      signal?.removeEventListener('abort', stop)
-      done()
-    }
-    const fail = (cause: unknown): void => {
-      settle(() => reject(cause))
-      response.destroy()
-    }
-    const timer = setTimeout(() => fail(timeoutFailure(endpoint, said)), ms)
-    const stop = (): void => fail(signal?.reason)
-    signal?.addEventListener('abort', stop, { once: true })
-    response.on('data', (chunk: Buffer) => chunks.push(chunk))
-    response.on('error', error => fail(connectionFailure(endpoint, error, true)))
-    response.on('close', () => {
-      if (!response.complete)
-        fail(
-          connectionFailure(
-            endpoint,
-            Object.assign(new Error('connection lost'), { code: 'ECONNRESET' }),
-            true,
-          ),
-        )
-    })
-    response.on('end', () => {
-      settle(() => {
-        const text = Buffer.concat(chunks).toString('utf8')
-        try {
-          // A stream of one message (lease/keepalive) is one line.
-          resolve(parseLine(text === '' ? '{}' : text, endpoint))
-        } catch (error) {
-          if (response.statusCode === 200) reject(error)
-          else resolve({ message: text.trim() })
-        }
-      })
-    })
-  })
-}
-
-async function* lines(
-  response: http.IncomingMessage,
-  endpoint: string,
-  action: string,
-): AsyncGenerator<Json> {
-  let rest: Buffer[] = []
-  try {
-    for await (const chunk of response as AsyncIterable<Buffer>) {
-      let from = 0
-      for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, from)) {
-        const line = Buffer.concat([...rest, chunk.subarray(from, at)]).toString('utf8')
-        rest = []
-        from = at + 1
-        if (line.trim() !== '') yield parseLine(line, endpoint)
-      }
-      if (from < chunk.length) rest.push(chunk.subarray(from))
-    }
-  } catch (error) {
-    throw error instanceof WarrenError
-      ? error
-      : failureError(action, [isFailure(error) ? error : connectionFailure(endpoint, error, true)])
-  }
 }

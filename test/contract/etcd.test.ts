@@ -147,6 +147,16 @@ void t.test('etcd', { skip }, async t => {
     await until('the holder learns it, long before its time is over', () => lease.lost.aborted, 6_000)
   })
 
+  await t.test('a connection is used again and again, and nothing piles up on it', async t => {
+    const kv = store(t, etcd)
+    const warnings: string[] = []
+    const note = (warning: Error): void => void warnings.push(warning.message)
+    process.on('warning', note)
+    for (let n = 0; n < 30; n++) await put(kv, 'a', String(n))
+    process.off('warning', note)
+    t.same(warnings, [])
+  })
+
   await t.test('limits of etcd are told as such', async t => {
     const kv = store(t, etcd)
     t.match(await failure(put(kv, 'big', 'x'.repeat(2_000_000))), { code: 'EINVAL', message: /too large/ })

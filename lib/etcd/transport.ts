@@ -1,0 +1,241 @@
+// One HTTP request to one endpoint of etcd, and its answer: whole, or as a stream of lines. What goes wrong is thrown as a
+// Failure (failure.ts), the reason of an aborted signal as it is.
+import { readFileSync } from 'node:fs'
+import * as http from 'node:http'
+import { WarrenError } from '../errors.js'
+import { connectionFailure, type Failure, failureError, timeoutFailure } from './failure.js'
+
+export type Json = { readonly [field: string]: unknown }
+
+export interface EtcdTls {
+  /** Paths of PEM files; read again now and then, so renewed certificates need no restart. */
+  readonly ca?: string
+  readonly cert?: string
+  readonly key?: string
+}
+
+export interface Question {
+  readonly endpoint: string
+  readonly path: string
+  readonly body: Json
+  readonly authorization: string | undefined
+  /** Milliseconds until the head of the answer must be there. */
+  readonly ms: number
+  readonly signal: AbortSignal | undefined
+  /** A connection of its own, for a stream. */
+  readonly own: boolean
+}
+
+export interface Answer {
+  readonly status: number
+  readonly response: http.IncomingMessage
+}
+
+export interface Transport {
+  ask(question: Question): Promise<Answer>
+  close(): void
+}
+
+/** Idle connections that the pool may hold, and so find dead one after the other. */
+export const maxFree = 2
+const pemAge = 30_000
+
+export function transport(tls: EtcdTls): Transport {
+  const settings = { keepAlive: true, maxFreeSockets: maxFree, scheduling: 'lifo' as const }
+  const agents = new Map<string, http.Agent>()
+  const requests = new Set<http.ClientRequest>()
+  let pem: { readonly files: Record<string, Buffer>; readonly at: number } | undefined
+
+  function pemFiles(): Record<string, Buffer> {
+    if (pem === undefined || performance.now() - pem.at > pemAge)
+      pem = { files: readPem(tls), at: performance.now() }
+    return pem.files
+  }
+
+  function pool(scheme: string, make: () => http.Agent): http.Agent {
+    let agent = agents.get(scheme)
+    if (agent === undefined) {
+      agent = make()
+      agents.set(scheme, agent)
+    }
+    return agent
+  }
+
+  /** https only where an endpoint needs it: loading it costs milliseconds. */
+  async function open(question: Question, headers: http.OutgoingHttpHeaders): Promise<http.ClientRequest> {
+    const url = `${question.endpoint}${question.path}`
+    const method = 'POST'
+    if (!url.startsWith('https:')) {
+      const agent = question.own ? false : pool('http', () => new http.Agent(settings))
+      return http.request(url, { method, headers, agent })
+    }
+    const files = pemFiles()
+    const https = await import('node:https')
+    const agent = question.own ? false : pool('https', () => new https.Agent(settings))
+    return https.request(url, { method, headers, agent, ...files })
+  }
+
+  return {
+    ask: async question => {
+      const { endpoint, ms, signal } = question
+      const text = JSON.stringify(question.body)
+      const outgoing = await open(question, {
+        'content-type': 'application/json',
+        'content-length': Buffer.byteLength(text),
+        ...(question.authorization === undefined ? {} : { authorization: question.authorization }),
+      })
+      requests.add(outgoing)
+      return new Promise((resolve, reject) => {
+        let connected = false
+        const settle = (): void => {
+          clearTimeout(timer)
+          signal?.removeEventListener('abort', stop)
+        }
+        const fail = (cause: unknown): void => {
+          settle()
+          reject(cause)
+          outgoing.destroy()
+        }
+        const stop = (): void => fail(signal?.reason)
+        const timer = setTimeout(() => fail(timeoutFailure(endpoint, ms)), ms)
+        signal?.addEventListener('abort', stop, { once: true })
+        outgoing.on('socket', socket => {
+          connected = !socket.connecting // an idle one of the pool is, and has no such event any more
+          const event = endpoint.startsWith('https:') ? 'secureConnect' : 'connect'
+          if (!connected) {
+            socket.once(event, () => {
+              connected = true
+            })
+          }
+          // A stream is silent for hours: let the kernel find out that the other side is gone. Probes each second after 3.
+          if (question.own) socket.setKeepAlive(true, 3_000)
+        })
+        outgoing.on('error', error =>
+          fail(connectionFailure(endpoint, error, connected, outgoing.reusedSocket)),
+        )
+        outgoing.on('close', () => requests.delete(outgoing))
+        outgoing.on('response', response => {
+          settle()
+          resolve({ status: response.statusCode ?? 0, response })
+        })
+        if (signal?.aborted) stop()
+        else outgoing.end(text)
+      })
+    },
+    close: () => {
+      for (const outgoing of requests) outgoing.destroy()
+      for (const agent of agents.values()) agent.destroy()
+    },
+  }
+}
+
+function readPem(tls: EtcdTls): Record<string, Buffer> {
+  const files: Record<string, Buffer> = {}
+  for (const name of ['ca', 'cert', 'key'] as const) {
+    const path = tls[name]
+    if (path === undefined) continue
+    try {
+      files[name] = readFileSync(path)
+    } catch (error) {
+      throw new WarrenError(
+        `Cannot read "${path}": ${error instanceof Error ? error.message : String(error)}`,
+        {
+          code: 'UNAUTHENTICATED',
+          hint: `store.etcd.tls.${name} is the path of a PEM file`,
+          cause: error,
+        },
+      )
+    }
+  }
+  return files
+}
+
+function parseLine(text: string, endpoint: string): Json {
+  try {
+    const parsed: unknown = JSON.parse(text)
+    if (typeof parsed === 'object' && parsed !== null) return parsed as Json
+  } catch {
+    // said below
+  }
+  throw connectionFailure(
+    endpoint,
+    new Error(`it answers "${text.slice(0, 60).trim()}", which is no JSON`),
+    true,
+  )
+}
+
+export function readBody(
+  response: http.IncomingMessage,
+  endpoint: string,
+  ms: number,
+  said: number,
+  signal: AbortSignal | undefined,
+): Promise<Json> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = []
+    const settle = (done: () => void): void => {
+      clearTimeout(timer)
+      signal?.removeEventListener('abort', stop)
+      done()
+    }
+    const fail = (cause: unknown): void => {
+      settle(() => reject(cause))
+      response.destroy()
+    }
+    const timer = setTimeout(() => fail(timeoutFailure(endpoint, said)), ms)
+    const stop = (): void => fail(signal?.reason)
+    signal?.addEventListener('abort', stop, { once: true })
+    response.on('data', (chunk: Buffer) => chunks.push(chunk))
+    response.on('error', error => fail(connectionFailure(endpoint, error, true)))
+    response.on('close', () => {
+      if (!response.complete)
+        fail(
+          connectionFailure(
+            endpoint,
+            Object.assign(new Error('connection lost'), { code: 'ECONNRESET' }),
+            true,
+          ),
+        )
+    })
+    response.on('end', () => {
+      settle(() => {
+        const text = Buffer.concat(chunks).toString('utf8')
+        try {
+          // A stream of one message (lease/keepalive) is one line.
+          resolve(parseLine(text === '' ? '{}' : text, endpoint))
+        } catch (error) {
+          if (response.statusCode === 200) reject(error)
+          else resolve({ message: text.trim() })
+        }
+      })
+    })
+  })
+}
+
+export async function* lines(
+  response: http.IncomingMessage,
+  endpoint: string,
+  action: string,
+): AsyncGenerator<Json> {
+  let rest: Buffer[] = []
+  try {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      let from = 0
+      for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, from)) {
+        const line = Buffer.concat([...rest, chunk.subarray(from, at)]).toString('utf8')
+        rest = []
+        from = at + 1
+        if (line.trim() !== '') yield parseLine(line, endpoint)
+      }
+      if (from < chunk.length) rest.push(chunk.subarray(from))
+    }
+  } catch (error) {
+    throw error instanceof WarrenError
+      ? error
+      : failureError(action, [isFailure(error) ? error : connectionFailure(endpoint, error, true)])
+  }
+}
+
+export function isFailure(error: unknown): error is Failure {
+  return typeof error === 'object' && error !== null && 'elsewhere' in error && 'endpoint' in error
+}
