@@ -14,7 +14,10 @@ function unixAddress(path: string): Buffer {
 }
 
 /** Sends e.g. {READY: '1', STATUS: 'converged'}; false when nobody asked (no NOTIFY_SOCKET) or listens. */
-export function notify(state: Readonly<Record<string, string>>, path = process.env['NOTIFY_SOCKET']): boolean {
+export function notify(
+  state: Readonly<Record<string, string>>,
+  path = process.env['NOTIFY_SOCKET'],
+): boolean {
   if (path === undefined || path === '') return false
   const lines = Object.entries(state).map(([key, value]) => `${key}=${value}`)
   const fd = socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0)
