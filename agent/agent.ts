@@ -81,7 +81,10 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const startedAt = clock.date()
   const names = namesOf(config.namePrefix, config.podBridge)
   const kernel = openKernel(names)
-  const lock = await acquireLock(kernel.netns, config)
+  const lock = await acquireLock(kernel.netns, config).catch((error: unknown) => {
+    kernel.close()
+    throw error
+  })
   const startup: Record<string, number> = {}
   const mark = (step: string): void => {
     startup[step] ??= Math.round(performance.now() * 10) / 10
@@ -152,7 +155,11 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     revision = snapshot.revision
     const byHand = store.originOf(`node/${config.node}`)?.from === 'file'
     // Until the name is known to be ours nothing is published under it; a record written by hand is not ours to write.
-    const record = identity && !byHand ? state.record : new Map()
+    // What the store has of it stays as it is: an operation to keep it would not be "nothing written" after a restart.
+    const kept: DesiredState['record'] = new Map(
+      ownRecord === undefined ? [] : [[`node/${config.node}`, [ownRecord]]],
+    )
+    const record = identity && !byHand ? state.record : kept
     desired = { ...state, record, problems: [...state.problems, ...lease.problems()] }
     return desired
   }

@@ -3,7 +3,7 @@
 // (docs/reference/api.md).
 import type { TableStatus } from '../../lib/reconcile/mirror.js'
 import type { Cause, Receipt } from '../../lib/reconcile/receipt.js'
-import type { PlannedOp } from '../dataplane/reconciler.js'
+import type { PlannedOp } from '../dataplane/plan.js'
 import type { TableName } from '../model/desired.js'
 import type { ModelObject } from '../model/kinds.js'
 import type { Problem } from '../model/object.js'

@@ -191,15 +191,14 @@ export function createCompute(): Compute {
     const tunnel = context.backend.type === 'vxlan' ? outer : undefined
     const one = <T>(name: string, objects: readonly T[]): Desired<T> =>
       objects.length === 0 ? none : new Map([[owner, stable(name, objects)]])
-    if (tunnel !== undefined && context.backend.type === 'vxlan') {
+    if (tunnel !== undefined) {
       // Our own address too: a frame that a local process sends to itself is no stranger's.
-      const vni = String(context.backend.vni)
       const own = underlay.addresses.filter(({ family }) => family === outer)
       element.set(
         owner,
         stable(
           'own-vtep',
-          own.map(({ address }) => nftElement(vtepSet(self.names, outer), [vni, address])),
+          own.map(({ address }) => nftElement(vtepSet(self.names, outer), [address])),
         ),
       )
     }

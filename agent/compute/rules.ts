@@ -5,13 +5,16 @@ import type { NftSetRef, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Cluster } from '../model/cluster.js'
 import type { Names } from '../model/marks.js'
 
-/** VNI . outer source address of every member: who may send us VXLAN frames of that VNI. */
+/**
+ * Outer source address of every member: who may send us VXLAN frames of our VNI. A set of addresses, the VNI stands in the
+ * rules: raw payload as a set's key needs nft 1.0.3, and Ubuntu 22.04 has 1.0.2.
+ */
 export function vtepSet(names: Names, outer: Family): NftSetRef {
   return {
     family: 'inet',
     table: names.nftTable,
     set: outer === 'inet' ? 'vteps4' : 'vteps6',
-    fields: ['integer24', outer === 'inet' ? 'ipv4_addr' : 'ipv6_addr'],
+    fields: [outer === 'inet' ? 'ipv4_addr' : 'ipv6_addr'],
   }
 }
 
@@ -45,13 +48,11 @@ export function clusterTable(cluster: Cluster, names: Names, outer: Family | und
     const ip = keyword[outer]
     const frame = `udp dport ${backend.port} @th,96,24 ${backend.vni}`
     parts.push(
-      `\tset ${set} {\n\t\ttypeof @th,96,24 . ${ip} saddr\n\t}\n`,
-      chain('raw_prerouting', 'filter hook prerouting', '-300', [
-        `udp dport ${backend.port} @th,96,24 . ${ip} saddr @${set} notrack`,
-      ]),
+      `\tset ${set} {\n\t\ttype ${outer === 'inet' ? 'ipv4_addr' : 'ipv6_addr'}\n\t}\n`,
+      chain('raw_prerouting', 'filter hook prerouting', '-300', [`${frame} ${ip} saddr @${set} notrack`]),
       chain('raw_output', 'filter hook output', '-300', [`${frame} notrack`]),
       chain('guard', 'filter hook input', '-300', [`${frame} goto members`]),
-      `\tchain members {\n\t\t@th,96,24 . ${ip} saddr @${set} accept\n\t\tcounter drop\n\t}\n`,
+      `\tchain members {\n\t\t${ip} saddr @${set} accept\n\t\tcounter drop\n\t}\n`,
     )
   }
   const clamp = [names.overlay, names.podBridge].map(

@@ -25,7 +25,10 @@ export async function cleanup(
   const kernel = openKernel(names)
   const signal = new AbortController().signal
   const failures: string[] = []
-  const lock = await acquireLock(kernel.netns, config)
+  const lock = await acquireLock(kernel.netns, config).catch((error: unknown) => {
+    kernel.close()
+    throw error
+  })
   try {
     const stages = orderedStages({
       kernel,
@@ -46,7 +49,8 @@ export async function cleanup(
         else failures.push(error.message)
       })
     }
-    rmSync(`${config.stateDir}/sysctl.json`, { force: true })
+    // With a value that could not be given back, the record of it is still needed.
+    if (failures.length === 0) rmSync(`${config.stateDir}/sysctl.json`, { force: true })
   } finally {
     lock.release()
     kernel.close()

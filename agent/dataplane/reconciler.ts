@@ -6,18 +6,10 @@ import { hasCode } from '../../lib/errors.js'
 import type { Log } from '../../lib/log.js'
 import { Mirror, type TableStatus } from '../../lib/reconcile/mirror.js'
 import type { Receipts } from '../../lib/reconcile/receipt.js'
-import type { Desired, Table, TableOp } from '../../lib/reconcile/table.js'
+import type { Desired, TableOp } from '../../lib/reconcile/table.js'
 import type { DesiredState, TableName } from '../model/desired.js'
-
-/** A table at its place in the order. */
-export interface Stage<T = unknown> {
-  readonly name: TableName
-  readonly table: Table<T>
-  /** A write here may take objects of these tables along (link down: its routes; address gone: routes from it). */
-  readonly cascades?: readonly TableName[]
-  /** Of the store, not of the kernel: not repaired by `plan`, not removed by cleanup. */
-  readonly remote?: boolean
-}
+import { type PlannedOp, planOps } from './plan.js'
+import type { Stage } from './stage.js'
 
 export interface ReconcilerOptions {
   readonly stages: readonly Stage[]
@@ -49,13 +41,8 @@ export interface Seen {
   readonly ours: boolean
 }
 
-/** One op as people read it. */
-export interface PlannedOp {
-  readonly table: string
-  readonly verb: 'add' | 'change' | 'remove'
-  readonly key: string
-  readonly line: string
-}
+/** Milliseconds. */
+const idleRetryMs = 1000
 
 export class Reconciler {
   readonly #options: ReconcilerOptions
@@ -65,6 +52,9 @@ export class Reconciler {
   #queue: Promise<unknown> = Promise.resolve()
   #last: PassReport | undefined
   #passes = 0
+  /** When the last pass began, and whether it wrote nothing. */
+  #passedAt = 0
+  #idle = false
   /** Removals were left out: the next pass that may remove has to look at everything. */
   #keeping = false
   readonly #errors = new Map<string, string>()
@@ -138,7 +128,7 @@ export class Reconciler {
     let nextDrift = clock.now() + this.#options.driftMs
     while (!signal.aborted) {
       if (this.#kickedAt === undefined) {
-        const due = Math.min(nextDrift, ...[...this.#mirrors.values()].map(mirror => mirror.retryAt))
+        const due = Math.min(nextDrift, this.#retryAt())
         await this.#waitForKick(Math.max(0, due - clock.now()), signal)
         if (signal.aborted) return
       }
@@ -150,6 +140,12 @@ export class Reconciler {
       // Let what waits in the event loop (notices, API calls) in before the next pass.
       await new Promise<void>(resolve => setImmediate(resolve))
     }
+  }
+
+  /** A retry that was due in a pass that wrote nothing (it holds) is no reason for the next pass at once. */
+  #retryAt(): number {
+    const due = Math.min(...[...this.#mirrors.values()].map(mirror => mirror.retryAt))
+    return this.#idle && due <= this.#passedAt ? this.#passedAt + idleRetryMs : due
   }
 
   #waitForKick(ms: number, signal: AbortSignal): Promise<void> {
@@ -178,6 +174,8 @@ export class Reconciler {
     const kickedAt = this.#kickedAt ?? clock.now()
     this.#kickedAt = undefined
     const started = clock.now()
+    this.#passedAt = started
+    this.#idle = true
     const desired = this.#options.desired()
     if (desired === undefined) return
     if (this.#keeping && desired.keep !== true)
@@ -213,6 +211,7 @@ export class Reconciler {
     ops: readonly TableOp<unknown>[],
     signal: AbortSignal,
   ): Promise<number> {
+    this.#idle = false
     const failed = await mirror.execute(ops, signal)
     // Its link is gone, and that notice is still on its way: look at the links at once.
     if (failed > 0 && mirror.errors().some(error => hasCode(error, 'ENODEV'))) {
@@ -258,30 +257,7 @@ export class Reconciler {
 
   /** What a pass would do for `desired`, by a fresh look at the kernel; nothing is written. */
   plan(desired: DesiredState, signal: AbortSignal): Promise<readonly PlannedOp[]> {
-    return this.#exclusive(async () => {
-      const down: PlannedOp[] = []
-      const up: PlannedOp[] = []
-      for (const stage of this.#options.stages) {
-        if (stage.remote === true) continue
-        const probe = new Mirror(stage.table, this.#options.clock, {
-          add: () => undefined,
-          list: () => [],
-          subscribe: () => undefined,
-          counts: { start: 0, model: 0, drift: 0, orphan: 0 },
-        })
-        const { writes, removes } = await probe.plan(desired[stage.name] as Desired<unknown>, signal)
-        for (const error of probe.errors()) throw error
-        const line = (op: TableOp<unknown>): PlannedOp => ({
-          table: stage.table.name,
-          verb: op.verb,
-          key: stage.table.key(op.verb === 'remove' ? op.observed : op.desired),
-          line: stage.table.format(op),
-        })
-        down.push(...writes.map(line))
-        up.unshift(...removes.map(line))
-      }
-      return [...down, ...up]
-    })
+    return this.#exclusive(() => planOps(this.#options.stages, desired, this.#options.clock, signal))
   }
 
   /** What is ours in the kernel, by a fresh look. */

@@ -177,7 +177,7 @@ t.test('three hosts: converge, heal, restart, clean up', { timeout: 240_000 }, a
         ['nft flush chain inet warren nat_postrouting', 'filter'],
         ['nft insert rule inet warren guard accept', 'filter'],
         ['nft flush set inet warren vteps4', 'element'],
-        ["nft delete element inet warren vteps4 '{ 1 . 192.0.2.12 }'", 'element'],
+        ["nft delete element inet warren vteps4 '{ 192.0.2.12 }'", 'element'],
         ['sysctl -qw net.ipv4.ip_forward=0', 'sysctl'],
         ['sysctl -qw net.ipv6.conf.all.forwarding=0', 'sysctl'],
         ['sysctl -qw net.ipv6.conf.eth0.accept_ra=1', 'sysctl'],
@@ -259,7 +259,7 @@ t.test('three hosts: converge, heal, restart, clean up', { timeout: 240_000 }, a
 ip neigh add 10.244.200.0 lladdr 02:00:00:00:00:99 dev wrn-ovl nud permanent
 bridge fdb add 02:00:00:00:00:99 dev wrn-ovl dst 192.0.2.99 self permanent
 ip link add wrn-old type bridge; ip link set wrn-old alias warren:h1:old
-nft add element inet warren vteps4 '{ 1 . 203.0.113.9 }'
+nft add element inet warren vteps4 '{ 203.0.113.9 }'
 ip addr add 10.99.0.1/24 dev wrn0
 ip rule add pref 8701 lookup 8700 protocol 87`)
     const agent = startAgent(programs, h1)

@@ -484,29 +484,28 @@ nft 'table ip warren { chain c { accept; }; }'`),
 
 const sets = [vtepSet(names, 'inet'), { ...vtepSet(names, 'inet6'), table: 'warren-6' }] as const
 const elementGround = `${underlay}
-nft 'table inet warren { set vteps4 { typeof @th,96,24 . ip saddr; }; }'
-nft 'table inet warren-6 { set vteps6 { typeof @th,96,24 . ip6 saddr; }; }'
+nft 'table inet warren { set vteps4 { type ipv4_addr; }; }'
+nft 'table inet warren-6 { set vteps6 { type ipv6_addr; }; }'
 `
 const elementCase: TableCase<NftElement> = {
   name: 'element',
   ground: elementGround,
   make: host => elementTable(host.nft, sets),
   want: () => [
-    nftElement(sets[0], ['1', '192.0.2.12']),
-    nftElement(sets[0], ['1', '192.0.2.13']),
-    nftElement(sets[1], ['1', '2001:db8::12']),
-    nftElement(sets[1], ['1', '2001:db8::13']),
+    nftElement(sets[0], ['192.0.2.12']),
+    nftElement(sets[0], ['192.0.2.13']),
+    nftElement(sets[1], ['2001:db8::12']),
+    nftElement(sets[1], ['2001:db8::13']),
   ],
-  bad: () => nftElement({ ...sets[0], set: 'nosuch' }, ['1', '192.0.2.19']),
+  bad: () => nftElement({ ...sets[0], set: 'nosuch' }, ['192.0.2.19']),
   drift: [
     drift('nft flush set inet warren vteps4', 2),
     drift('nft flush set inet warren-6 vteps6', 2),
-    drift("nft delete element inet warren vteps4 '{ 1 . 192.0.2.12 }'"),
-    drift("nft add element inet warren vteps4 '{ 1 . 203.0.113.6 }'"),
+    drift("nft delete element inet warren vteps4 '{ 192.0.2.12 }'"),
+    drift("nft add element inet warren vteps4 '{ 203.0.113.6 }'"),
   ],
-  orphan: () => nftElement(sets[0], ['1', '192.0.2.18']),
-  foreign:
-    line(`nft 'table inet other { set vteps4 { typeof @th,96,24 . ip saddr; elements = { 7 . 192.0.2.12 }; }; }'
+  orphan: () => nftElement(sets[0], ['192.0.2.18']),
+  foreign: line(`nft 'table inet other { set vteps4 { type ipv4_addr; elements = { 192.0.2.12 }; }; }'
 nft 'add set inet warren mine { type ipv4_addr; }'; nft 'add element inet warren mine { 10.0.0.1 }'`),
   look: line('nft list table inet other; nft list set inet warren mine'),
   missing: { ground: underlay, bring: line(elementGround.slice(underlay.length)), fails: 4 },

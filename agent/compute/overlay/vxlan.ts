@@ -26,7 +26,7 @@ export function vxlan(peer: Node, blocks: readonly Prefix[], context: OverlayCon
   const lladdr = peer.spec.vtepMAC
   // A peer that routes to us directly still gets the guard's entry: it may encapsulate while the two of us converge.
   const element: NftElement[] =
-    vtep === undefined ? [] : [nftElement(vtepSet(context.names, context.outer), [String(backend.vni), vtep])]
+    vtep === undefined ? [] : [nftElement(vtepSet(context.names, context.outer), [vtep])]
   if (backend.directRouting && onSameL2(peer, context)) return { ...hostGw(peer, blocks, context), element }
   if (vtep === undefined || lladdr === undefined) {
     const outer = context.outer === 'inet' ? 'IPv4' : 'IPv6'
