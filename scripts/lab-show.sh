@@ -55,9 +55,9 @@ cmd_ping() {
 
 # The matrix, from (rows) to (columns), average of three echoes in milliseconds; one per family.
 ping_table() {
-  local red='' plain=''
-  if [[ -t 1 && -z ${NO_COLOR-} ]]; then red=$RED plain=$PLAIN; fi
-  awk -v red="$red" -v plain="$plain" '
+  local red='' off=''
+  if [[ -t 1 && -z ${NO_COLOR-} ]]; then red=$RED off=$PLAIN; fi
+  awk -v red="$red" -v plain="$off" '
     !($1 in row) { row[$1] = ++pods; name[pods] = $1 }
     { if (!($3 in seen)) { seen[$3] = 1; family[++families] = $3 }; ms[$3, $1, $2] = $5; total[$3]++; if ($5 != "-") good[$3]++ }
     END {
