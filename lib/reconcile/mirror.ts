@@ -6,6 +6,7 @@ import type { Clock } from '../clock.js'
 import { asError, type WarrenError } from '../errors.js'
 import type { Cause, Receipts } from './receipt.js'
 import type { Desired, Table, TableOp } from './table.js'
+import { Wanted } from './wanted.js'
 
 /** A foreign hand on one of our objects. */
 export interface Notice {
@@ -63,16 +64,12 @@ export class Mirror<T> {
   #mirror: Map<string, T> | undefined
   /** The mirror before it was dropped: tells drift from a change of the model. */
   #before: ReadonlyMap<string, T> | undefined
-  #groups: Desired<T> = new Map()
-  #wanted = new Map<string, T>()
-  /** Keys that nobody wants any more and that may still be there: their removal is the model's doing. */
-  readonly #dropped = new Set<string>()
+  readonly #wanted: Wanted<T>
   readonly #failures = new Map<string, Failure>()
   /** Notices since the last observe, and those that the running pass answers. */
   #heard: Heard[] = []
   /** By key; those that tell none under undefined. */
   readonly #reasons = new Map<string | undefined, Heard>()
-  #clashed = false
   /** No pass is over yet. */
   #first = true
   #stale = true
@@ -84,6 +81,7 @@ export class Mirror<T> {
 
   constructor(table: Table<T>, clock: Clock, receipts: Receipts) {
     this.table = table
+    this.#wanted = new Wanted(object => table.key(object))
     this.#clock = clock
     this.#receipts = receipts
   }
@@ -157,14 +155,15 @@ export class Mirror<T> {
     this.#kickedAt = kickedAt
     const now = this.#clock.now()
     if ([...this.#failures.values()].some(failure => failure.notBefore <= now)) this.#stale = true
-    const changed = this.#want(desired)
+    const changed = this.#wanted.take(desired)
+    for (const key of changed.keys) this.#failures.delete(key)
     if (this.#stale || this.#mirror === undefined) {
       if (this.#observeFailure !== undefined && this.#observeFailure.notBefore > now)
         return { writes: [], removes: [] }
       if (!(await this.#observe(signal))) return { writes: [], removes: [] }
       return this.#diff(undefined, now)
     }
-    return this.#diff(changed, now)
+    return this.#diff(changed.all ? undefined : changed.keys, now)
   }
 
   async #observe(signal: AbortSignal): Promise<boolean> {
@@ -187,50 +186,6 @@ export class Mirror<T> {
     }
   }
 
-  /** Takes over what is wanted; returns the keys whose wanting changed, by identity of the groups. */
-  #want(desired: Desired<T>): ReadonlySet<string> | undefined {
-    const before = this.#groups
-    this.#groups = desired
-    const changed = new Set<string>()
-    let clash = false
-    for (const [owner, group] of before) {
-      if (desired.get(owner) === group) continue
-      for (const object of group) {
-        const key = this.table.key(object)
-        changed.add(key)
-        if (this.#wanted.get(key) === object) this.#wanted.delete(key)
-      }
-    }
-    for (const [owner, group] of desired) {
-      if (before.get(owner) === group) continue
-      for (const object of group) {
-        const key = this.table.key(object)
-        changed.add(key)
-        if (this.#wanted.has(key)) clash = true
-        else this.#wanted.set(key, object)
-      }
-    }
-    // An object wanted twice: the owners' sets are no longer enough to tell who still wants it.
-    const rebuilt = clash || this.#clashed
-    if (rebuilt) {
-      this.#clashed = false
-      this.#wanted = new Map()
-      for (const group of desired.values()) {
-        for (const object of group) {
-          const key = this.table.key(object)
-          if (this.#wanted.has(key)) this.#clashed = true
-          else this.#wanted.set(key, object)
-        }
-      }
-    }
-    for (const key of changed) {
-      this.#failures.delete(key)
-      if (this.#wanted.has(key)) this.#dropped.delete(key)
-      else this.#dropped.add(key)
-    }
-    return rebuilt ? undefined : changed
-  }
-
   #diff(keys: Iterable<string> | undefined, now: number): TablePlan<T> {
     const mirror = this.#mirror ?? new Map<string, T>()
     const writes: TableOp<T>[] = []
@@ -242,7 +197,7 @@ export class Mirror<T> {
       const observed = mirror.get(key)
       if (desired === observed) {
         this.#failures.delete(key)
-        if (desired === undefined) this.#dropped.delete(key)
+        if (desired === undefined) this.#wanted.forget(key)
       } else if (desired === undefined) {
         if (observed !== undefined) removes.push({ verb: 'remove', observed })
       } else if (observed === undefined) {
@@ -256,9 +211,9 @@ export class Mirror<T> {
     }
     if (keys === undefined) {
       for (const key of this.#wanted.keys()) check(key)
-      for (const key of mirror.keys()) if (!this.#wanted.has(key)) check(key)
+      for (const key of mirror.keys()) if (this.#wanted.get(key) === undefined) check(key)
       for (const key of this.#failures.keys())
-        if (!this.#wanted.has(key) && !mirror.has(key)) this.#failures.delete(key)
+        if (this.#wanted.get(key) === undefined && !mirror.has(key)) this.#failures.delete(key)
     } else {
       for (const key of keys) check(key)
     }
@@ -286,7 +241,7 @@ export class Mirror<T> {
         this.#failures.delete(key)
         if (op.verb === 'remove') {
           this.#mirror?.delete(key)
-          this.#dropped.delete(key)
+          this.#wanted.forget(key)
         } else this.#mirror?.set(key, this.table.mirrored?.(op.desired) ?? op.desired)
       } else {
         failed += 1
@@ -329,7 +284,7 @@ export class Mirror<T> {
     }
     const known = this.#before?.get(key)
     if (op.verb === 'remove') {
-      return this.#dropped.has(key)
+      return this.#wanted.wasDropped(key)
         ? { cause: 'model', since: this.#kickedAt }
         : { cause: 'orphan', ...foreign }
     }

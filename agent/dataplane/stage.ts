@@ -1,0 +1,12 @@
+// A table at its place among the others.
+import type { Table } from '../../lib/reconcile/table.js'
+import type { TableName } from '../model/desired.js'
+
+export interface Stage<T = unknown> {
+  readonly name: TableName
+  readonly table: Table<T>
+  /** A write here may take objects of these tables along (link down: its routes; address gone: routes from it). */
+  readonly cascades?: readonly TableName[]
+  /** Of the store, not of the kernel: not repaired by `plan`, not removed by cleanup. */
+  readonly remote?: boolean
+}

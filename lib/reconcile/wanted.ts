@@ -1,0 +1,87 @@
+// What a table should hold, by key, kept up to date by what changed: groups of objects are compared by identity, so that
+// one changed owner among thousands costs its own objects.
+
+import type { Desired } from './table.js'
+
+export interface WantedChange {
+  /** Keys of the groups that came, went or changed. */
+  readonly keys: ReadonlySet<string>
+  /** Two owners want one key: any key may have another object now. */
+  readonly all: boolean
+}
+
+export class Wanted<T> {
+  readonly #keyOf: (object: T) => string
+  #groups: Desired<T> = new Map()
+  #objects = new Map<string, T>()
+  /** Keys that nobody wants any more and that may still be there: their removal is the model's doing. */
+  readonly #dropped = new Set<string>()
+  #clashed = false
+
+  constructor(keyOf: (object: T) => string) {
+    this.#keyOf = keyOf
+  }
+
+  get(key: string): T | undefined {
+    return this.#objects.get(key)
+  }
+
+  keys(): Iterable<string> {
+    return this.#objects.keys()
+  }
+
+  /** It was wanted in this process's time and is not any more. */
+  wasDropped(key: string): boolean {
+    return this.#dropped.has(key)
+  }
+
+  /** It is gone, too. */
+  forget(key: string): void {
+    this.#dropped.delete(key)
+  }
+
+  take(desired: Desired<T>): WantedChange {
+    const before = this.#groups
+    this.#groups = desired
+    const keys = new Set<string>()
+    let clash = false
+    for (const [owner, group] of before) {
+      if (desired.get(owner) === group) continue
+      for (const object of group) {
+        const key = this.#keyOf(object)
+        keys.add(key)
+        if (this.#objects.get(key) === object) this.#objects.delete(key)
+      }
+    }
+    for (const [owner, group] of desired) {
+      if (before.get(owner) === group) continue
+      for (const object of group) {
+        const key = this.#keyOf(object)
+        keys.add(key)
+        if (this.#objects.has(key)) clash = true
+        else this.#objects.set(key, object)
+      }
+    }
+    // An object wanted twice: the owners' groups are no longer enough to tell who still wants it.
+    const all = clash || this.#clashed
+    if (all) this.#rebuild(desired)
+    for (const key of keys) {
+      if (this.#objects.has(key)) this.#dropped.delete(key)
+      else this.#dropped.add(key)
+    }
+    return { keys, all }
+  }
+
+  /** The first owner's object counts. */
+  #rebuild(desired: Desired<T>): void {
+    this.#clashed = false
+    this.#objects = new Map()
+    for (const group of desired.values()) {
+      for (const object of group) {
+        const key = this.#keyOf(object)
+        if (this.#objects.has(key)) this.#clashed = true
+        else this.#objects.set(key, object)
+      }
+    }
+  }
+}
