@@ -3,6 +3,7 @@
 // Monotonic time, because a clock jump must not end every lease of the machine at once.
 import * as fs from 'node:fs'
 import { join } from 'node:path'
+import type { Clock } from '../clock.js'
 import { hasCode } from '../errors.js'
 import { type Holder, isAlive, thisProcess } from './holder.js'
 
@@ -67,5 +68,32 @@ export function leaseFiles(dir: string, now: () => number): LeaseFiles {
         throw error
       }
     },
+  }
+}
+
+export interface Keeping {
+  readonly clock: Clock
+  /** Renew it until then. */
+  readonly signal: AbortSignal
+  /** The client is closed. */
+  readonly closed: AbortSignal
+  readonly lost: AbortController
+}
+
+/** Renews a lease every third of its time to live; `lost` aborts when it is over, by our own clock or by its file. */
+export async function keepLease(files: LeaseFiles, id: string, ttl: number, keeping: Keeping): Promise<void> {
+  const { clock, signal, lost } = keeping
+  const end = AbortSignal.any([keeping.closed, lost.signal])
+  let renewed = clock.now()
+  while (!end.aborted) {
+    await clock.sleep((ttl * 1000) / 3, end).catch(() => undefined)
+    if (end.aborted) return
+    const late = clock.now() - renewed > ttl * 1000
+    try {
+      if (late || (signal.aborted ? files.isOver(id) : !files.renew(id))) lost.abort()
+      else if (!signal.aborted) renewed = clock.now()
+    } catch {
+      // not readable just now: the time to live decides
+    }
   }
 }

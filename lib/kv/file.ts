@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { type Clock, systemClock } from '../clock.js'
 import { hasCode, WarrenError } from '../errors.js'
-import { leaseFiles } from './file-lease.js'
+import { keepLease, leaseFiles } from './file-lease.js'
 import { defaultHistory, type HistoryLimits, openLog, storeError } from './file-log.js'
 import { type Notices, notices } from './file-notices.js'
 import { fileReader } from './file-reader.js'
@@ -195,27 +195,6 @@ export function fileKv(dir: string, options: FileKvOptions = {}): Kv {
     }
   }
 
-  async function keepAlive(
-    id: string,
-    ttl: number,
-    signal: AbortSignal,
-    lost: AbortController,
-  ): Promise<void> {
-    let renewed = clock.now()
-    const end = AbortSignal.any([closed.signal, lost.signal])
-    while (!end.aborted) {
-      await clock.sleep((ttl * 1000) / 3, end).catch(() => undefined)
-      if (end.aborted) return
-      const late = clock.now() - renewed > ttl * 1000
-      try {
-        if (late || (signal.aborted ? leases.isOver(id) : !leases.renew(id))) lost.abort()
-        else if (!signal.aborted) renewed = clock.now()
-      } catch {
-        // not readable just now: the time to live decides
-      }
-    }
-  }
-
   return {
     name: `file ${dir}`,
     list: async (prefix, signal) => {
@@ -267,7 +246,7 @@ export function fileKv(dir: string, options: FileKvOptions = {}): Kv {
         leases.grant(id, ttl)
       })
       const lost = new AbortController()
-      void keepAlive(id, ttl, signal, lost)
+      void keepLease(leases, id, ttl, { clock, signal, closed: closed.signal, lost })
       return {
         id,
         ttl,
