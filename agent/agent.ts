@@ -129,6 +129,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       mark('host')
       reconciler.kick()
     },
+    onLegacy: () => reconciler.notice('jump', 'iptables-legacy (the kernel does not tell whose)'),
   })
   const compute = createCompute()
 

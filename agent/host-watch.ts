@@ -1,5 +1,5 @@
-// Keeps the facts of the host current: looks again at every kick (a notice that concerns them), and every few seconds
-// at iptables-legacy, which sends no notice.
+// Keeps the facts of the host current: looks again at every kick (a notice that concerns them), when the rules of
+// iptables-legacy have changed (it sends no notice, so a digest is taken twice a second), and every few seconds.
 import type { Clock } from '../lib/clock.js'
 import { describeError } from '../lib/errors.js'
 import type { Log } from '../lib/log.js'
@@ -7,8 +7,11 @@ import type { Kernel } from './dataplane/order.js'
 import type { DropPolicy, HostFacts } from './model/self.js'
 import { readHost, type UnderlayChoice } from './sources/host.js'
 
-/** iptables-legacy is polled that often, ms. */
-const pollMs = 5000
+/** Everything is looked at that often, ms. */
+const lookMs = 5000
+/** Half of the second in which a foreign hand is undone; longer where the rules are so many that it would cost 1% of a core. */
+const pollMs = 500
+const pollShare = 0.01
 
 export interface HostWatch {
   /** undefined until the first look. */
@@ -23,6 +26,8 @@ export interface HostWatchOptions {
   readonly clock: Clock
   readonly log: Log
   readonly onChange: () => void
+  /** Rules or policies of iptables-legacy changed. */
+  readonly onLegacy: () => void
 }
 
 export function createHostWatch(options: HostWatchOptions): HostWatch {
@@ -63,6 +68,33 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
     options.onChange()
   }
 
+  let legacy: string | undefined
+  let legacyCost = 0
+
+  /** Whether iptables-legacy has changed since the last call. */
+  function legacyMoved(): boolean {
+    const from = performance.now()
+    const state = kernel.iptables.legacyState()
+    legacyCost = performance.now() - from
+    const moved = legacy !== undefined && legacy !== state
+    legacy = state
+    return moved
+  }
+
+  /** Until a kick, a change of iptables-legacy, or the time of the next look. */
+  async function quiet(signal: AbortSignal): Promise<void> {
+    const until = performance.now() + lookMs
+    while (!signal.aborted && !again && performance.now() < until) {
+      const nap = new AbortController()
+      wake = () => nap.abort()
+      const ms = Math.max(pollMs, legacyCost / pollShare)
+      await clock.sleep(ms, AbortSignal.any([signal, nap.signal])).catch(() => undefined)
+      if (signal.aborted || again || !legacyMoved()) continue
+      options.onLegacy()
+      return
+    }
+  }
+
   return {
     facts: () => facts,
     kick() {
@@ -74,6 +106,7 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
       while (!signal.aborted) {
         again = false
         try {
+          if (legacyMoved()) options.onLegacy()
           await look(signal)
           failed = ''
         } catch (error) {
@@ -82,10 +115,7 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
           if (reason !== failed) log.warn('cannot look at the host', { reason })
           failed = reason
         }
-        if (again) continue
-        const nap = new AbortController()
-        wake = () => nap.abort()
-        await clock.sleep(pollMs, AbortSignal.any([signal, nap.signal])).catch(() => undefined)
+        await quiet(signal)
       }
     },
   }

@@ -175,6 +175,10 @@ class InMemoryIptables implements FakeIptables {
     )
   }
 
+  legacyState(): string {
+    return (['inet', 'inet6'] as const).map(family => this.save({ variant: 'legacy', family })).join('')
+  }
+
   async observe(): Promise<readonly ObservedJump[]> {
     this.mayFail('observe')
     return [...this.tables.values()].flatMap(({ place }) =>

@@ -15,6 +15,7 @@ import type { Netns } from '../netns/netns.js'
 import { listChains, listTables } from '../nftables/observe.js'
 import type { NftBaseChain } from '../nftables/types.js'
 import { builtin, compatChains, nftFamily, removeBaseChains } from './base-chains.js'
+import { legacyDigest } from './legacy-state.js'
 import { findPrograms, lockHolder, type Programs } from './programs.js'
 import {
   ensureText,
@@ -227,6 +228,13 @@ class HostIptables implements Iptables {
       ({ family, table, chain }) =>
         family === nftFamily[place.family] && table === 'filter' && chain.startsWith(this.prefix),
     )
+  }
+
+  legacyState(): string {
+    return places
+      .filter(({ variant, family }) => variant === 'legacy' && this.hasLegacy(family))
+      .map(({ family }) => `${family} ${legacyDigest(this.netns, family) ?? ''}`)
+      .join(' ')
   }
 
   observe(): Promise<readonly ObservedJump[]> {

@@ -48,6 +48,11 @@ export interface Iptables {
   variants(): Promise<readonly IptablesInUse[]>
   /** Policies of the built-in chains of the filter table that exist, for each variant and family in use. */
   policies(): Promise<readonly IptablesPolicy[]>
+  /**
+   * A word that is another one whenever rules or policies of iptables-legacy's filter tables change: of these the kernel
+   * sends no notice. '' when legacy is not in use. Runs no program, well below 1 ms with a hundred rules.
+   */
+  legacyState(): string
   /** Our own chains (by their prefix) with the jumps that lead to them, for each variant and family in use. */
   observe(): Promise<readonly ObservedJump[]>
   /**

@@ -129,6 +129,18 @@ export function getsockopt(fd: number, level: number, option: number): number | 
   return result === 0 ? value.readInt32LE(0) : undefined
 }
 
+/** A structure that the kernel reads and fills. Returns how many bytes of `value` count; undefined (lastErrno) on failure. */
+export function getsockoptBytes(
+  fd: number,
+  level: number,
+  option: number,
+  value: Uint8Array,
+): number | undefined {
+  const length = Uint32Array.of(value.length)
+  const prototype = 'int getsockopt(int, int, int, _Inout_ uint8_t *, _Inout_ uint32_t *)'
+  return call(prototype, fd, level, option, value, length) === 0 ? length[0] : undefined
+}
+
 /** The socket's own address (a sockaddr as bytes); undefined when `fd` is no socket. */
 export function getsockname(fd: number): Buffer | undefined {
   const address = Buffer.alloc(128)

@@ -176,6 +176,33 @@ function contract(name: string, variant: IptablesVariant, open: () => Subject): 
   })
 }
 
+function tellsChanges(name: string, open: () => Subject): void {
+  t.test(
+    `${name}: the state of legacy is another word after each change, and the same without one`,
+    async t => {
+      const { iptables, docker, foreign, close } = open()
+      t.teardown(close)
+      t.equal(iptables.legacyState(), '', 'not in use')
+      docker()
+      const seen = [iptables.legacyState()]
+      const changed = (what: string): void => {
+        const state = iptables.legacyState()
+        t.notOk(seen.includes(state), what)
+        t.equal(iptables.legacyState(), state, `${what}: looked at again`)
+        seen.push(state)
+      }
+      foreign(':MINE - [0:0]', '-A FORWARD -s 192.0.2.1/32 -j DROP')
+      changed('a rule')
+      foreign('-A MINE -s 192.0.2.2/32 -j ACCEPT')
+      changed('a rule in a chain')
+      await iptables.ensure([jump('legacy')])
+      changed('our jump')
+      foreign('-F FORWARD')
+      changed('flushed')
+    },
+  )
+}
+
 contract('fake', 'nft', () => fakeSubject('nft'))
 contract('nft', 'nft', () => kernelSubject('nft'))
 
@@ -192,8 +219,35 @@ function legacyMissing(): string | false {
 }
 
 const skip = legacyMissing()
-if (skip === false) contract('legacy', 'legacy', () => kernelSubject('legacy'))
-else t.test('legacy', { skip }, async () => undefined)
+tellsChanges('fake', () => fakeSubject('legacy'))
+if (skip === false) {
+  contract('legacy', 'legacy', () => kernelSubject('legacy'))
+  tellsChanges('legacy', () => kernelSubject('legacy'))
+  t.test('legacy: a policy changes the state, a packet that is counted does not', async t => {
+    const { netns, iptables, docker, close } = kernelSubject('legacy')
+    t.teardown(close)
+    docker()
+    command(netns, ['ip', 'link', 'set', 'lo', 'up'])
+    const before = iptables.legacyState()
+    command(netns, ['ping', '-c', '1', '-W', '1', '127.0.0.1'])
+    t.match(command(netns, ['iptables-legacy-save', '-c', '-t', 'filter']), /:INPUT ACCEPT \[[1-9]/)
+    t.equal(iptables.legacyState(), before)
+    command(netns, ['iptables-legacy', '-P', 'INPUT', 'DROP'])
+    t.not(iptables.legacyState(), before)
+    command(netns, ['iptables-legacy', '-P', 'INPUT', 'ACCEPT'])
+    t.equal(iptables.legacyState(), before)
+  })
+  t.test('legacy: ip6tables too', async t => {
+    const netns = anonymousNetns()
+    t.teardown(() => netns.close())
+    const iptables = openIptables(netns)
+    command(netns, ['ip6tables-legacy', '-P', 'FORWARD', 'DROP'])
+    const before = iptables.legacyState()
+    t.match(before, /^inet6 ./)
+    command(netns, ['ip6tables-legacy', '-A', 'FORWARD', '-s', '2001:db8::1', '-j', 'ACCEPT'])
+    t.not(iptables.legacyState(), before)
+  })
+} else t.test('legacy', { skip }, async () => undefined)
 
 t.test('nft: a table that only our jump made goes with it, and not before', async t => {
   const fake = fakeSubject('nft')

@@ -1,0 +1,71 @@
+// The filter table of iptables-legacy as the kernel holds it, without running a program: getsockopt(2) IPT_SO_GET_INFO
+// and IPT_SO_GET_ENTRIES, struct ipt_entry and ip6t_entry of linux/netfilter_ipv4/ip_tables.h. `iptables-legacy-save`.
+// Asking makes the table in a namespace that has none: ask only where ip_tables_names shows it.
+
+import { createHash } from 'node:crypto'
+import { hasCode } from '../errors.js'
+import { close, getsockoptBytes, socket } from '../netns/libc.js'
+import type { Netns } from '../netns/netns.js'
+import type { IptablesFamily } from './types.js'
+
+interface Layout {
+  readonly domain: number
+  readonly level: number
+  /** Offsets in an entry; `comefrom` is the kernel's own scratch space. */
+  readonly next: number
+  readonly comefrom: number
+  readonly counters: number
+}
+
+const layouts: Readonly<Record<IptablesFamily, Layout>> = {
+  inet: { domain: 2, level: 0, next: 90, comefrom: 92, counters: 96 },
+  inet6: { domain: 10, level: 41, next: 142, comefrom: 144, counters: 152 },
+}
+const SOCK_RAW = 3
+const IPPROTO_RAW = 255
+const GET_INFO = 64
+const GET_ENTRIES = 65
+const infoLength = 84
+const sizeAt = 80
+const headerLength = 40
+/** Somebody's change between the two calls. */
+const tries = 3
+
+function openSocket(netns: Netns, domain: number): number | undefined {
+  try {
+    return netns.run(() => socket(domain, SOCK_RAW, IPPROTO_RAW))
+  } catch (error) {
+    if (hasCode(error, 'EPERM', 'EAFNOSUPPORT')) return undefined // without CAP_NET_RAW iptables cannot run either
+    throw error
+  }
+}
+
+/** A digest of all rules and policies, counters left out; undefined when the kernel does not tell. */
+export function legacyDigest(netns: Netns, family: IptablesFamily): string | undefined {
+  const { domain, level, next, comefrom, counters } = layouts[family]
+  const fd = openSocket(netns, domain)
+  if (fd === undefined) return undefined
+  try {
+    for (let attempt = 1; attempt <= tries; attempt += 1) {
+      const info = Buffer.alloc(infoLength)
+      info.write('filter')
+      if (getsockoptBytes(fd, level, GET_INFO, info) !== infoLength) return undefined
+      const size = info.readUInt32LE(sizeAt)
+      const table = Buffer.alloc(headerLength + size)
+      table.write('filter')
+      table.writeUInt32LE(size, 32)
+      if (getsockoptBytes(fd, level, GET_ENTRIES, table) === undefined) continue
+      for (let at = headerLength; at + counters + 16 <= table.length; ) {
+        const length = table.readUInt16LE(at + next)
+        if (length === 0) return undefined
+        table.fill(0, at + comefrom, at + comefrom + 4)
+        table.fill(0, at + counters, at + counters + 16)
+        at += length
+      }
+      return createHash('sha1').update(table).digest('base64')
+    }
+    return undefined
+  } finally {
+    close(fd)
+  }
+}
