@@ -1,6 +1,6 @@
 // What only a server can do wrong: it stops, restarts, compacts, is replaced, is behind TLS and passwords. A real etcd.
 import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer, type Socket } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -115,6 +115,54 @@ void t.test('etcd', { skip }, async t => {
     t.match(await failure(none.list('')), { message: /:1": connection refused; etcd "http:.*no answer/ })
     for (const socket of sockets) socket.destroy()
     silent.close()
+  })
+
+  await t.test('a network that swallows everything is noticed by silent watches', async t => {
+    const pipes = new Set<Socket>()
+    let swallows = false
+    const proxy = createServer(socket => {
+      const onward = connect(etcd.port, '127.0.0.1')
+      for (const [from, to] of [
+        [socket, onward],
+        [onward, socket],
+      ] as const) {
+        pipes.add(from)
+        from.on('data', chunk => swallows || to.write(chunk))
+        from.on('error', () => undefined)
+        from.on('close', () => to.destroy())
+      }
+    })
+    await new Promise<void>(resolve => proxy.listen(0, '127.0.0.1', resolve))
+    const address = proxy.address()
+    const port = typeof address === 'object' && address !== null ? address.port : 0
+    const kv = store(t, etcd, { endpoints: [`http://127.0.0.1:${port}`], timeoutMs: 1_000, heartbeatMs: 200 })
+    const { revision } = await put(kv, 'a', '1')
+    const seen = see(kv, '', revision)
+    await put(kv, 'a', '2')
+    await until('the change', () => seen.batches.length === 1)
+    swallows = true
+    const start = performance.now()
+    t.match(await seen.end, { code: 'UNAVAILABLE', message: /no answer/ })
+    t.ok(performance.now() - start < 5_000)
+    for (const socket of pipes) socket.destroy()
+    proxy.close()
+  })
+
+  await t.test('a watch that starts 3,000 revisions back delivers each once, in order and whole', async t => {
+    const kv = store(t, etcd)
+    const { revision } = await put(kv, 'a/0', '')
+    for (let at = 0; at < 3_000; at += 50) {
+      const pair = (n: number) => ['a', 'b'].map(side => ({ key: `${side}/${n % 40}`, value: String(n) }))
+      const writes = Array.from({ length: 50 }, (_, n) =>
+        kv.txn({ compare: [], puts: pair(at + n), deletes: [] }),
+      )
+      await Promise.all(writes)
+    }
+    const seen = see(kv, '', revision)
+    await until('all', () => seen.batches.length >= 3_000)
+    t.ok(seen.batches.every((batch, n) => batch.revision === revision + 1 + n && batch.puts.length === 2))
+    seen.stop()
+    await seen.end
   })
 
   await t.test('a watch from a compacted revision is COMPACTED, and a list then works', async t => {
