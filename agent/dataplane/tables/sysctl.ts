@@ -127,27 +127,21 @@ export function hostSysctlTable(io: SysctlIo, record: SysctlRecord): Table<Sysct
     },
     async apply(ops) {
       const recorded: Record<string, Recorded> = { ...record.read() }
-      const results: OpResult[] = []
-      for (const op of ops) {
-        if (op.verb === 'remove') {
-          const entry = recorded[op.observed.name]
-          const failed = entry === undefined ? undefined : restore(op.observed.name, entry)
-          if (failed === undefined) {
-            delete recorded[op.observed.name]
-            record.write(recorded)
-          }
-          results.push(failed)
-          continue
-        }
-        const { name } = op.desired
+      const giveBack = (name: string): OpResult => {
+        const entry = recorded[name]
+        const failed = entry === undefined ? undefined : restore(name, entry)
+        if (failed !== undefined) return failed
+        delete recorded[name]
+        record.write(recorded)
+        return undefined
+      }
+      const take = (desired: Sysctl): OpResult => {
+        const { name } = desired
         const now = io.read(name)
         if (now === undefined) {
-          results.push(
-            new WarrenError(`Cannot set sysctl "${name}": the kernel has none of that name`, {
-              code: 'ENOENT',
-            }),
-          )
-          continue
+          return new WarrenError(`Cannot set sysctl "${name}": the kernel has none of that name`, {
+            code: 'ENOENT',
+          })
         }
         if (recorded[name] === undefined) {
           const others = dragged(name).flatMap(other => {
@@ -157,8 +151,12 @@ export function hostSysctlTable(io: SysctlIo, record: SysctlRecord): Table<Sysct
           recorded[name] = { old: now, companions: Object.fromEntries(others) }
           record.write(recorded)
         }
-        results.push(satisfies(op.desired, { name, value: now }) ? undefined : set(io, op.desired))
+        return satisfies(desired, { name, value: now }) ? undefined : set(io, desired)
       }
+      const results: OpResult[] = ops.map(op => (op.verb === 'remove' ? undefined : take(op.desired)))
+      // Given back in the other order: accept_ra back at 1 while forwarding is still on would cost the default route.
+      for (const [i, op] of [...ops.entries()].reverse())
+        if (op.verb === 'remove') results[i] = giveBack(op.observed.name)
       return results
     },
     format,
