@@ -62,7 +62,8 @@ const allZeros = '00:00:00:00:00:00'
 
 function deleteFdb(state: FakeState, key: string, wanted: FdbEntry, tell: Tell): Failed {
   const standing = state.fdb.get(key) ?? []
-  if (standing.length === 0) return { code: 'ENOENT' }
+  if (standing.length === 0 || (wanted.on === 'master' && standing[0]?.dev !== wanted.dev))
+    return { code: 'ENOENT' }
   const leaves = (one: FdbEntry): boolean => wanted.dst === undefined || one.dst === wanted.dst
   const left = standing.filter(one => !leaves(one))
   if (left.length === 0) state.fdb.delete(key)

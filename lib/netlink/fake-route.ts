@@ -51,6 +51,15 @@ function isSame(a: Route, b: Route): boolean {
   )
 }
 
+/** A delete without a gateway fits a route with one on the same device. */
+function isMeant(standing: Route, wanted: Route): boolean {
+  const [hop, second] = wanted.nextHops
+  const [own, other] = standing.nextHops
+  if (hop === undefined || second !== undefined || hop.via !== undefined || other !== undefined)
+    return sameHops(standing, wanted)
+  return own?.dev === hop.dev
+}
+
 /** IPv4 knows no "metric 0": a delete without a metric takes the first that fits, of whatever metric. */
 function deleteRoute(state: FakeState, route: Route, tell: Tell): Failed {
   if (route.nextHops.some(hop => !state.links.has(hop.dev))) return { code: 'ENODEV' }
@@ -63,7 +72,7 @@ function deleteRoute(state: FakeState, route: Route, tell: Tell): Failed {
   for (const key of [exact, ...others.sort((a, b) => metricIn(a) - metricIn(b))]) {
     const standing = state.routes.get(key) ?? []
     const found = standing.find(
-      one => one.protocol === route.protocol && one.type === route.type && sameHops(one, route),
+      one => one.protocol === route.protocol && one.type === route.type && isMeant(one, route),
     )
     if (found === undefined) continue
     const left = standing.filter(one => one !== found)

@@ -1,6 +1,7 @@
 // What the fake kernel holds, and what one object's fate does to the others. Connected routes come and go with addresses
 // and with the link being up; what goes silently in Linux goes silently here.
-import { containsAddress, type Prefix, prefixOf } from '../net/prefix.js'
+import { addressBits, addressToNumber, familyOf } from '../net/address.js'
+import { type Prefix, prefixOf } from '../net/prefix.js'
 import type { Address, Family, FdbEntry, Link, Neighbor, NextHop, Route, RtnlObject, Rule } from './types.js'
 
 export type FakeLink = Link & Required<Pick<Link, 'index' | 'mtu' | 'up' | 'master' | 'address'>>
@@ -149,7 +150,8 @@ export function dropAddress(state: FakeState, address: Address): Route[] {
       route.protocol === RTPROT_KERNEL &&
       route.nextHops[0]?.dev === address.dev &&
       route.dst === connected(address).text
-    const sourced = !elsewhere && route.src === address.address && route.protocol !== RTPROT_KERNEL
+    const sourced =
+      !elsewhere && route.table === MAIN && route.src === address.address && route.protocol !== RTPROT_KERNEL
     if (!((own && !shared) || sourced || (last && usesDevice(route, address.dev)))) return route
     gone.push(route)
     return undefined
@@ -211,9 +213,9 @@ export function leaveBridge(state: FakeState, dev: string): void {
 /** Everything that stands on a device that is gone. Returns its addresses, which are announced. */
 export function linkGone(state: FakeState, dev: string): Address[] {
   const gone = linkDown(state, dev)
-  for (const [key, address] of state.addresses) {
+  for (const address of [...state.addresses.values()]) {
     if (address.dev !== dev) continue
-    state.addresses.delete(key)
+    dropAddress(state, address)
     gone.push(address)
   }
   for (const [key, entries] of state.fdb) if (entries[0]?.dev === dev) state.fdb.delete(key)
@@ -246,17 +248,32 @@ export function linkRenamed(state: FakeState, from: string, to: string): void {
   for (const all of entries) if (all[0] !== undefined) state.fdb.set(fdbKey(state, all[0]), all)
 }
 
+const prefixes = new WeakMap<Route, Prefix>()
+
+function prefixOfRoute(route: Route): Prefix {
+  let prefix = prefixes.get(route)
+  if (prefix === undefined) {
+    const [base = '', length = '0'] = route.dst.split('/')
+    prefix = prefixOf(base, Number(length))
+    prefixes.set(route, prefix)
+  }
+  return prefix
+}
+
 /** Routes of the main table that cover `address`, the longest prefix first. */
 function covering(state: FakeState, address: string): Route[] {
-  const found: (readonly [number, Route])[] = []
+  const value = addressToNumber(address)
+  const family = familyOf(address)
+  const found: Route[] = []
   for (const routes of state.routes.values()) {
     for (const route of routes) {
-      if (route.table !== MAIN) continue
-      const [base = '', length = '0'] = route.dst.split('/')
-      if (containsAddress(prefixOf(base, Number(length)), address)) found.push([Number(length), route])
+      if (route.table !== MAIN || route.family !== family) continue
+      const { base, length } = prefixOfRoute(route)
+      const host = BigInt(addressBits[route.family] - length)
+      if (value >> host === base >> host) found.push(route)
     }
   }
-  return found.sort((a, b) => b[0] - a[0]).map(([, route]) => route)
+  return found.sort((a, b) => prefixOfRoute(b).length - prefixOfRoute(a).length)
 }
 
 /** Is the gateway on a link that this next hop's device is connected to? */
@@ -268,6 +285,9 @@ export function isReachable(state: FakeState, via: string, dev: string): boolean
 
 /** IPv6 refuses even an onlink gateway when the main table has it behind another device (a default route aside). */
 export function isElsewhere(state: FakeState, via: string, dev: string): boolean {
-  const [best] = covering(state, via)
-  return best !== undefined && !best.dst.endsWith('/0') && best.type === 'unicast' && !usesDevice(best, dev)
+  const found = covering(state, via)
+  const [best] = found
+  if (best === undefined || best.dst.endsWith('/0') || best.type !== 'unicast') return false
+  const length = prefixOfRoute(best).length
+  return !found.some(route => prefixOfRoute(route).length === length && usesDevice(route, dev))
 }
