@@ -1,5 +1,6 @@
 // Keeps the facts of the host current: looks again at every kick (a notice that concerns them), when the rules of
 // iptables-legacy have changed (it sends no notice, so a digest is taken twice a second), and every few seconds.
+import { createAlarm } from '../lib/alarm.js'
 import type { Clock } from '../lib/clock.js'
 import { describeError } from '../lib/errors.js'
 import type { Log } from '../lib/log.js'
@@ -35,7 +36,7 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
   let facts: HostFacts | undefined
   let text = ''
   let again = true
-  let wake: () => void = () => undefined
+  const alarm = createAlarm(clock)
 
   async function policies(): Promise<readonly DropPolicy[]> {
     const found = await kernel.iptables.policies()
@@ -85,10 +86,7 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
   async function quiet(signal: AbortSignal): Promise<void> {
     const until = performance.now() + lookMs
     while (!signal.aborted && !again && performance.now() < until) {
-      const nap = new AbortController()
-      wake = () => nap.abort()
-      const ms = Math.max(pollMs, legacyCost / pollShare)
-      await clock.sleep(ms, AbortSignal.any([signal, nap.signal])).catch(() => undefined)
+      await alarm.wait(Math.max(pollMs, legacyCost / pollShare), signal)
       if (signal.aborted || again || !legacyMoved()) continue
       options.onLegacy()
       return
@@ -99,7 +97,7 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
     facts: () => facts,
     kick() {
       again = true
-      wake()
+      alarm.ring()
     },
     async run(signal) {
       let failed = ''

@@ -1,5 +1,6 @@
 // Keeps this node's block: found again in the model, else claimed through the store once that is in sync and the name
 // is ours; renewed every hour; written again when the store lost it. Never renumbers while the block is ours.
+import { createAlarm } from '../lib/alarm.js'
 import type { Clock } from '../lib/clock.js'
 import { asError, describeError, hasCode } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
@@ -59,7 +60,7 @@ export function createNodeLease(options: NodeLeaseOptions): NodeLease {
   let lease: Lease | undefined
   let problem: Problem | undefined
   let again = true
-  let wake: () => void = () => undefined
+  const alarm = createAlarm(clock)
   let renewAt = Number.POSITIVE_INFINITY
 
   function set(next: Lease | undefined): void {
@@ -138,7 +139,7 @@ export function createNodeLease(options: NodeLeaseOptions): NodeLease {
     problems: () => (problem === undefined ? [] : [problem]),
     kick() {
       again = true
-      wake()
+      alarm.ring()
     },
     async run(signal) {
       let wait = retryMs.first
@@ -158,9 +159,7 @@ export function createNodeLease(options: NodeLeaseOptions): NodeLease {
           wait = Math.min(wait * 2, retryMs.most)
         }
         if (again) continue
-        const nap = new AbortController()
-        wake = () => nap.abort()
-        await clock.sleep(next, AbortSignal.any([signal, nap.signal])).catch(() => undefined)
+        await alarm.wait(next, signal)
       }
     },
   }

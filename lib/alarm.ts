@@ -1,0 +1,27 @@
+// A sleep that somebody else can end: how loops wait for "something changed, or it is time".
+import type { Clock } from './clock.js'
+
+export interface Alarm {
+  /** Resolves after `ms`, when it rings, or when the signal aborts; never rejects. */
+  wait(ms: number, signal: AbortSignal): Promise<void>
+  /** Ends the present wait; does nothing when nobody waits. */
+  ring(): void
+}
+
+/** One listener a wait, taken off again: AbortSignal.any over a long-lived signal leaks 65 bytes a call (Node 20). */
+export function createAlarm(clock: Clock): Alarm {
+  let ring: () => void = () => undefined
+  return {
+    ring: () => ring(),
+    async wait(ms, signal) {
+      if (signal.aborted) return
+      const nap = new AbortController()
+      const end = (): void => nap.abort()
+      ring = end
+      signal.addEventListener('abort', end, { once: true })
+      await clock.sleep(Math.min(ms, 2 ** 31 - 1), nap.signal).catch(() => undefined)
+      signal.removeEventListener('abort', end)
+      ring = () => undefined
+    },
+  }
+}
