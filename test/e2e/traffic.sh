@@ -232,8 +232,6 @@ foreign_vni() {
 }
 tap_ok 'guard: a VNI that is not ours passes on the same port' foreign_vni
 tap_ok 'guard: and its device is left alone' in_ns h1 ip link show foreign0
-in_ns h1 ip link del foreign0
-
 outer_untracked() {
   local out
   out=$(in_ns h1 conntrack -L -p udp --dport 4789 2>/dev/null)
@@ -241,8 +239,11 @@ outer_untracked() {
   # VNI 77 is none of ours: it was tracked, and proves that the list would show ours.
   ! grep -v 'src=192.0.2.1 \|dst=192.0.2.1 ' <<<"$out"
 }
+in_ns h1 conntrack -F >/dev/null 2>&1 # what was tracked while the backend changed
+tap_ok 'conntrack: packets go out and come in' eval 'pings h1/p1 10.244.2.2 && pings ext 10.99.0.1'
 tap_ok 'conntrack: outer packets are not tracked' outer_untracked
 tap_ok 'conntrack: (the foreign VNI is)' test -n "$(in_ns h1 conntrack -L -p udp --dport 4789 2>/dev/null)"
+in_ns h1 ip link del foreign0
 
 # --- TCP through a host with a smaller MTU, without any ICMP that would tell ---------------------------------------------------
 
