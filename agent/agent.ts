@@ -123,6 +123,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const host = createHostWatch({
     kernel,
     choice: () => underlayChoice(config, store),
+    ourTable: names.nftTable,
     clock,
     log,
     onChange: () => {

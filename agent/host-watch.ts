@@ -6,10 +6,10 @@ import { describeError } from '../lib/errors.js'
 import type { Log } from '../lib/log.js'
 import type { Kernel } from './dataplane/order.js'
 import type { DropPolicy, HostFacts } from './model/self.js'
-import { readHost, type UnderlayChoice } from './sources/host.js'
+import { foreignDrops, readHost, type UnderlayChoice } from './sources/host.js'
 
 /** Everything is looked at that often, ms. */
-const lookMs = 5000
+const lookMs = 15_000
 /** Half of the second in which a foreign hand is undone; longer where the rules are so many that it would cost 1% of a core. */
 const pollMs = 500
 const pollShare = 0.01
@@ -24,6 +24,8 @@ export interface HostWatch {
 export interface HostWatchOptions {
   readonly kernel: Kernel
   readonly choice: () => UnderlayChoice
+  /** Name of our own nft table. */
+  readonly ourTable: string
   readonly clock: Clock
   readonly log: Log
   readonly onChange: () => void
@@ -46,7 +48,9 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
   }
 
   async function look(signal: AbortSignal): Promise<void> {
-    const next = await readHost(kernel.netns, kernel.rtnl, options.choice(), await policies(), signal)
+    const seen = await readHost(kernel.netns, kernel.rtnl, options.choice(), await policies(), signal)
+    const drops = foreignDrops(await kernel.nft.baseChains(), options.ourTable)
+    const next: HostFacts = { ...seen, problems: [...seen.problems, ...drops] }
     const nextText = JSON.stringify(next)
     if (nextText === text) return
     const before = facts?.underlay

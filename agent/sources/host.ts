@@ -6,6 +6,7 @@ import { isLinkLocal, isUnicast } from '../../lib/net/address.js'
 import { containsAddress, type Prefix, parsePrefix } from '../../lib/net/prefix.js'
 import type { Address, Link, Route, Rtnl } from '../../lib/netlink/types.js'
 import type { Netns } from '../../lib/netns/netns.js'
+import type { NftBaseChain } from '../../lib/nftables/types.js'
 import { aliasPrefix, routeProtocol } from '../model/marks.js'
 import type { Problem } from '../model/object.js'
 import type { DropPolicy, HostFacts, Underlay, UnderlayAddress } from '../model/self.js'
@@ -156,6 +157,39 @@ function readSysctl(netns: Netns, name: string): string | undefined {
     if (hasCode(error, 'ENOENT', 'EACCES')) return undefined
     throw error
   }
+}
+
+/** Tables of iptables-nft: their policies are answered by a jump there. */
+const compatTables = new Set(['filter', 'nat', 'mangle', 'raw', 'security'])
+
+/** Foreign nft chains that drop what they do not know: an accept of ours does not undo that, so a person has to. */
+export function foreignDrops(chains: readonly NftBaseChain[], ourTable: string): readonly Problem[] {
+  const hooks = ['forward', 'input']
+  return chains.flatMap(({ family, table, chain, type, hook, policy, dormant }) => {
+    const compat = (family === 'ip' || family === 'ip6') && compatTables.has(table)
+    if (
+      policy !== 'drop' ||
+      dormant ||
+      compat ||
+      type !== 'filter' ||
+      table === ourTable ||
+      !hooks.includes(hook)
+    )
+      return []
+    if (!['ip', 'ip6', 'inet'].includes(family)) return []
+    return [
+      {
+        level: 'warning' as const,
+        about: `nft/${family}/${table}`,
+        code: 'FOREIGN_DROP',
+        message: `Chain "${chain}" of nft table "${family} ${table}" drops what it does not accept (hook ${hook}); warrend cannot undo that from its own table`,
+        hint:
+          hook === 'forward'
+            ? `let it accept the pods' traffic: nft insert rule ${family} ${table} ${chain} ...`
+            : `let it accept the overlay's UDP port from the other nodes: nft insert rule ${family} ${table} ${chain} ...`,
+      },
+    ]
+  })
 }
 
 /** One look at the host. `dropPolicies` come from iptables, read when its tables change. */
