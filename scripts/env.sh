@@ -28,7 +28,10 @@ TEST_PACKAGES=(
   'etcd:etcd-server|etcd' 'etcdctl:etcd-client|etcd' shellcheck:shellcheck shfmt:shfmt
 )
 # shellcheck disable=SC2034
-TEST_PACKAGES_OPTIONAL=('dockerd:docker.io' 'busybox:busybox-static|busybox')
+TEST_PACKAGES_OPTIONAL=(
+  /usr/sbin/dockerd:docker.io '/usr/bin/docker:docker-cli|docker.io' 'busybox:busybox-static|busybox'
+  /usr/lib/cni/bridge:containernetworking-plugins
+)
 
 # --- apt -----------------------------------------------------------------------------------------------------------
 

@@ -273,7 +273,10 @@ start_host() {
 }
 
 host_has_lease() {
-  [[ -s $(host_dir "$1")/subnet.env ]] && ip -n "$(ns "$1")" link show wrn0 >/dev/null 2>&1
+  local dir
+  dir=$(host_dir "$1")
+  [[ -s $dir/subnet.env ]] || return 1
+  grep -qx 'podBridge: none' "$dir/warrend.yaml" || ip -n "$(ns "$1")" link show wrn0 >/dev/null 2>&1
 }
 
 # await_host HOST SECONDS: lease and bridge are there; dies with the end of the log when warrend does.
