@@ -78,7 +78,7 @@ export function linkChanges(
   const mtu = created && !mtuComesLater(link) ? undefined : link.mtu
   const address = created ? undefined : link.address
   const resized = mtu !== undefined || address !== undefined
-  if (resized || link.alias !== undefined || link.addrGenMode !== undefined || link.master !== undefined) {
+  if (resized || link.alias !== undefined || link.master !== undefined) {
     out.begin(RTM_NEWLINK, 0)
     header(out, 0)
     out.attrString(IFLA.IFNAME, name)
@@ -87,7 +87,14 @@ export function linkChanges(
     if (link.alias !== undefined) out.attrString(IFLA.IFALIAS, link.alias)
     if (link.master !== undefined)
       out.attrU32(IFLA.MASTER, link.master === '' ? 0 : names.indexOf(link.master))
-    if (link.addrGenMode !== undefined) writeAddrGenMode(out, link.addrGenMode)
+    messages.push(out.finish())
+  }
+  if (link.addrGenMode !== undefined) {
+    // By itself, after the MTU: a device has no IPv6 below 1280 bytes, and a refusal must not keep the alias from it.
+    out.begin(RTM_NEWLINK, 0)
+    header(out, 0)
+    out.attrString(IFLA.IFNAME, name)
+    writeAddrGenMode(out, link.addrGenMode)
     messages.push(out.finish())
   }
   if (change) {
