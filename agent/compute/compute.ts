@@ -6,22 +6,15 @@ import { nftElement } from '../../lib/nftables/elements.js'
 import type { Desired } from '../../lib/reconcile/table.js'
 import type { Cluster } from '../model/cluster.js'
 import type { DesiredState } from '../model/desired.js'
-import { blockKey } from '../model/keys.js'
 import type { Node } from '../model/node.js'
-import type { Problem } from '../model/object.js'
-import { refOf } from '../model/object.js'
+import { type Problem, refOf } from '../model/object.js'
 import type { Self, Underlay } from '../model/self.js'
 import { clusterOf, type Snapshot } from '../model/snapshot.js'
 import { jumpsFor } from './jumps.js'
 import type { OverlayContext, PeerPlan } from './overlay/backend.js'
-import {
-  leaseBlocks,
-  outerFamily,
-  overlayContext,
-  overlayDevices,
-  overlayMtu,
-  peerPlan,
-} from './overlay/overlay.js'
+import { allocatedTo, allocationOf, leaseBlocks } from './overlay/blocks.js'
+import { outerFamily, overlayContext, overlayDevices, overlayMtu, peerPlan } from './overlay/overlay.js'
+import { createPeers } from './peers.js'
 import { ownRecord } from './record.js'
 import { clusterTable, vtepSet } from './rules.js'
 import { subnetEnv } from './subnet-env.js'
@@ -52,13 +45,13 @@ interface Remembered {
   readonly context: OverlayContext
   readonly cluster: Cluster
   readonly allocations: Snapshot['allocations']
+  /** "node/h2": the name of its groups. */
+  readonly owner: string
+  /** Key of the one allocation that its plan depends on; undefined where that takes a closer look. */
+  readonly key: string | undefined
   /** Who has the peer's blocks: all of the allocations that its plan depends on. */
   readonly owners: string
   readonly plan: PeerPlan
-}
-
-function ownersOf(peer: Node, allocations: Snapshot['allocations']): string {
-  return peer.spec.podCIDRs.map(block => allocations.get(blockKey(block))?.owner ?? '').join(' ')
 }
 
 /** The same value as before when it says the same: keeps groups identical over passes that change nothing. */
@@ -73,31 +66,6 @@ function createStable(): <V>(name: string, value: V) => V {
     last.set(name, { text, value })
     return value
   }
-}
-
-/** Peers in the cluster role that may be programmed, and what is wrong with the others. */
-function peersOf(snapshot: Snapshot, self: Self, underlay: Underlay): { peers: Node[]; problems: Problem[] } {
-  const byAddress = new Map<string, string>()
-  const problems: Problem[] = []
-  const peers: Node[] = []
-  for (const own of underlay.addresses) byAddress.set(own.address, self.node)
-  for (const node of snapshot.nodes.values()) {
-    if (node.metadata.name === self.node || !node.spec.roles.includes('cluster')) continue
-    const taken = node.spec.addresses.find(address => byAddress.has(address))
-    if (taken === undefined) {
-      for (const address of node.spec.addresses) byAddress.set(address, node.metadata.name)
-      peers.push(node)
-      continue
-    }
-    problems.push({
-      level: 'error',
-      about: refOf(node),
-      code: 'DUPLICATE_ADDRESS',
-      message: `Cannot reach node "${node.metadata.name}": nodes "${byAddress.get(taken)}" and "${node.metadata.name}" both publish the underlay address ${taken}`,
-      hint: 'set underlay: {interface: ...} in warrend.yaml of the one that picked the wrong interface',
-    })
-  }
-  return { peers, problems }
 }
 
 /** Pod CIDRs that swallow the underlay would cut the nodes off each other. */
@@ -122,35 +90,82 @@ function clusterProblems(cluster: Cluster, underlay: Underlay): Problem[] {
   return problems
 }
 
+/** Below this the kernel takes IPv6 off a device altogether, bytes (RFC 8200 §5). */
+const ipv6MinMtu = 1280
+
+/** The host as far as its pods go: without IPv6 where the kernel has none or their MTU is too small for it. */
+function withUsableIpv6(self: Self, cluster: Cluster, mtu: number): { self: Self; problems: Problem[] } {
+  if (self.host.ipv6 && mtu >= ipv6MinMtu) return { self, problems: [] }
+  const text = cluster.spec.podCIDRs.find(cidr => cidr.includes(':'))
+  const without: Self = { ...self, host: { ...self.host, ipv6: false } }
+  if (text === undefined) return { self: without, problems: [] }
+  const reason = self.host.ipv6
+    ? `the MTU of the pods is ${mtu}, and IPv6 needs ${ipv6MinMtu}`
+    : 'IPv6 is switched off in the kernel of this host'
+  const hint = self.host.ipv6
+    ? 'raise the MTU of the underlay interfaces (warren get nodes shows the smallest), or take the IPv6 prefix out of podCIDRs'
+    : 'sysctl -w net.ipv6.conf.all.disable_ipv6=0, or boot without ipv6.disable=1'
+  const message = `Cannot use podCIDRs "${text}" on this host: ${reason}`
+  return {
+    self: without,
+    problems: [{ level: 'error', about: 'cluster/default', code: 'NO_IPV6', message, hint }],
+  }
+}
+
+/** Nothing that compute looks at differs: a revision or a generation is not its business. */
+function sameInput(a: readonly [Snapshot, Self], b: readonly [Snapshot, Self]): boolean {
+  const model = ['clusters', 'nodes', 'allocations', 'live', 'held', 'partial', 'problems'] as const
+  const own = ['node', 'names', 'ownBridge', 'roles', 'subnetFile', 'host', 'lease'] as const
+  return model.every(name => a[0][name] === b[0][name]) && own.every(name => a[1][name] === b[1][name])
+}
+
 export function createCompute(): Compute {
+  const compute = createPlanner()
+  let last: { readonly input: readonly [Snapshot, Self]; readonly state: DesiredState } | undefined
+  return (snapshot, self) => {
+    const input = [snapshot, self] as const
+    if (last === undefined || !sameInput(last.input, input)) last = { input, state: compute(snapshot, self) }
+    return last.state
+  }
+}
+
+function createPlanner(): Compute {
   const stable = createStable()
+  const peersOf = createPeers()
   let cache = new WeakMap<Node, Remembered>()
   let lastSelf = ''
 
-  return (snapshot, self) => {
+  return (snapshot, given) => {
     const cluster = clusterOf(snapshot)
-    const { underlay } = self.host
-    if (cluster === undefined || underlay === undefined || !self.roles.includes('cluster')) {
+    const { underlay } = given.host
+    if (cluster === undefined || underlay === undefined || !given.roles.includes('cluster')) {
       const lost =
-        cluster !== undefined && self.roles.includes('cluster') ? 'no underlay interface' : undefined
+        cluster !== undefined && given.roles.includes('cluster') ? 'no underlay interface' : undefined
       return {
         ...empty,
-        problems: [...snapshot.problems, ...self.host.problems],
+        problems: [...snapshot.problems, ...given.host.problems],
         ...(lost === undefined ? {} : { hold: lost }),
       }
     }
     const fatal = clusterProblems(cluster, underlay)
-    const { peers, problems: duplicates } = peersOf(snapshot, self, underlay)
-    const problems: Problem[] = [...snapshot.problems, ...self.host.problems, ...fatal, ...duplicates]
+    const { peers, problems: duplicates } = peersOf(snapshot, given, cluster, underlay)
+    const outer = outerFamily(peers, underlay)
+    const mtu = overlayMtu(cluster, peers, underlay, outer)
+    const { self, problems: families } = withUsableIpv6(given, cluster, mtu)
+    const problems: Problem[] = [
+      ...snapshot.problems,
+      ...self.host.problems,
+      ...fatal,
+      ...duplicates,
+      ...families,
+    ]
     const blocks = leaseBlocks(self)
     const record = ownRecord(snapshot, self, cluster, underlay)
     problems.push(...record.problems)
     if (fatal.length > 0) return { ...empty, problems, hold: 'the cluster cannot be used as it is' }
     if (blocks.length === 0) return { ...empty, problems, hold: 'no block leased yet' }
 
-    const outer = outerFamily(peers, underlay)
     const context = stable('context', overlayContext(self, cluster, underlay, outer))
-    const mtu = overlayMtu(cluster, peers, underlay, outer)
     const selfKey = JSON.stringify([self.lease, self.host.ipv6])
     if (selfKey !== lastSelf) {
       cache = new WeakMap()
@@ -166,17 +181,19 @@ export function createCompute(): Compute {
       let remembered = cache.get(peer)
       const fresh = remembered?.context === context && remembered.cluster === cluster
       if (remembered === undefined || !fresh || remembered.allocations !== allocations) {
-        const owners = ownersOf(peer, allocations)
+        const key = fresh ? remembered?.key : allocationOf(peer, cluster)
+        const owners =
+          key === undefined ? allocatedTo(peer, cluster, allocations) : (allocations.get(key)?.owner ?? '')
         // Another allocation changed, not one of this peer's: keep the groups that the mirror knows.
         const plan =
           fresh && remembered?.owners === owners
             ? remembered.plan
             : peerPlan(peer, cluster, self, context, allocations)
-        remembered = { context, cluster, allocations, owners, plan }
+        const owner = remembered?.owner ?? refOf(peer)
+        remembered = { context, cluster, allocations, owner, key, owners, plan }
         cache.set(peer, remembered)
       }
-      const { plan } = remembered
-      const owner = `node/${peer.metadata.name}`
+      const { owner, plan } = remembered
       if (plan.neighbor.length > 0) neighbor.set(owner, plan.neighbor)
       if (plan.fdb.length > 0) fdb.set(owner, plan.fdb)
       if (plan.element.length > 0) element.set(owner, plan.element)
@@ -210,7 +227,7 @@ export function createCompute(): Compute {
       address: one('address', devices.address),
       neighbor,
       fdb,
-      filter: one('filter', [clusterTable(cluster, self.names, tunnel)]),
+      filter: one('filter', [clusterTable(cluster, self.names, tunnel, self.exclusiveVxlan)]),
       element,
       jump: one('jump', jumpsFor(self, cluster, tunnel === undefined ? undefined : context.backend)),
       route,

@@ -4,7 +4,8 @@ import type { Node } from '../model/node.js'
 import { apiVersion, type Problem } from '../model/object.js'
 import type { Self, Underlay } from '../model/self.js'
 import type { Snapshot } from '../model/snapshot.js'
-import { leaseBlocks, vtepMac } from './overlay/overlay.js'
+import { leaseBlocks } from './overlay/blocks.js'
+import { vtepMac } from './overlay/overlay.js'
 
 /** The addresses that we publish: the first global one of each family. */
 export function publishedAddresses(underlay: Underlay): readonly string[] {

@@ -38,9 +38,14 @@ function chain(name: string, hook: string, priority: string, rules: readonly str
 /**
  * `outer`: family of the outer packets, undefined for a backend without encapsulation. The guard sits in the input
  * hook: merely forwarded VXLAN (nested clusters) is none of our business, and fragments come reassembled. A VNI that is
- * not ours passes untouched (Docker Swarm uses 4789 too).
+ * not ours passes untouched (Docker Swarm uses 4789 too), unless the port is `exclusive`.
  */
-export function clusterTable(cluster: Cluster, names: Names, outer: Family | undefined): NftTableSpec {
+export function clusterTable(
+  cluster: Cluster,
+  names: Names,
+  outer: Family | undefined,
+  exclusive = false,
+): NftTableSpec {
   const { backend, podCIDRs } = cluster.spec
   const parts: string[] = []
   if (backend.type === 'vxlan' && outer !== undefined) {
@@ -51,7 +56,10 @@ export function clusterTable(cluster: Cluster, names: Names, outer: Family | und
       `\tset ${set} {\n\t\ttype ${outer === 'inet' ? 'ipv4_addr' : 'ipv6_addr'}\n\t}\n`,
       chain('raw_prerouting', 'filter hook prerouting', '-300', [`${frame} ${ip} saddr @${set} notrack`]),
       chain('raw_output', 'filter hook output', '-300', [`${frame} notrack`]),
-      chain('guard', 'filter hook input', '-300', [`${frame} goto members`]),
+      chain('guard', 'filter hook input', '-300', [
+        `${frame} goto members`,
+        ...(exclusive ? [`udp dport ${backend.port} counter drop`] : []),
+      ]),
       `\tchain members {\n\t\t${ip} saddr @${set} accept\n\t\tcounter drop\n\t}\n`,
     )
   }

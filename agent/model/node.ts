@@ -1,7 +1,7 @@
 // Node: a host as its own agent publishes it (or as people write it, where nothing is allocated).
 import { z } from 'zod'
 import { familyOf, isLinkLocal, isUnicast } from '../../lib/net/address.js'
-import { isMac } from '../../lib/net/mac.js'
+import { isUnicastMac } from '../../lib/net/mac.js'
 import { prefixSchema } from './cluster.js'
 import { apiVersion, metadataSchema } from './object.js'
 
@@ -24,7 +24,7 @@ export const nodeSpecSchema = z.strictObject({
   podCIDRs: z.array(prefixSchema).max(2).default([]).describe('The blocks that this node leased.'),
   vtepMAC: z
     .string()
-    .refine(isMac, 'is not a MAC address in lower case')
+    .refine(isUnicastMac, 'is not the MAC address of a device, in lower case')
     .optional()
     .describe('MAC of its VXLAN device.'),
   mtu: z.int().min(576).max(65535).optional().describe('MTU of its underlay interface, bytes.'),

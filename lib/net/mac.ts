@@ -7,6 +7,11 @@ export function isMac(text: string): boolean {
   return pattern.test(text)
 }
 
+/** Not a group's and not all zero: one device can have it (IEEE 802, bit 0 of the first octet). */
+export function isUnicastMac(text: string): boolean {
+  return isMac(text) && (Number.parseInt(text.slice(0, 2), 16) & 1) === 0 && text !== '00:00:00:00:00:00'
+}
+
 /**
  * A stable MAC for what `seed` names: 46 bits of its SHA-256, locally administered, unicast (IEEE 802 §8.2: bit 1 of
  * the first octet set, bit 0 clear). Two of 5,000 seeds collide with a probability of 2e-7.

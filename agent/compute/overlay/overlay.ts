@@ -1,23 +1,15 @@
 // The cluster role on one host: pod bridge, overlay device, and one group of entries per peer. Pure.
 import { isLinkLocal } from '../../../lib/net/address.js'
 import { deriveMac } from '../../../lib/net/mac.js'
-import {
-  containsPrefix,
-  networkAddress,
-  nthAddress,
-  overlaps,
-  type Prefix,
-  parsePrefix,
-  prefixOf,
-} from '../../../lib/net/prefix.js'
+import { networkAddress, nthAddress, prefixOf } from '../../../lib/net/prefix.js'
 import type { Address, Family, Link } from '../../../lib/netlink/types.js'
 import type { Cluster } from '../../model/cluster.js'
 import { aliasOf } from '../../model/marks.js'
 import type { Node } from '../../model/node.js'
-import type { Problem } from '../../model/object.js'
 import type { Self, Underlay } from '../../model/self.js'
 import type { Snapshot } from '../../model/snapshot.js'
 import { nothing, type OverlayContext, type PeerBackend, type PeerPlan } from './backend.js'
+import { leaseBlocks, usableBlocks } from './blocks.js'
 import { hostGw } from './host-gw.js'
 import { vxlan } from './vxlan.js'
 
@@ -32,10 +24,6 @@ const overhead: Readonly<Record<Family, number>> = { inet: 50, inet6: 70 }
 /** VTEP MAC of a node: known before its device exists, and the same after every reboot. */
 export function vtepMac(node: string, vni: number): string {
   return deriveMac(`vtep ${node} ${vni}`)
-}
-
-export function leaseBlocks(self: Self): readonly Prefix[] {
-  return [self.lease?.ipv4, self.lease?.ipv6].filter(text => text !== undefined).map(parsePrefix)
 }
 
 /**
@@ -144,7 +132,8 @@ export function overlayDevices(
       address: vtepMac(self.node, backend.vni),
       mtu,
       up: true,
-      addrGenMode: 'none',
+      // Where the kernel keeps no IPv6 on a device it refuses the very attribute.
+      ...(self.host.ipv6 ? { addrGenMode: 'none' as const } : {}),
     })
     if (!self.ownBridge) {
       for (const block of blocks) {
@@ -161,63 +150,6 @@ export function overlayDevices(
     }
   }
   return { link, address }
-}
-
-function blockProblem(peer: Node, text: string, reason: string, hint: string): Problem {
-  const message = `Cannot route block "${text}" to node "${peer.metadata.name}": ${reason}`
-  return { level: 'error', about: `node/${peer.metadata.name}`, code: 'BLOCK', message, hint }
-}
-
-/** The peer's blocks that may be routed: inside the cluster, not ours, and leased to that very peer. Its record is hostile input. */
-export function usableBlocks(
-  peer: Node,
-  cluster: Cluster,
-  self: Self,
-  allocations: Snapshot['allocations'],
-): { blocks: Prefix[]; problems: Problem[] } {
-  const pools = cluster.spec.podCIDRs.map(parsePrefix)
-  const own = leaseBlocks(self)
-  const blocks: Prefix[] = []
-  const problems: Problem[] = []
-  for (const text of peer.spec.podCIDRs) {
-    const block = parsePrefix(text)
-    const owner = allocations.get(
-      `node-${block.family === 'inet' ? 'ipv4' : 'ipv6'}/${text.replace('/', '-')}`,
-    )?.owner
-    if (!pools.some(pool => containsPrefix(pool, block))) {
-      problems.push(
-        blockProblem(
-          peer,
-          text,
-          `outside podCIDRs ${cluster.spec.podCIDRs.join(', ')}`,
-          'correct podCIDRs of the Cluster, or delete the node',
-        ),
-      )
-    } else if (own.some(block_ => overlaps(block_, block))) {
-      problems.push(
-        blockProblem(
-          peer,
-          text,
-          'it is our own',
-          'two nodes claim one block: delete the record of the one that is wrong',
-        ),
-      )
-    } else if (owner !== undefined && owner !== peer.metadata.name) {
-      problems.push(
-        blockProblem(
-          peer,
-          text,
-          `it is leased to node "${owner}"`,
-          `its block was given away: restart warrend on ${peer.metadata.name}`,
-        ),
-      )
-    } else if (block.family === 'inet6' && !self.host.ipv6) {
-      problems.push(blockProblem(peer, text, 'this kernel has no IPv6', 'boot without ipv6.disable=1'))
-    } else {
-      blocks.push(block)
-    }
-  }
-  return { blocks, problems }
 }
 
 /** The entries that reach one peer's pods. */
