@@ -39,7 +39,7 @@ const boot = `'use strict'
 // WARREN_CODE_CACHE=write: writes the cache when the program ends (scripts/build.mjs does).
 const { readFileSync, writeFileSync } = require('node:fs')
 const { createRequire } = require('node:module')
-const { Script, constants } = require('node:vm')
+const { Script } = require('node:vm')
 const file = __dirname + '/' + process.argv[2] + '.cjs'
 process.argv.splice(1, 2, file)
 // The bundle is ASCII (esbuild escapes the rest), and a one-byte string takes half the memory.
@@ -50,7 +50,6 @@ try {
 } catch {}
 const script = new Script(source, {
   filename: file,
-  importModuleDynamically: constants?.USE_MAIN_CONTEXT_DEFAULT_LOADER,
   ...(cachedData === undefined ? {} : { cachedData }),
 })
 cachedData = undefined
@@ -96,6 +95,8 @@ async function bundle() {
     target: 'node20',
     format: 'cjs',
     charset: 'ascii',
+    // A script that comes out of the code cache has lost its loader: import() of what is outside the bundle would fail.
+    supported: { 'dynamic-import': false },
     external: ['koffi', 'netlink'],
     // What bundled ESM sees as its own place: the bundle.
     define: { 'import.meta.url': 'importMetaUrl', WARREN_VERSION: JSON.stringify(version) },
