@@ -403,6 +403,20 @@ stop_docker h2
 by_hand h2 "$second" -P FORWARD ACCEPT
 tap_ok "$second: with policy ACCEPT again the jump goes within 2 s" busywait 2 nothing_of_ours h2 "$second"
 tap_is "$second: Docker's tables are what they were" "$(saved h2 "$second")" "${alone/:FORWARD DROP/:FORWARD ACCEPT}"
+
+# --- 7. warren cleanup ------------------------------------------------------------------------------------------------------
+
+by_hand h2 "$second" -P FORWARD DROP
+busywait 2 jump_is_first h2 "$second" FORWARD >/dev/null || :
+cleaned() { # HOST VARIANT: the policy DROP, Docker's rules and docker0 are there all along
+  local before after
+  before=$(foreign "$1" "$2" && in_net "$1" ip -br address show dev docker0)
+  jump_is_first "$1" "$2" FORWARD && run stop "$1" && run exec "$1" warren cleanup || return
+  after=$(saved "$1" "$2" && in_net "$1" ip -br address show dev docker0)
+  [[ $after == "$before" ]] || { diff <(printf '%s\n' "$before") <(printf '%s\n' "$after") && return 1; }
+}
+tap_ok 'nft: warren cleanup leaves what others have, beside a running dockerd' cleaned h1 nft
+tap_ok "$second: warren cleanup leaves what others have" cleaned h2 "$second"
 tap_is 'docker: nothing in the root namespace has changed' \
   "$(ip -o link && ip route show table all && ip rule && nft list tables && cat /proc/sys/net/bridge/* 2>/dev/null)" "$root_before"
 
