@@ -3,8 +3,11 @@
 import { createAlarm } from '../lib/alarm.js'
 import type { Clock } from '../lib/clock.js'
 import { describeError } from '../lib/errors.js'
+import type { Iptables } from '../lib/iptables/types.js'
 import type { Log } from '../lib/log.js'
-import type { Kernel } from './dataplane/order.js'
+import type { Rtnl } from '../lib/netlink/types.js'
+import type { Netns } from '../lib/netns/netns.js'
+import type { Nft } from '../lib/nftables/types.js'
 import type { DropPolicy, HostFacts } from './model/self.js'
 import { foreignDrops, readHost, type UnderlayChoice } from './sources/host.js'
 
@@ -22,7 +25,13 @@ export interface HostWatch {
 }
 
 export interface HostWatchOptions {
-  readonly kernel: Kernel
+  /** What is looked at; nothing is written. */
+  readonly kernel: {
+    readonly netns: Netns
+    readonly rtnl: Rtnl
+    readonly nft: Nft
+    readonly iptables: Iptables
+  }
   readonly choice: () => UnderlayChoice
   /** Name of our own nft table. */
   readonly ourTable: string
@@ -53,11 +62,12 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
     const next: HostFacts = { ...seen, problems: [...seen.problems, ...drops] }
     const nextText = JSON.stringify(next)
     if (nextText === text) return
+    const first = facts === undefined
     const before = facts?.underlay
     facts = next
     text = nextText
     const { underlay } = next
-    if (JSON.stringify(before) !== JSON.stringify(underlay)) {
+    if (first || JSON.stringify(before) !== JSON.stringify(underlay)) {
       const at = underlay?.addresses
         .map(({ address, prefixLength }) => `${address}/${prefixLength}`)
         .join(',')

@@ -60,6 +60,10 @@ export function createNodeLease(options: NodeLeaseOptions): NodeLease {
   let lease: Lease | undefined
   let problem: Problem | undefined
   let again = true
+  /** The last search through the allocations: most kicks change none. */
+  let look:
+    | { readonly allocations: Snapshot['allocations']; readonly cluster: Cluster; readonly known: Lease }
+    | undefined
   const alarm = createAlarm(clock)
   let renewAt = Number.POSITIVE_INFINITY
 
@@ -94,7 +98,9 @@ export function createNodeLease(options: NodeLeaseOptions): NodeLease {
       set(byHand)
       return
     }
-    const known = recorded(snapshot, node, cluster)
+    if (look?.allocations !== snapshot.allocations || look.cluster !== cluster)
+      look = { allocations: snapshot.allocations, cluster, known: recorded(snapshot, node, cluster) }
+    const { known } = look
     if (complete(known, cluster)) {
       set(known)
       renewAt = Math.min(renewAt, clock.now() + renewEveryMs)

@@ -1,15 +1,7 @@
 // The last good model on disk, <stateDir>/snapshot.json: what a host knows when it boots and no store answers. Written
 // whole and put in place by rename(2), readable by root only. Look: jq . /var/lib/warren/snapshot.json
-import {
-  closeSync,
-  fsyncSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  writeSync,
-} from 'node:fs'
+import { mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { codeOf, WarrenError } from '../lib/errors.js'
 import { z } from './model/check.js'
@@ -81,20 +73,34 @@ export function loadModel(path: string): SavedModel | undefined {
   return { store: { ...store, format: store.format }, directory }
 }
 
+/** Objects per piece of the file: some 50 KB, 1 ms. */
+const pieceSize = 200
+
+function* pieces({ store, directory }: SavedModel): Generator<string> {
+  const { objects, ...rest } = store
+  const head = JSON.stringify({ version: snapshotVersion, directory, store: rest })
+  yield `${head.slice(0, -2)},"objects":[`
+  for (let at = 0; at < objects.length; at += pieceSize) {
+    const list = JSON.stringify(objects.slice(at, at + pieceSize)).slice(1, -1)
+    yield at === 0 ? list : `,${list}`
+  }
+  yield ']}}'
+}
+
 /**
- * Writes it: synchronously, because the process may be on its way out. 5,000 nodes are 3 MB and take some 20 ms.
+ * Writes it piece by piece, so that 5,000 nodes (3 MB) hold up no event for longer than a millisecond.
  * Errors: SNAPSHOT_WRITE.
  */
-export function saveModel(path: string, model: SavedModel): void {
+export async function saveModel(path: string, model: SavedModel): Promise<void> {
   const draft = `${path}.${process.pid}.tmp`
   try {
     mkdirSync(dirname(path), { recursive: true })
-    const file = openSync(draft, 'w', 0o600)
+    const file = await open(draft, 'w', 0o600)
     try {
-      writeSync(file, JSON.stringify({ version: snapshotVersion, ...model }))
-      fsyncSync(file)
+      for (const piece of pieces(model)) await file.appendFile(piece)
+      await file.sync()
     } finally {
-      closeSync(file)
+      await file.close()
     }
     renameSync(draft, path)
   } catch (error) {

@@ -202,11 +202,12 @@ export function createStore(options: StoreOptions): Store {
         await clock.sleep(saveError === undefined ? saveDelayMs : saveAgainMs, signal).catch(() => undefined)
         if (!dirty()) continue
         try {
-          saveModel(path, { store: store.model.save(), directory: directory?.save() })
           unsaved = false
+          await saveModel(path, { store: store.model.save(), directory: directory?.save() })
           if (saveError !== undefined) log.info('last good model saved again', { path })
           saveError = undefined
         } catch (error) {
+          unsaved = true
           if (saveError === undefined) log.warn('last good model not saved', { reason: describeError(error) })
           saveError = asError(error)
         }

@@ -42,8 +42,9 @@ export class Wanted<T> {
 
   take(desired: Desired<T>): WantedChange {
     const before = this.#groups
-    this.#groups = desired
     const keys = new Set<string>()
+    if (desired === before) return { keys, all: false }
+    this.#groups = desired
     let clash = false
     for (const [owner, group] of before) {
       if (desired.get(owner) === group) continue
