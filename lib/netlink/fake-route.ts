@@ -46,6 +46,8 @@ function sameHops(a: Route, b: Route): boolean {
 }
 
 function isSame(a: Route, b: Route): boolean {
+  const onlink = (route: Route): string => route.nextHops.map(hop => hop.onlink === true).join()
+  if (onlink(a) !== onlink(b)) return false
   return (
     a.type === b.type && a.protocol === b.protocol && a.mtu === b.mtu && a.src === b.src && sameHops(a, b)
   )

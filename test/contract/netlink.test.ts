@@ -606,7 +606,9 @@ for (const [name, make] of [
 type Tap = Pick<typeof t, 'equal' | 'not' | 'match' | 'strictSame' | 'notOk' | 'rejects' | 'teardown'>
 
 t.test('the fake kernel and Linux agree, step by step, on a random walk', needsRoot, async t => {
-  for (const seed of [1, 2, 3, Date.now() % 100_000]) {
+  // Fixed, so that a red run is a change of ours; WALK_SEED tries another.
+  const asked = process.env['WALK_SEED']
+  for (const seed of asked === undefined ? [1, 2, 3, 4] : [Number(asked)]) {
     const walk = random(seed)
     const [a, b] = [real(), fake()]
     await ok(a.rtnl, ...walkStart)

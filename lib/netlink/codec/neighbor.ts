@@ -12,6 +12,7 @@ import {
   ipText,
   macBytes,
   macText,
+  type Writable,
 } from './text.js'
 import { writeFlags } from './verbs.js'
 
@@ -98,15 +99,16 @@ export function decodeNeighbor(
   const lladdr = attributes.has(NDA.LLADDR)
     ? macText(data, attributes.at(NDA.LLADDR), attributes.length(NDA.LLADDR))
     : ''
-  return {
+  const entry: Writable<Neighbor> = {
     kind: 'neighbor',
     family,
     dev: names.nameOf(own),
     address: ipText(data, attributes.at(NDA.DST), attributes.length(NDA.DST)),
     lladdr,
     state: (state & NUD_PERMANENT) !== 0 ? 'permanent' : 'other',
-    ...((flags & NTF_EXT_LEARNED) !== 0 ? { externLearned: true } : {}),
   }
+  if ((flags & NTF_EXT_LEARNED) !== 0) entry.externLearned = true
+  return entry
 }
 
 /** undefined: not an FDB entry with a MAC, or not on the device of `index`. `filter.family` is that of its `dst`. */
@@ -129,13 +131,14 @@ export function decodeFdb(
   const length = attributes.has(NDA.DST) ? attributes.length(NDA.DST) : 0
   const family = length === 0 ? undefined : familyName(length === 4 ? AF_INET : 10)
   if (filter.family !== undefined && filter.family !== family) return undefined
-  return {
+  const entry: Writable<FdbEntry> = {
     kind: 'fdb',
     dev: names.nameOf(own),
     lladdr: macText(data, attributes.at(NDA.LLADDR), attributes.length(NDA.LLADDR)),
-    ...(length === 0 ? {} : { dst: ipText(data, attributes.at(NDA.DST), length) }),
     on: (flags & NTF_SELF) !== 0 ? 'self' : 'master',
     state: (state & NUD_PERMANENT) !== 0 ? 'permanent' : (state & NUD_NOARP) !== 0 ? 'static' : 'other',
-    ...((flags & NTF_EXT_LEARNED) !== 0 ? { externLearned: true } : {}),
   }
+  if (length > 0) entry.dst = ipText(data, attributes.at(NDA.DST), length)
+  if ((flags & NTF_EXT_LEARNED) !== 0) entry.externLearned = true
+  return entry
 }

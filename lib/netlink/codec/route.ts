@@ -2,7 +2,16 @@
 import { WarrenError } from '../../errors.js'
 import type { ListFilter, NextHop, Route, RtnlOp } from '../types.js'
 import { Attributes, HEADER, type MessageWriter } from './message.js'
-import { type DeviceNames, familyName, familyNumber, ipBytes, ipText, prefixParts } from './text.js'
+import {
+  type DeviceNames,
+  familyName,
+  familyNumber,
+  ipBytes,
+  ipText,
+  prefixParts,
+  prefixText,
+  type Writable,
+} from './text.js'
 import { writeFlags } from './verbs.js'
 
 export const RTM_NEWROUTE = 24
@@ -140,12 +149,10 @@ function readGateway(data: Buffer, from: Attributes): string | undefined {
 }
 
 function hopOf(via: string | undefined, dev: string, onlink: boolean, weight: number): NextHop {
-  return {
-    ...(via === undefined ? {} : { via }),
-    dev,
-    ...(onlink ? { onlink } : {}),
-    ...(weight > 1 ? { weight } : {}),
-  }
+  const hop: Writable<NextHop> = via === undefined ? { dev } : { via, dev }
+  if (onlink) hop.onlink = true
+  if (weight > 1) hop.weight = weight
+  return hop
 }
 
 function readMultipath(data: Buffer, names: DeviceNames): NextHop[] {
@@ -193,26 +200,21 @@ export function decodeRoute(
     nextHops = [hop]
   }
   if (oif !== undefined && index !== oif && !nextHops.some(hop => hop.dev === filter.dev)) return undefined
-  const any = family === 'inet' ? '0.0.0.0' : '::'
-  const dst = attributes.has(RTA.DST) ? ipText(data, attributes.at(RTA.DST), attributes.length(RTA.DST)) : any
+  const dst = attributes.has(RTA.DST)
+    ? prefixText(data, attributes.at(RTA.DST), attributes.length(RTA.DST), data[at + 1] as number)
+    : family === 'inet'
+      ? '0.0.0.0/0'
+      : '::/0'
+  const scope = scopes[data[at + 6] as number] ?? 'global'
+  const route: Writable<Route> = { kind: 'route', family, dst, type, nextHops, table, protocol, scope }
   const metric = attributes.u32(data, RTA.PRIORITY)
-  const src = attributes.has(RTA.PREFSRC)
-    ? ipText(data, attributes.at(RTA.PREFSRC), attributes.length(RTA.PREFSRC))
-    : undefined
-  const mtu = attributes.has(RTA.METRICS)
-    ? metrics.read(data, attributes.at(RTA.METRICS), attributes.end(RTA.METRICS)).u32(data, RTAX_MTU)
-    : undefined
-  return {
-    kind: 'route',
-    family,
-    dst: `${dst}/${data[at + 1]}`,
-    type,
-    nextHops,
-    table,
-    protocol,
-    scope: scopes[data[at + 6] as number] ?? 'global',
-    ...(metric === undefined || metric === (family === 'inet6' ? IPV6_DEFAULT_METRIC : 0) ? {} : { metric }),
-    ...(src === undefined ? {} : { src }),
-    ...(mtu === undefined ? {} : { mtu }),
+  if (metric !== undefined && metric !== (family === 'inet6' ? IPV6_DEFAULT_METRIC : 0)) route.metric = metric
+  if (attributes.has(RTA.PREFSRC))
+    route.src = ipText(data, attributes.at(RTA.PREFSRC), attributes.length(RTA.PREFSRC))
+  if (attributes.has(RTA.METRICS)) {
+    metrics.read(data, attributes.at(RTA.METRICS), attributes.end(RTA.METRICS))
+    const mtu = metrics.u32(data, RTAX_MTU)
+    if (mtu !== undefined) route.mtu = mtu
   }
+  return route
 }
