@@ -1,9 +1,7 @@
 // The composition root: the only place that makes real things. Sources feed the store, compute makes the desired
 // state of it, the reconciler makes that true, the API shows it. Lifetimes: runTogether.
-import { randomUUID } from 'node:crypto'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { type Clock, systemClock } from '../lib/clock.js'
-import { codeOf, hasCode, WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
 import { aborted, type Part, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
@@ -26,8 +24,8 @@ import { namesOf } from './model/marks.js'
 import type { Self } from './model/self.js'
 import { createNodeLease } from './node-lease.js'
 import { publishRecord } from './objects.js'
-import type { UnderlayChoice } from './sources/host.js'
-import { createStore, type Store } from './store.js'
+import { anyAddress, instanceId, roleProblems, underlayChoice } from './own.js'
+import { createStore } from './store.js'
 
 export interface AgentOptions {
   readonly config: Config
@@ -37,41 +35,6 @@ export interface AgentOptions {
   readonly clock?: Clock
   /** Tests end the process between two batches. */
   readonly afterBatch?: () => void
-}
-
-/** The same after a restart: tells our own previous life from another agent of our name. */
-function instanceId(stateDir: string): string {
-  const path = `${stateDir}/instance`
-  try {
-    return readFileSync(path, 'utf8').trim()
-  } catch (error) {
-    if (!hasCode(error, 'ENOENT')) throw error
-  }
-  const id = randomUUID()
-  try {
-    mkdirSync(stateDir, { recursive: true, mode: 0o700 })
-    writeFileSync(path, `${id}\n`, { mode: 0o600 })
-  } catch (error) {
-    throw new WarrenError(`Cannot write "${path}": ${codeOf(error)}`, {
-      code: codeOf(error),
-      hint: 'set stateDir in warrend.yaml to a directory that warrend may write',
-      cause: error,
-    })
-  }
-  return id
-}
-
-/** Where to find the interface to the other nodes: as configured, else by route to the store, then to any peer. */
-function underlayChoice(config: Config, store: Store): UnderlayChoice {
-  if (config.underlay !== undefined) return config.underlay
-  const endpoints = 'etcd' in config.store ? config.store.etcd.endpoints : []
-  const hosts = endpoints
-    .map(endpoint => new URL(endpoint).hostname.replace(/^\[|\]$/g, ''))
-    .filter(host => /^[0-9a-f:.]+$/i.test(host))
-  const peers = [...store.snapshot().nodes.values()]
-    .filter(node => node.metadata.name !== config.node)
-    .flatMap(node => node.spec.addresses)
-  return { auto: [...hosts, ...peers.slice(0, 8)] }
 }
 
 /** Runs the agent until `signal` aborts; what it programmed stays and keeps forwarding. */
@@ -150,6 +113,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       ownBridge: config.podBridge !== undefined,
       roles: config.roles,
       subnetFile: config.subnetFile === 'none' ? '' : config.subnetFile,
+      exclusiveVxlan: config.underlay?.exclusiveVXLAN === true,
       host: facts,
       lease: lease.current(),
     }
@@ -162,7 +126,11 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       ownRecord === undefined ? [] : [[`node/${config.node}`, [ownRecord]]],
     )
     const record = identity && !byHand ? state.record : kept
-    desired = { ...state, record, problems: [...state.problems, ...lease.problems()] }
+    desired = {
+      ...state,
+      record,
+      problems: [...state.problems, ...lease.problems(), ...roleProblems(config)],
+    }
     return desired
   }
   let published: unknown
@@ -287,7 +255,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
           holdIdentity(
             kv,
             config.node,
-            { ...instance, address: host.facts()?.underlay?.addresses[0]?.address ?? '' },
+            { ...instance, address: host.facts()?.underlay?.addresses[0]?.address ?? anyAddress() },
             config.liveTtl,
             inner,
             {
@@ -303,7 +271,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
               },
             },
           ),
-        lease: inner => lease.run(inner),
+        // Without the role a block would only be kept from those who have it.
+        lease: inner => (config.roles.includes('cluster') ? lease.run(inner) : aborted(inner)),
         reconciler: inner => reconciler.run(inner),
         api,
         service,

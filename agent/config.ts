@@ -6,7 +6,7 @@ import { familyOf } from '../lib/net/address.js'
 import { parseYaml } from '../lib/yaml/yaml.js'
 import { check, z } from './model/check.js'
 import { prefixSchema } from './model/cluster.js'
-import { defaultPrefix } from './model/marks.js'
+import { defaultPrefix, namesOf } from './model/marks.js'
 import { nameSchema } from './model/object.js'
 import { defaultConfigFile, defaultSocket } from './model/paths.js'
 
@@ -33,11 +33,18 @@ export const defaults = {
 
 const pathSchema = z.string().regex(/^\//, 'must be an absolute path')
 
-const tlsSchema = z.strictObject({
-  ca: pathSchema.optional().describe('File with the certificates of the authorities that signed the server.'),
-  cert: pathSchema.optional().describe("Client certificate's file."),
-  key: pathSchema.optional().describe("Client key's file."),
-})
+const tlsSchema = z
+  .strictObject({
+    ca: pathSchema
+      .optional()
+      .describe('File with the certificates of the authorities that signed the server.'),
+    cert: pathSchema.optional().describe("Client certificate's file."),
+    key: pathSchema.optional().describe("Client key's file."),
+  })
+  .refine(
+    ({ cert, key }) => (cert === undefined) === (key === undefined),
+    'needs both cert and key, or neither',
+  )
 
 const storeSchema = z.union([
   z.strictObject({
@@ -59,6 +66,10 @@ const storeSchema = z.union([
           password: z.string().optional(),
           passwordFile: pathSchema.optional(),
         })
+        .refine(
+          ({ password, passwordFile }) => (password === undefined) !== (passwordFile === undefined),
+          'needs one of password and passwordFile',
+        )
         .optional(),
       timeoutMs: z.int().min(100).max(60_000).default(defaults.etcdTimeout),
     }),
@@ -73,12 +84,26 @@ const regexSchema = z.string().refine(text => {
   }
 }, 'is not a regular expression')
 
-const underlaySchema = z.union([
-  z.strictObject({ interface: z.string().min(1).max(15) }),
-  z.strictObject({ regex: regexSchema }),
-  z.strictObject({ canReach: z.string().refine(text => familyOf(text) !== undefined, 'is not an address') }),
-  z.strictObject({ cidr: prefixSchema }),
-])
+const exclusiveVXLAN = z
+  .boolean()
+  .optional()
+  .describe("Drop VXLAN frames of other VNIs on the cluster's UDP port too: no Docker Swarm beside it.")
+
+const underlaySchema = z
+  .strictObject({
+    interface: z.string().min(1).max(15).optional(),
+    regex: regexSchema.optional(),
+    canReach: z
+      .string()
+      .refine(text => familyOf(text) !== undefined, 'is not an address')
+      .optional(),
+    cidr: prefixSchema.optional(),
+    exclusiveVXLAN,
+  })
+  .refine(
+    ({ exclusiveVXLAN: _, ...choices }) => Object.keys(choices).length <= 1,
+    'may name one of interface, regex, canReach and cidr',
+  )
 
 export const configSchema = z.strictObject({
   node: nameSchema.optional().describe('Identity of this host; default: the host name.'),
@@ -105,7 +130,7 @@ export const configSchema = z.strictObject({
     .describe("flannel's subnet.env, or none."),
   podBridge: z
     .string()
-    .regex(/^[a-z][a-z0-9._-]{0,14}$/, 'must be a link name')
+    .regex(/^[a-z][a-z0-9._-]{0,14}$/, 'must be a link name of 15 characters at most, or none')
     .optional()
     .describe('Bridge of the pods, or none.'),
   socketGroup: z.string().optional().describe('Group that may use the control socket.'),
@@ -160,6 +185,13 @@ export function parseConfig(text: string, file: string): Config {
         code: 'CONFIG',
         hint: `set node: NAME in ${file}`,
       },
+    )
+  }
+  const overlay = namesOf(rest.namePrefix, undefined).overlay
+  if (podBridge === overlay) {
+    throw new WarrenError(
+      `Cannot use "${file}": podBridge "${podBridge}" is the name of the VXLAN device of namePrefix "${rest.namePrefix}"`,
+      { code: 'CONFIG', hint: `choose another name, or leave it out: ${rest.namePrefix}0` },
     )
   }
   return Object.freeze({

@@ -204,5 +204,5 @@ async function nextChange({ kv, key }: Claim, from: number, signal: AbortSignal)
 
 function describe(holder: Holder): string {
   const { address, pid, bootId, startedAt, instanceId } = holder
-  return `instance ${instanceId ?? '?'} at ${address ?? '?'}, pid ${pid ?? '?'}, boot ${bootId ?? '?'}, started ${startedAt ?? '?'}`
+  return `instance ${instanceId ?? '?'} at ${address || '?'}, pid ${pid ?? '?'}, boot ${bootId ?? '?'}, started ${startedAt ?? '?'}`
 }

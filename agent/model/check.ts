@@ -157,7 +157,10 @@ function unknownField(schema: Schema, value: unknown, parent: FieldPath, name: s
   if (other !== undefined && other !== formatPath([...parent, name])) hint = `it belongs to "${other}"`
   if (near !== undefined) hint = `did you mean "${near}"?`
   const path = [...parent, name]
-  const reason = 'is not a known field'
+  // A field of another of the forms that are allowed here.
+  const misplaced = known.includes(name)
+  const reason = misplaced ? 'does not go with the fields beside it' : 'is not a known field'
+  if (misplaced) hint = `one form at a time; known here: ${known.join(', ')}`
   return { path, field: formatPath(path), unknown: true, value: shown(at(value, path)), reason, hint }
 }
 
@@ -216,7 +219,15 @@ function explain(schema: Schema, whole: unknown, issue: Issue): readonly Finding
       const values = options.flatMap(({ shape }) => [
         ...(unwrap(shape[key ?? ''] as Schema)._zod.values ?? []),
       ])
-      if (values.length === 0) return make('fits none of the forms that are allowed here')
+      if (values.length === 0) {
+        const there = schemaAt(schema, whole, path)
+        const forms = there === undefined ? [] : objectsAt(there, undefined)
+        const names = forms.map(({ shape }) => Object.keys(shape).join(', '))
+        return make(
+          'fits none of the forms that are allowed here',
+          names.length === 0 ? undefined : `one of: { ${[...new Set(names)].join(' }, { ')} }`,
+        )
+      }
       const { reason, hint } = choice(values, value)
       return make(reason, hint)
     }
@@ -259,5 +270,14 @@ export function check<T>(schema: z.ZodType<T>, value: unknown, strict: boolean):
     result = schema.safeParse(input)
   }
   if (result.success) return { ok: true, value: result.data }
-  return { ok: false, findings: result.error.issues.flatMap(issue => explain(schema, input, issue)) }
+  const { issues } = result.error
+  const wrongType = new Set(
+    issues.filter(({ code }) => code === 'invalid_type').map(({ path }) => formatPath(path as FieldPath)),
+  )
+  // zod measures a string too where a list is wanted.
+  const telling = issues.filter(
+    ({ code, path }) =>
+      (code !== 'too_big' && code !== 'too_small') || !wrongType.has(formatPath(path as FieldPath)),
+  )
+  return { ok: false, findings: telling.flatMap(issue => explain(schema, input, issue)) }
 }

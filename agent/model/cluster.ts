@@ -1,7 +1,7 @@
 // Cluster: the pod network that all nodes share. One object, named "default".
 import { z } from 'zod'
 import { codeOf, WarrenError } from '../../lib/errors.js'
-import { isNetworkPrefix, parsePrefix } from '../../lib/net/prefix.js'
+import { isNetworkPrefix, overlaps, parsePrefix } from '../../lib/net/prefix.js'
 import { apiVersion, metadataSchema } from './object.js'
 
 /** A prefix in text without host bits; the hint (params.hint, as of every issue here) is what was meant. */
@@ -15,6 +15,18 @@ export const prefixSchema = z.string().superRefine((text, context) => {
     context.addIssue({ code: 'custom', message, params: { hint } })
   }
 })
+
+/** Prefixes that hold addresses which no pod can have: this host, loopback, link-local, multicast and what is beyond. */
+const notForPods = [
+  '0.0.0.0/8',
+  '127.0.0.0/8',
+  '169.254.0.0/16',
+  '224.0.0.0/3',
+  '::/127',
+  '::ffff:0:0/96',
+  'fe80::/10',
+  'ff00::/8',
+].map(text => parsePrefix(text))
 
 export const portSchema = z.int().min(1).max(65535)
 
@@ -73,6 +85,23 @@ export const clusterSpecSchema = z
         })
       }
       families.add(family)
+      if (!isNetworkPrefix(text)) return
+      const taken = notForPods.find(prefix => overlaps(prefix, parsePrefix(text)))
+      if (taken !== undefined) {
+        context.addIssue({
+          code: 'custom',
+          path: ['podCIDRs', i],
+          message: `overlaps ${taken.text}, where no pod can have an address`,
+          params: { hint: 'take a private prefix: 10.244.0.0/16, fd00:244::/48' },
+        })
+      }
+      if (family === 'ipv6' && spec.backend.mtu !== undefined && spec.backend.mtu < 1280) {
+        context.addIssue({
+          code: 'custom',
+          path: ['backend', 'mtu'],
+          message: `is too small for IPv6 pods ("${text}"): they need 1280`,
+        })
+      }
       const length = Number(text.slice(text.lastIndexOf('/') + 1))
       const wanted = spec.nodeSubnetLength[family]
       if (wanted < length) {

@@ -52,6 +52,8 @@ export interface Self {
   readonly ownBridge: boolean
   readonly roles: readonly ('cluster' | 'fabric')[]
   readonly subnetFile: string
+  /** Frames of other VNIs on our UDP port are dropped too; default: they pass. */
+  readonly exclusiveVxlan?: boolean
   readonly host: HostFacts
   readonly lease: Lease | undefined
 }

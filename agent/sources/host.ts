@@ -20,7 +20,7 @@ export type UnderlayChoice =
   | { readonly auto: readonly string[] }
 
 function describeChoice(choice: UnderlayChoice): string {
-  const [key, value] = Object.entries(choice)[0] ?? ['auto', '']
+  const [key, value] = Object.entries(choice).find(([name]) => name !== 'exclusiveVXLAN') ?? ['auto', '']
   return key === 'auto' ? 'by route to the store or the peers' : `${key}: ${String(value)}`
 }
 

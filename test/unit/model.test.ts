@@ -96,6 +96,19 @@ t.test('documents: each mistake names file, line, object, field, value, reason a
       of('  podCIDRs: [10.0.0.0/8]\n  backend: { type: vxlan, port: 0 }\n'),
       `${at}6): spec.backend.port 0 must be 1 or more`,
     ],
+    [of('  podCIDRs: 10.0.0.0/8\n'), `${at}5): spec.podCIDRs "10.0.0.0/8" must be a list`],
+    [
+      of('  podCIDRs: [0.0.0.0/0]\n'),
+      `${at}5): spec.podCIDRs[0] "0.0.0.0/0" overlaps 0.0.0.0/8, where no pod can have an address (take a private prefix: 10.244.0.0/16, fd00:244::/48)`,
+    ],
+    [
+      of('  podCIDRs: ["fe80::/48"]\n'),
+      `${at}5): spec.podCIDRs[0] "fe80::/48" overlaps fe80::/10, where no pod can have an address (take a private prefix: 10.244.0.0/16, fd00:244::/48)`,
+    ],
+    [
+      of('  podCIDRs: ["fd00::/48"]\n  backend: { type: vxlan, mtu: 1279 }\n'),
+      `${at}6): spec.backend.mtu 1279 is too small for IPv6 pods ("fd00::/48"): they need 1280`,
+    ],
     [of('  podCIDRs: []\n'), `${at}5): spec.podCIDRs [] must have 1 entry or more`],
     [of('  masquerade: false\n'), `${at}5): spec.podCIDRs is required`],
     [

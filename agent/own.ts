@@ -1,0 +1,64 @@
+// What this agent is and was asked for, before anything is looked at: the id of its installation, an address for people
+// to find it by, where its underlay is to be sought, and roles that this version cannot fill.
+import { randomUUID } from 'node:crypto'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { networkInterfaces } from 'node:os'
+import { codeOf, hasCode, WarrenError } from '../lib/errors.js'
+import { isLinkLocal } from '../lib/net/address.js'
+import type { Config } from './config.js'
+import type { Problem } from './model/object.js'
+import type { UnderlayChoice } from './sources/host.js'
+import type { Store } from './store.js'
+
+/** The same after a restart: tells our own previous life from another agent of our name. */
+export function instanceId(stateDir: string): string {
+  const path = `${stateDir}/instance`
+  try {
+    return readFileSync(path, 'utf8').trim()
+  } catch (error) {
+    if (!hasCode(error, 'ENOENT')) throw error
+  }
+  const id = randomUUID()
+  try {
+    mkdirSync(stateDir, { recursive: true, mode: 0o700 })
+    writeFileSync(path, `${id}\n`, { mode: 0o600 })
+  } catch (error) {
+    throw new WarrenError(`Cannot write "${path}": ${codeOf(error)}`, {
+      code: codeOf(error),
+      hint: 'set stateDir in warrend.yaml to a directory that warrend may write',
+      cause: error,
+    })
+  }
+  return id
+}
+
+/** For people, where the underlay is not known yet: some address of this host. */
+export function anyAddress(): string {
+  const all = Object.values(networkInterfaces()).flatMap(each => each ?? [])
+  return all.find(({ internal, address }) => !internal && !isLinkLocal(address))?.address ?? ''
+}
+
+/** Tenant networks are not written yet: who asks for them must not think that he has them. */
+export function roleProblems({ roles }: Config): readonly Problem[] {
+  if (!roles.includes('fabric')) return []
+  const message = 'Role "fabric" (tenant networks) does nothing in this version'
+  const hint = roles.includes('cluster')
+    ? 'set roles: [cluster] in warrend.yaml'
+    : 'nothing is programmed on this host; set roles: [cluster] in warrend.yaml'
+  return [{ level: 'warning', about: 'roles', code: 'ROLE', message, hint }]
+}
+
+/** Where to find the interface to the other nodes: as configured, else by route to the store, then to any peer. */
+export function underlayChoice(config: Config, store: Store): UnderlayChoice {
+  const { underlay } = config
+  if (underlay !== undefined && Object.keys(underlay).some(key => key !== 'exclusiveVXLAN'))
+    return underlay as UnderlayChoice
+  const endpoints = 'etcd' in config.store ? config.store.etcd.endpoints : []
+  const hosts = endpoints
+    .map(endpoint => new URL(endpoint).hostname.replace(/^\[|\]$/g, ''))
+    .filter(host => /^[0-9a-f:.]+$/i.test(host))
+  const peers = [...store.snapshot().nodes.values()]
+    .filter(node => node.metadata.name !== config.node)
+    .flatMap(node => node.spec.addresses)
+  return { auto: [...hosts, ...peers.slice(0, 8)] }
+}
