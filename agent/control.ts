@@ -86,6 +86,23 @@ export function createControl(parts: ControlParts): Control {
   const { config, store, reconciler, receipts } = parts
   const stages = new Map<TableName, Stage>(reconciler.stages.map(stage => [stage.name, stage]))
 
+  /** The part of the status that says whether all is done: it costs nothing per peer. */
+  function progress(): Pick<Status, 'revision' | 'converged' | 'hold' | 'tables' | 'sources'> {
+    const { revision } = store.snapshot()
+    return {
+      revision,
+      converged: reconciler.converged && parts.applied() >= revision,
+      hold: reconciler.lastPass === undefined ? 'waiting for its sources' : reconciler.lastPass.hold,
+      tables: reconciler.tables,
+      sources: store.sources().map(({ name, inSync, error, since }) => ({
+        name,
+        inSync,
+        since,
+        ...(error === undefined ? {} : { error }),
+      })),
+    }
+  }
+
   function status(): Status {
     const snapshot = store.snapshot()
     const self = parts.self()
@@ -113,18 +130,9 @@ export function createControl(parts: ControlParts): Control {
               addresses: underlay.addresses.map(({ address, prefixLength }) => `${address}/${prefixLength}`),
               mtu: underlay.mtu,
             },
-      revision: snapshot.revision,
+      ...progress(),
       appliedRevision: parts.applied(),
-      converged: reconciler.converged && parts.applied() >= snapshot.revision,
-      hold: reconciler.lastPass === undefined ? 'waiting for its sources' : reconciler.lastPass.hold,
       lease: parts.lease.current(),
-      tables: reconciler.tables,
-      sources: store.sources().map(({ name, inSync, error, since }) => ({
-        name,
-        inSync,
-        since,
-        ...(error === undefined ? {} : { error }),
-      })),
       peers: peersOf(snapshot, desired, config.node),
       problems: desired?.problems ?? snapshot.problems,
       counts: receipts.counts,
@@ -192,7 +200,7 @@ export function createControl(parts: ControlParts): Control {
   }
 
   function waiting(revision: number | undefined): string | undefined {
-    const now = status()
+    const now = progress()
     if (revision !== undefined && now.revision < revision)
       return `the model is at revision ${now.revision}, not ${revision}`
     if (now.hold !== undefined) return now.hold
@@ -208,7 +216,7 @@ export function createControl(parts: ControlParts): Control {
     return new Promise((resolve, reject) => {
       const end = (): void => {
         clearTimeout(timer)
-        parts.onPass.delete(look)
+        parts.onPass.delete(soon)
         unsubscribe()
         signal.removeEventListener('abort', stop)
       }
