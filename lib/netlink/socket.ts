@@ -1,9 +1,7 @@
 // Requests, dumps and bulk writes on one netlink socket that never subscribes. Calls wait for each other inside, as the
 // kernel runs one dump per socket (EBUSY for the second). Works for every protocol; rtnl.ts and lib/nftables build on it.
-import { WarrenError } from '../errors.js'
 import type { Netns } from '../netns/netns.js'
 import {
-  eachMessage,
   NLM_F_ACK,
   NLM_F_DUMP,
   NLM_F_DUMP_INTR,
@@ -12,8 +10,9 @@ import {
   NLMSG_MIN_TYPE,
   NLMSG_OVERRUN,
 } from './codec/message.js'
+import { Connection } from './connection.js'
 import { failureError, type NetlinkFailure, readFailure } from './failure.js'
-import { forceSendBuffer, openRaw, type Raw } from './raw.js'
+import { forceSendBuffer } from './raw.js'
 
 export interface NetlinkOptions {
   /** Bytes; default 4 MiB. */
@@ -46,9 +45,6 @@ export interface NetlinkSocket {
   close(): void
 }
 
-const closed: NetlinkFailure = { code: 'EPIPE', text: 'netlink socket is closed' }
-/** A dump's datagrams hold at most 32 KiB (SKB_WITH_OVERHEAD in netlink_recvmsg). */
-const DATAGRAM = 32 * 1024
 /** More per sendmsg gains nothing (measured), and these block the event loop for 2 ms. */
 const CHUNK_MESSAGES = 400
 /** Below the default send buffer of 208 KiB. */
@@ -56,78 +52,19 @@ const CHUNK_BYTES = 128 * 1024
 /** A table that changes under every single read is reported after so many tries. */
 const DUMP_TRIES = 20
 
-interface Job {
-  /** True when the job is finished. */
-  onMessage(data: Buffer, type: number, seq: number, start: number, end: number): boolean
-  resolve(): void
-  fail(failure: NetlinkFailure): void
-}
-
 class Socket implements NetlinkSocket {
-  readonly portIds = new Set<number>()
-  private readonly netns: Netns
-  private readonly protocol: number
-  private readonly options: NetlinkOptions
-  private raw: Raw | undefined
-  private job: Job | undefined
-  private seq = 1
-  private alive = 0
+  private readonly connection: Connection
   private queue: Promise<unknown> = Promise.resolve()
-  private open = true
 
   constructor(netns: Netns, protocol: number, options: NetlinkOptions) {
-    this.netns = netns
-    this.protocol = protocol
-    this.options = options
-    this.connect()
-  }
-
-  private connect(): Raw {
-    if (this.raw !== undefined) return this.raw
-    const raw = openRaw(this.netns, this.protocol, {
-      receiveBuffer: this.options.receiveBuffer ?? 4 << 20,
-      datagram: DATAGRAM,
-      onMessage: data => this.receive(data),
-      onError: error => this.broken(raw, error),
-    })
-    // Idle sockets do not keep a command-line program alive; a call in flight does.
-    raw.socket.unref()
-    this.portIds.add(raw.portId)
-    this.raw = raw
-    return raw
-  }
-
-  private receive(data: Buffer): void {
-    this.alive += 1
-    eachMessage(data, (start, end) => {
-      const job = this.job
-      if (job === undefined) return
-      const type = data.readUInt16LE(start + 4)
-      if (job.onMessage(data, type, data.readUInt32LE(start + 8), start, end)) {
-        this.job = undefined
-        job.resolve()
-      }
+    this.connection = new Connection(netns, protocol, {
+      receiveBuffer: options.receiveBuffer ?? 4 << 20,
+      timeout: options.timeout ?? 5_000,
     })
   }
 
-  /** After an error or a deadline nobody knows what is still on its way: a new socket is the clean slate. */
-  private broken(raw: Raw | undefined, error: unknown): void {
-    if (raw === undefined || raw !== this.raw) return
-    this.raw = undefined
-    setImmediate(() => raw.socket.close()) // never inside one of its own callbacks: it would use what was freed
-    const code = error instanceof Error && 'code' in error ? String(error.code) : 'EIO'
-    this.endWith({ code, text: error instanceof Error ? error.message : String(error) })
-  }
-
-  private endWith(failure: NetlinkFailure): void {
-    const job = this.job
-    this.job = undefined
-    job?.fail(failure)
-  }
-
-  private nextSeq(): number {
-    this.seq = (this.seq + 1) >>> 0 || 1
-    return this.seq
+  get portIds(): ReadonlySet<number> {
+    return this.connection.portIds
   }
 
   /** One after the other. `work` never rejects for a reason of its own predecessor. */
@@ -137,50 +74,15 @@ class Socket implements NetlinkSocket {
     return result
   }
 
-  /** Sends and lets the job read until it has enough, with a deadline that every received datagram pushes back. */
-  private exchange(data: Buffer, onMessage: Job['onMessage']): Promise<NetlinkFailure | undefined> {
-    if (!this.open) return Promise.resolve(closed)
-    return new Promise(resolve => {
-      let raw: Raw
-      try {
-        raw = this.connect()
-      } catch (error) {
-        const code = error instanceof Error && 'code' in error ? String(error.code) : 'EIO'
-        resolve({ code, text: error instanceof Error ? error.message : String(error) })
-        return
-      }
-      const timeout = this.options.timeout ?? 5_000
-      let alive = this.alive
-      const end = (failure?: NetlinkFailure): void => {
-        clearInterval(timer)
-        if (this.raw === raw) raw.socket.unref()
-        resolve(failure)
-      }
-      const job: Job = { onMessage, resolve: end, fail: end }
-      // After a blocked event loop timers run before sockets are read: look once more when they were.
-      const late = (): void => {
-        if (this.job !== job) return
-        if (this.alive !== alive) alive = this.alive
-        else this.broken(raw, new WarrenError(`no answer within ${timeout} ms`, { code: 'ETIMEDOUT' }))
-      }
-      const timer = setInterval(() => setImmediate(() => setImmediate(late)), timeout)
-      this.job = job
-      raw.socket.ref()
-      raw.socket.send(data, undefined, error => {
-        if (error !== undefined && this.job === job) this.endWith({ code: error.code, text: error.message })
-      })
-    })
-  }
-
   request(message: Buffer, signal?: AbortSignal): Promise<readonly Buffer[]> {
     return this.enqueue(async () => {
       signal?.throwIfAborted()
-      const seq = this.nextSeq()
+      const seq = this.connection.reserve(1)
       message.writeUInt32LE(seq, 8)
       message.writeUInt16LE(message.readUInt16LE(6) | NLM_F_ACK, 6)
       const answers: Buffer[] = []
       let refused: NetlinkFailure | undefined
-      const failure = await this.exchange(message, (data, type, answered, start, end) => {
+      const failure = await this.connection.exchange(message, (data, type, answered, start, end) => {
         if (answered !== seq) return false
         if (type === NLMSG_ERROR) {
           refused = readFailure(data, start, end, false)
@@ -210,14 +112,14 @@ class Socket implements NetlinkSocket {
   }
 
   private async dumpOnce<T>(message: Buffer, decode: Decode<T>): Promise<T[] | undefined> {
-    const seq = this.nextSeq()
+    const seq = this.connection.reserve(1)
     message.writeUInt32LE(seq, 8)
     message.writeUInt16LE(message.readUInt16LE(6) | NLM_F_DUMP, 6)
     const found: T[] = []
     let interrupted = false
     let refused: NetlinkFailure | undefined
     let thrown: { readonly error: unknown } | undefined
-    const failure = await this.exchange(message, (data, type, answered, start, end) => {
+    const failure = await this.connection.exchange(message, (data, type, answered, start, end) => {
       if (answered !== seq) return false
       if ((data.readUInt16LE(start + 6) & NLM_F_DUMP_INTR) !== 0) interrupted = true
       if (type === NLMSG_DONE || type === NLMSG_ERROR) {
@@ -284,9 +186,7 @@ class Socket implements NetlinkSocket {
     results: (NetlinkFailure | undefined)[],
     whole: boolean,
   ): Promise<void> {
-    const first = this.seq + 1
-    this.seq += to - from
-    if (this.seq > 0xffff_0000) this.seq = 1
+    const first = this.connection.reserve(to - from)
     for (let i = from; i < to; i += 1) {
       const message = messages[i] as Buffer
       message.writeUInt32LE(first + i - from, 8)
@@ -294,9 +194,9 @@ class Socket implements NetlinkSocket {
       message.writeUInt16LE(i === ackAt ? flags | NLM_F_ACK : flags & ~NLM_F_ACK, 6)
     }
     const data = to - from === 1 ? (messages[from] as Buffer) : Buffer.concat(messages.slice(from, to))
-    const raw = this.raw
-    if (raw !== undefined && data.length > CHUNK_BYTES) forceSendBuffer(raw.fd, 2 * data.length + 4096)
-    const failure = await this.exchange(data, (reply, type, seq, start, end) => {
+    const { fd } = this.connection
+    if (fd !== undefined && data.length > CHUNK_BYTES) forceSendBuffer(fd, 2 * data.length + 4096)
+    const failure = await this.connection.exchange(data, (reply, type, seq, start, end) => {
       const index = from + seq - first
       if (type !== NLMSG_ERROR || index < from || index >= to) return false
       results[index] = readFailure(reply, start, end, false)
@@ -307,9 +207,7 @@ class Socket implements NetlinkSocket {
   }
 
   close(): void {
-    if (!this.open) return
-    this.open = false
-    this.broken(this.raw, new WarrenError('netlink socket is closed', { code: 'EPIPE' }))
+    this.connection.close()
   }
 }
 
