@@ -92,6 +92,8 @@ ip -6 route add fd88::/64 via 2001:db8::99
 ip rule add pref 8750 from 10.77.0.0/16 lookup 100
 nft 'table inet mine { chain input { type filter hook input priority 0; policy accept; ip saddr 203.0.113.1 drop; }; }'
 nft 'table ip nat { chain POSTROUTING { type nat hook postrouting priority 100; policy accept; ip saddr 10.77.0.0/16 masquerade; }; }'
+iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP; iptables-nft -A INPUT -i eth0 -j ACCEPT; iptables-nft -A INPUT -i lo -j ACCEPT
+iptables-nft -N DOCKER-USER; iptables-nft -A FORWARD -j DOCKER-USER; ip6tables-nft -P FORWARD DROP
 `
 
 t.test('three hosts: converge, heal, restart, clean up', { timeout: 240_000 }, async t => {
@@ -120,7 +122,7 @@ t.test('three hosts: converge, heal, restart, clean up', { timeout: 240_000 }, a
       [],
     )
     const gone = difference(pristine, stateOf(h1)).filter(
-      line => / - /.test(line) && !line.startsWith('sysctls'),
+      line => /^\w+ - /.test(line) && !line.startsWith('sysctls'),
     )
     t.same(gone, [], 'nothing that was there is gone')
   })
@@ -178,6 +180,10 @@ t.test('three hosts: converge, heal, restart, clean up', { timeout: 240_000 }, a
         ['nft insert rule inet warren guard accept', 'filter'],
         ['nft flush set inet warren vteps4', 'element'],
         ["nft delete element inet warren vteps4 '{ 192.0.2.12 }'", 'element'],
+        ['iptables-nft -D FORWARD 1', 'jump'],
+        ['iptables-nft -F WRN-FORWARD', 'jump'],
+        ['iptables-nft -D INPUT 1', 'jump'],
+        ['ip6tables-nft -F WRN-FORWARD', 'jump'],
         ['sysctl -qw net.ipv4.ip_forward=0', 'sysctl'],
         ['sysctl -qw net.ipv6.conf.all.forwarding=0', 'sysctl'],
         ['sysctl -qw net.ipv6.conf.eth0.accept_ra=1', 'sysctl'],
@@ -221,7 +227,9 @@ t.test('three hosts: converge, heal, restart, clean up', { timeout: 240_000 }, a
         'nft flush ruleset is repaired',
       )
       await a1.converged(2)
-      t.same(await remains(settled, h1), [], 'all is as before: nft flush ruleset')
+      // Our jump may have been back before the chains of the others: then we made the base chains, and remember it.
+      const left = (await remains(settled, h1)).filter(line => !line.includes('WRN-MADE-'))
+      t.same(left, [], 'all is as before: nft flush ruleset')
       t.ok(ping(h1, b1.gateway, b2.gateway), 'and packets flow')
       t.ok(ping(h1, b1.gateway6, b2.gateway6))
     },
