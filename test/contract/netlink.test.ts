@@ -960,6 +960,63 @@ t.test('monitor: what does not fit is told as lost, and the monitor goes on', ne
 })
 
 t.test(
+  'a device made again while a write waited its turn is found at the second look',
+  needsRoot,
+  async t => {
+    const { rtnl, other, close } = real()
+    t.teardown(close)
+    await ok(rtnl, ...devices, add(address('br0', '10.1.0.1/24')))
+    const many = Array.from({ length: 20_000 }, (_, i) =>
+      add(neighbor('vx0', `10.9.${i >> 8}.${i & 255}`, mac2)),
+    )
+    let turn = false
+    const before = rtnl.apply(many).then(() => {
+      turn = true
+    })
+    const waiting = rtnl.apply([
+      add(neighbor('br0', '10.1.0.9', mac2)),
+      add(neighbor('nope', '10.1.0.9', mac2)),
+    ])
+    await ok(other, del(named('br0')), add(bridge('br0', { up: true })))
+    t.notOk(turn, 'the device was there again before its turn came')
+    t.strictSame(
+      (await waiting).map(error => error?.code),
+      [undefined, 'ENODEV'],
+    )
+    t.strictSame(
+      (await rtnl.list('neighbor', { dev: 'br0' })).map(one => one.address),
+      ['10.1.0.9'],
+    )
+    await before
+  },
+)
+
+t.test('lists stay whole while somebody writes', needsRoot, async t => {
+  const { rtnl, other, close } = real()
+  t.teardown(close)
+  await ok(rtnl, ...devices)
+  const steady = Array.from({ length: 600 }, (_, i) =>
+    route(`10.3.${i >> 2}.${(i & 3) * 64}/26`, [{ dev: 'vx0' }]),
+  )
+  await ok(rtnl, ...steady.map(add))
+  const busy = Array.from({ length: 400 }, (_, i) =>
+    route(`10.200.${i & 255}.0/24`, [{ dev: 'br0' }], { metric: i }),
+  )
+  let writing = true
+  const writer = (async () => {
+    for (let i = 0; i < 15; i += 1) await ok(other, ...busy.map(add), ...busy.map(del))
+    writing = false
+  })()
+  const short: number[] = []
+  while (writing) {
+    const found = (await rtnl.list('route', { dev: 'vx0', protocol: 87 })).length
+    if (found !== 600) short.push(found)
+  }
+  await writer
+  t.strictSame(short, [])
+})
+
+t.test(
   'socket: ten dumps asked for at once come one after the other, and a blocked event loop is no timeout',
   needsRoot,
   async t => {
