@@ -153,7 +153,8 @@ pings() { docker_on "$1" exec "$2" ping -c 2 -i 0.2 -w 8 "$3"; }
 seen_as() { docker_on "$1" exec "$2" timeout 5 wget -q -O - "http://$3:8080/cgi-bin/who" | sed 's/^\[::ffff:\(.*\)\]$/\1/'; }
 download() { docker_on "$1" exec "$2" timeout 10 wget -q -O - "http://$3:8080/big" | wc -c; }
 serve() { # HOST NAME
-  docker_on "$1" run -d --name "$2" wt/web httpd -f -p 8080 -h /www >/dev/null
+  # The mark of scripts/test.sh, by which it finds what a crashed suite left.
+  docker_on "$1" run -d --name "$2" -e WARREN_TEST_RUN wt/web httpd -f -p 8080 -h /www >/dev/null
 }
 both_ping() { pings h1 aa "$b" && pings h2 bb "$a"; }
 bridge_nf() { in_net "$1" cat /proc/sys/net/bridge/bridge-nf-call-{ip,ip6,arp}tables 2>/dev/null | tr '\n' ' '; }
