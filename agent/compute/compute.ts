@@ -1,5 +1,6 @@
 // compute(snapshot, self) = DesiredState: no I/O, no clock, no logger. What it remembers between calls (createCompute)
-// is only a cache: a group of entries is the same array as long as the objects behind it are the same values.
+// is a cache (a group of entries is the same array as long as the objects behind it are the same values), and the backend
+// that others may still send by.
 import { isLinkLocal } from '../../lib/net/address.js'
 import { overlaps, parsePrefix, prefixOf } from '../../lib/net/prefix.js'
 import { nftElement } from '../../lib/nftables/elements.js'
@@ -14,6 +15,7 @@ import { jumpsFor } from './jumps.js'
 import type { OverlayContext, PeerPlan } from './overlay/backend.js'
 import { allocatedTo, allocationOf, leaseBlocks } from './overlay/blocks.js'
 import { outerFamily, overlayContext, overlayDevices, overlayMtu, peerPlan } from './overlay/overlay.js'
+import { vtepOf } from './overlay/vxlan.js'
 import { createPeers } from './peers.js'
 import { ownRecord } from './record.js'
 import { clusterTable, vtepSet } from './rules.js'
@@ -134,6 +136,19 @@ function createPlanner(): Compute {
   const peersOf = createPeers()
   let cache = new WeakMap<Node, Remembered>()
   let lastSelf = ''
+  let tunnelled: Cluster | undefined
+
+  /**
+   * Make before break: after a change from vxlan to host-gw our device and its guard stay for those who still send to
+   * it. A record is the last thing that a node writes: one with a VTEP MAC may be of a node whose routes lead there yet.
+   */
+  function receiving(cluster: Cluster, peers: readonly Node[], live: Snapshot['live']): Cluster {
+    if (cluster.spec.backend.type === 'vxlan') tunnelled = cluster
+    else if (!peers.some(({ metadata, spec }) => spec.vtepMAC !== undefined && live.has(metadata.name)))
+      tunnelled = undefined
+    const backend = tunnelled?.spec.backend ?? cluster.spec.backend
+    return backend === cluster.spec.backend ? cluster : { ...cluster, spec: { ...cluster.spec, backend } }
+  }
 
   return (snapshot, given) => {
     const cluster = clusterOf(snapshot)
@@ -203,9 +218,19 @@ function createPlanner(): Compute {
 
     const owner = 'cluster/default'
     const keep = snapshot.partial ? { keep: true } : {}
-    const devices = overlayDevices(self, context, mtu)
+    const inbound = receiving(cluster, peers, snapshot.live)
+    const { backend } = inbound.spec
+    const devices = overlayDevices(self, { ...context, backend }, mtu)
     const link = stable('link', devices.link)
-    const tunnel = context.backend.type === 'vxlan' ? outer : undefined
+    const tunnel = backend.type === 'vxlan' ? outer : undefined
+    if (inbound !== cluster) {
+      for (const peer of peers) {
+        const vtep = vtepOf(peer, context)
+        if (vtep === undefined) continue
+        const owner = refOf(peer)
+        element.set(owner, stable(`guard ${owner}`, [nftElement(vtepSet(self.names, outer), [vtep])]))
+      }
+    }
     const one = <T>(name: string, objects: readonly T[]): Desired<T> =>
       objects.length === 0 ? none : new Map([[owner, stable(name, objects)]])
     if (tunnel !== undefined) {
@@ -227,9 +252,9 @@ function createPlanner(): Compute {
       address: one('address', devices.address),
       neighbor,
       fdb,
-      filter: one('filter', [clusterTable(cluster, self.names, tunnel, self.exclusiveVxlan)]),
+      filter: one('filter', [clusterTable(inbound, self.names, tunnel, self.exclusiveVxlan)]),
       element,
-      jump: one('jump', jumpsFor(self, cluster, tunnel === undefined ? undefined : context.backend)),
+      jump: one('jump', jumpsFor(self, cluster, tunnel === undefined ? undefined : backend)),
       route,
       file: one('file', self.subnetFile === '' ? [] : [subnetEnv(self, cluster, mtu)]),
       record:

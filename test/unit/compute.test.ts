@@ -540,6 +540,39 @@ t.test('compute: hostile records take nobody else`s traffic', async t => {
   t.same(waiting.problems, [], 'a node without a block yet is no problem')
 })
 
+t.test('compute: the backend changes, and neither way loses what is under way', async t => {
+  const live = new Set(['h2'])
+  const { vtepMAC: _, ...withoutMac } = h2.spec
+  const direct = node('h2', withoutMac)
+  const viaHost = 'ip route add 10.244.2.0/24 via 192.0.2.12 dev eth0 proto 87 src 10.244.1.1'
+  const guard = "nft 'add element inet warren vteps4 { 192.0.2.12 }'"
+
+  const there = createCompute()(snapshotOf(clusterOf(), [direct], { live }), selfOf())
+  t.same(lines(there, ['route']), [viaHost], 'no device there yet: the straight way')
+  t.same(lines(there, ['link']), [bridge(1450), overlay(1450, '192.0.2.11')], 'ours stands')
+  t.ok(lines(there, ['element']).includes(guard), 'and lets the peer in as soon as it has one')
+  t.same(codes(there), ['NO_VTEP node/h2'])
+  const far = node('h2', { ...withoutMac, addresses: ['198.51.100.12'] })
+  const beyond = createCompute()(snapshotOf(clusterOf(), [far], { live }), selfOf())
+  t.same(lines(beyond, ['route']), [], 'not on our L2: there is no straight way')
+
+  const compute = createCompute()
+  const before = compute(snapshotOf(clusterOf(), [h2], { live }), selfOf())
+  const still = compute(snapshotOf(clusterOf(hostGw), [h2], { live }), selfOf())
+  t.same(lines(still, ['route']), [viaHost])
+  t.same(lines(still, ['link']).at(-1), overlay(1500, '192.0.2.11'), 'it may still send to our device')
+  t.same(still.filter.get('cluster/default'), before.filter.get('cluster/default'), 'past the same guard')
+  t.same(lines(still, ['element']).sort(), lines(before, ['element']).sort())
+  t.same(lines(still, ['record']).join().includes('vtepMAC'), false, 'our own record has no device any more')
+  const gone = (state: DesiredState, why: string): void => {
+    t.same(lines(state, ['link', 'element']), [bridge(1500)], why)
+  }
+  gone(compute(snapshotOf(clusterOf(hostGw), [direct], { live }), selfOf()), 'the peer has changed too')
+  gone(compute(snapshotOf(clusterOf(hostGw), [h2], { live }), selfOf()), 'and it does not come back')
+  compute(snapshotOf(clusterOf(), [h2], { live }), selfOf())
+  gone(compute(snapshotOf(clusterOf(hostGw), [h2]), selfOf()), 'nobody waits for a dead peer')
+})
+
 t.test('compute: groups are the same values as long as nothing about a peer changed', async t => {
   const compute = createCompute()
   const cluster = clusterOf()

@@ -31,8 +31,11 @@ export function vxlan(peer: Node, blocks: readonly Prefix[], context: OverlayCon
   if (vtep === undefined || lladdr === undefined) {
     const outer = context.outer === 'inet' ? 'IPv4' : 'IPv6'
     const lacks = vtep === undefined ? `an ${outer} underlay address` : 'a VTEP MAC'
+    // A backend that changes from host-gw: the peer has no device yet, and what goes on the straight way until then arrives.
+    const meanwhile = onSameL2(peer, context) ? hostGw(peer, blocks, context) : nothing
     return {
-      ...nothing,
+      ...meanwhile,
+      element,
       problems: [
         {
           level: 'error',
