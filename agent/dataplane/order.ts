@@ -1,12 +1,12 @@
 // The order of the tables: writes go down this list, removals up. A route comes after its neighbour and FDB entry, our
 // record after everything that it promises.
 import type { Iptables } from '../../lib/iptables/iptables.js'
-import type { Rtnl } from '../../lib/netlink/types.js'
+import type { Address, Route, Rtnl } from '../../lib/netlink/types.js'
 import type { Netns } from '../../lib/netns/netns.js'
-import type { Nft, NftSetRef, NftTableName } from '../../lib/nftables/types.js'
+import type { Nft, NftElement, NftSetRef, NftTableName } from '../../lib/nftables/types.js'
 import type { Table } from '../../lib/reconcile/table.js'
 import { vtepSet } from '../compute/rules.js'
-import type { DesiredState, TableName } from '../model/desired.js'
+import type { DesiredState, Sysctl, TableName } from '../model/desired.js'
 import type { Names } from '../model/marks.js'
 import type { Stage } from './stage.js'
 import { addressTable } from './tables/address.js'
@@ -15,7 +15,7 @@ import { fdbTable } from './tables/fdb.js'
 import { fileTable } from './tables/file.js'
 import { filterTable } from './tables/filter.js'
 import { jumpTable } from './tables/jump.js'
-import { linkTable } from './tables/link.js'
+import { linkTable, renewed } from './tables/link.js'
 import { neighborTable } from './tables/neighbor.js'
 import { type RecordIo, recordTable } from './tables/record.js'
 import { routeTable } from './tables/route.js'
@@ -55,6 +55,13 @@ export function ownSets(names: Names): readonly NftSetRef[] {
   return [vtepSet(names, 'inet'), vtepSet(names, 'inet6')]
 }
 
+/** Is it an address, neighbour, FDB entry, route or sysctl of that device? */
+function standsOn(object: unknown, device: string): boolean {
+  const { dev, nextHops, name } = object as Partial<Pick<Address, 'dev'> & Pick<Route, 'nextHops'> & Sysctl>
+  const sysctl = name?.includes(`.conf.${device.replaceAll('.', '/')}.`)
+  return dev === device || sysctl === true || nextHops?.some(hop => hop.dev === device) === true
+}
+
 export function orderedStages(options: OrderOptions): readonly Stage[] {
   const { kernel, names, desired } = options
   const { rtnl, nft } = kernel
@@ -65,16 +72,19 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
     [...(wanted('element')?.values() ?? [])]
       .flat()
       .filter(({ set }) => set.table === table.name && set.family === table.family)
-  const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage, 'name' | 'table'> = {}): Stage => ({
-    name,
+  const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage<T>, 'name' | 'table'> = {}): Stage =>
     // A stage's own table only ever sees objects that it observed or that compute made for it.
-    table: table as unknown as Table<unknown>,
-    ...more,
-  })
+    ({ name, table, ...more }) as unknown as Stage
   const below: readonly TableName[] = ['link-sysctl', 'address', 'neighbor', 'fdb', 'route']
   return [
     stage('sysctl', hostSysctlTable(io, sysctlRecord(`${options.stateDir}/sysctl.json`))),
-    stage('link', linkTable(rtnl, names.prefix, options.node), { cascades: below }),
+    stage('link', linkTable(rtnl, names.prefix, options.node), {
+      cascades: below,
+      takes: (change, _table, object) => {
+        const device = renewed(change)
+        return device !== undefined && standsOn(object, device)
+      },
+    }),
     stage(
       'link-sysctl',
       linkSysctlTable(io, () => [...(wanted('link-sysctl')?.values() ?? [])].flat()),
@@ -86,7 +96,11 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
     stage(
       'filter',
       filterTable(nft, ownTables(names), () => [...(wanted('filter')?.values() ?? [])].flat(), elementsOf),
-      { cascades: ['element'] },
+      {
+        cascades: ['element'],
+        takes: ({ desired: spec }, table, object) =>
+          table === 'element' && !spec.text.includes(`set ${(object as NftElement).set.set} {`),
+      },
     ),
     stage('element', elementTable(nft, ownSets(names))),
     stage('jump', jumpTable(kernel.iptables)),

@@ -3,7 +3,7 @@ import type { Clock } from '../../lib/clock.js'
 import { Mirror } from '../../lib/reconcile/mirror.js'
 import type { Receipts } from '../../lib/reconcile/receipt.js'
 import type { Desired, TableOp } from '../../lib/reconcile/table.js'
-import type { DesiredState } from '../model/desired.js'
+import type { DesiredState, TableName } from '../model/desired.js'
 import type { Stage } from './stage.js'
 
 /** One op as people read it. */
@@ -30,9 +30,15 @@ export async function planOps(
 ): Promise<readonly PlannedOp[]> {
   const down: PlannedOp[] = []
   const up: PlannedOp[] = []
-  for (const { name, table, remote } of stages) {
+  const lost: ((name: TableName, object: unknown) => boolean)[] = []
+  for (const { name, table, takes, remote } of stages) {
     if (remote === true) continue
-    const probe = new Mirror(table, clock, nowhere)
+    // What an earlier write takes along is not there any more when this table's turn comes.
+    const observe = async (inner: AbortSignal): Promise<readonly unknown[]> => {
+      const found = await table.observe(inner)
+      return lost.length === 0 ? found : found.filter(object => !lost.some(takes => takes(name, object)))
+    }
+    const probe = new Mirror({ ...table, observe }, clock, nowhere)
     const { writes, removes } = await probe.plan(desired[name] as Desired<unknown>, signal)
     for (const error of probe.errors()) throw error
     const line = (op: TableOp<unknown>): PlannedOp => ({
@@ -41,6 +47,10 @@ export async function planOps(
       key: table.key(op.verb === 'remove' ? op.observed : op.desired),
       line: table.format(op),
     })
+    if (takes !== undefined) {
+      for (const op of writes)
+        if (op.verb === 'change') lost.push((other, object) => takes(op, other, object))
+    }
     down.push(...writes.map(line))
     up.unshift(...removes.map(line))
   }

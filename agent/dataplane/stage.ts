@@ -1,5 +1,5 @@
 // A table at its place among the others.
-import type { Table } from '../../lib/reconcile/table.js'
+import type { Table, TableChange } from '../../lib/reconcile/table.js'
 import type { TableName } from '../model/desired.js'
 
 export interface Stage<T = unknown> {
@@ -7,6 +7,11 @@ export interface Stage<T = unknown> {
   readonly table: Table<T>
   /** A write here may take objects of these tables along (link down: its routes; address gone: routes from it). */
   readonly cascades?: readonly TableName[]
+  /**
+   * What a change takes along that the change itself does not put back, for those who plan without writing: of the
+   * table `name`, this object.
+   */
+  readonly takes?: (change: TableChange<T>, name: TableName, object: unknown) => boolean
   /** Of the store, not of the kernel: not repaired by `plan`, not removed by cleanup. */
   readonly remote?: boolean
 }

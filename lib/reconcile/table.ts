@@ -11,6 +11,8 @@ export type TableOp<T> =
   | { readonly verb: 'change'; readonly desired: T; readonly observed: T }
   | { readonly verb: 'remove'; readonly observed: T }
 
+export type TableChange<T> = Extract<TableOp<T>, { readonly verb: 'change' }>
+
 /** One per op, in its order: undefined is success. */
 export type OpResult = WarrenError | undefined
 

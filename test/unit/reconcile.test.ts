@@ -1,6 +1,11 @@
 // The mirror around a table and the receipts that it leaves, on a fake table whose kernel the test owns.
 import t from 'tap'
+import { planOps } from '../../agent/dataplane/plan.js'
+import type { Stage } from '../../agent/dataplane/stage.js'
+import { filterTable } from '../../agent/dataplane/tables/filter.js'
+import type { DesiredState } from '../../agent/model/desired.js'
 import { WarrenError } from '../../lib/errors.js'
+import type { Nft } from '../../lib/nftables/types.js'
 import { Mirror } from '../../lib/reconcile/mirror.js'
 import { createReceipts } from '../../lib/reconcile/receipt.js'
 import type { Desired, OpResult, Table, TableOp } from '../../lib/reconcile/table.js'
@@ -389,3 +394,55 @@ t.test(
     )
   },
 )
+
+t.test('a plan counts what a change takes along, and its lines stand for the whole of it', async t => {
+  type Held = { readonly name: string; readonly on: string; readonly value: number }
+  const table = (name: string, found: readonly Held[]): Table<Held> => ({
+    name,
+    key: held => held.name,
+    equal: (desired, observed) => desired.value === observed.value,
+    observe: async () => found,
+    apply: async () => [],
+    format: op => `${op.verb} ${(op.verb === 'remove' ? op.observed : op.desired).name}`,
+  })
+  const device = { name: 'ovl', on: '', value: 1 }
+  const entries = ['a', 'b'].map(name => ({ name, on: 'ovl', value: 1 }))
+  const elsewhere = { name: 'c', on: 'br', value: 1 }
+  const stages = [
+    {
+      name: 'link',
+      table: table('link', [device]),
+      takes: (change: { readonly observed: Held }, _name: string, object: Held) =>
+        object.on === change.observed.name,
+    },
+    { name: 'fdb', table: table('fdb', [...entries, elsewhere]) },
+  ] as unknown as readonly Stage[]
+  const clock = { now: () => 0, date: () => new Date(0), sleep: () => Promise.resolve() }
+  const lines = async (value: number): Promise<readonly string[]> => {
+    const link = new Map([['cluster', [{ ...device, value }]]])
+    const fdb = new Map([['node', [entries[0], elsewhere]]])
+    const planned = await planOps(stages, { link, fdb } as unknown as DesiredState, clock, never)
+    return planned.map(({ line }) => line)
+  }
+  t.strictSame(await lines(1), ['remove b'], 'the device stays')
+  t.strictSame(
+    await lines(2),
+    ['change ovl', 'add a'],
+    'the device is made anew: b goes with it, a comes again',
+  )
+
+  const nft = { canonical: async () => '', current: async () => undefined } as unknown as Nft
+  const filter = filterTable(
+    nft,
+    [],
+    () => [],
+    () => [],
+  )
+  const spec = (text: string) => ({ family: 'inet' as const, name: 'warren', text })
+  const observed = spec('table inet warren\nset s 4=07\nchain a type filter\nrule a 1 x\nchain b\n')
+  t.equal(
+    filter.format({ verb: 'change', desired: spec('\tchain a {\n\t}\n'), observed }),
+    "nft -f - <<'EOF'\nflush table inet warren\ndelete chain inet warren b\ndelete set inet warren s\ntable inet warren {\n\tchain a {\n\t}\n}\nEOF",
+  )
+  t.match(filter.format({ verb: 'add', desired: observed }), /^nft -s list table inet warren/)
+})

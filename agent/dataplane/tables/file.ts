@@ -57,6 +57,6 @@ export function fileTable(paths: readonly string[]): Table<HostFile> {
     format: op =>
       op.verb === 'remove'
         ? `rm ${op.observed.path}`
-        : `# write ${op.desired.path}: ${op.desired.text.trim().replaceAll('\n', ' ')}`,
+        : `cat > ${op.desired.path} <<'EOF'\n${op.desired.text}EOF`,
   }
 }

@@ -7,6 +7,17 @@ import type { OpResult, Table } from '../../../lib/reconcile/table.js'
 
 const nameOf = (table: NftTableName): string => `${table.family} ${table.name}`
 
+/** A text is added to what stands: the lines before it that take the old rules away, and keep the elements of sets. */
+function replaced(name: string, old: string, text: string): string {
+  const gone = (kind: 'chain' | 'set'): string =>
+    [...old.matchAll(new RegExp(`^\\s*${kind} (\\S+)`, 'gm'))]
+      .map(([, each = '']) => each)
+      .filter(each => !new RegExp(`^\\s*${kind} ${each} `, 'm').test(text))
+      .map(each => `delete ${kind} ${name} ${each}\n`)
+      .join('')
+  return `flush table ${name}\n${gone('chain')}${gone('set')}`
+}
+
 /**
  * `names`: the tables that may be ours. `wanted`: what compute asks for now. `elementsOf`: what a table's sets should hold, so that a fresh table and its
  * elements come in one transaction (a guard without its members would drop what it should pass).
@@ -54,9 +65,18 @@ export function filterTable(
       }
       return results
     },
-    format: op =>
-      op.verb === 'remove'
-        ? `nft delete table ${nameOf(op.observed)}`
-        : `nft -f - <<'EOF'\ntable ${nameOf(op.desired)} {\n${op.desired.text}}\nEOF`,
+    format(op) {
+      if (op.verb === 'remove') return `nft delete table ${nameOf(op.observed)}`
+      const name = nameOf(op.desired)
+      let { text } = op.desired
+      if (text.startsWith('table ')) {
+        // The kernel's own form: shown by the text that it was loaded from, where that is known.
+        const known = [...canonical].find(([, image]) => image === text)
+        if (known === undefined) return `nft -s list table ${name} # not as wanted`
+        ;[text] = known
+      }
+      const before = op.verb === 'change' ? replaced(name, op.observed.text, text) : ''
+      return `nft -f - <<'EOF'\n${before}table ${name} {\n${text}}\nEOF`
+    },
   }
 }

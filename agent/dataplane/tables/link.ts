@@ -3,7 +3,7 @@
 import { hasCode, WarrenError } from '../../../lib/errors.js'
 import { formatOp } from '../../../lib/netlink/format.js'
 import type { Link, LinkInfo, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
-import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
+import type { OpResult, Table, TableChange, TableOp } from '../../../lib/reconcile/table.js'
 import { aliasOf, aliasPrefix } from '../../model/marks.js'
 
 /** The parts of a link that are fixed at its creation. */
@@ -67,6 +67,11 @@ function messages(op: TableOp<Link>): RtnlOp[] {
     case 'remove':
       return [{ verb: 'delete', object: op.observed }]
   }
+}
+
+/** The device that is deleted and made anew, with all that stands on it; undefined: it is changed in place. */
+export function renewed(change: TableChange<Link>): string | undefined {
+  return messages(change)[0]?.verb === 'delete' ? change.observed.name : undefined
 }
 
 /**

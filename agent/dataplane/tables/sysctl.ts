@@ -176,6 +176,6 @@ export function linkSysctlTable(io: SysctlIo, wanted: () => Iterable<Sysctl>): T
       }),
     // An op to remove only says that compute no longer asks: the value dies with the link.
     apply: async ops => ops.map(op => (op.verb === 'remove' ? undefined : set(io, op.desired))),
-    format,
+    format: op => (op.verb === 'remove' ? `# sysctl ${op.observed.name}: goes with its link` : format(op)),
   }
 }
