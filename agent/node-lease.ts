@@ -8,6 +8,7 @@ import type { Log } from '../lib/log.js'
 import { containsPrefix, parsePrefix } from '../lib/net/prefix.js'
 import { leaseNodeBlocks, renewEveryMs, renewNodeBlocks } from './lease.js'
 import type { Cluster } from './model/cluster.js'
+import { blockKey } from './model/keys.js'
 import type { Problem } from './model/object.js'
 import type { Lease } from './model/self.js'
 import { clusterOf, type Snapshot } from './model/snapshot.js'
@@ -38,21 +39,39 @@ function familyOfBlock(block: string): 'ipv4' | 'ipv6' {
   return block.includes(':') ? 'ipv6' : 'ipv4'
 }
 
-/** The blocks of `node` by the allocation records of the model, those inside podCIDRs first. */
-function recorded(snapshot: Snapshot, node: string, cluster: Cluster): Lease {
-  const pools = cluster.spec.podCIDRs.map(parsePrefix)
+const insideOf = (cluster: Cluster, block: string): boolean =>
+  cluster.spec.podCIDRs.some(cidr => containsPrefix(parsePrefix(cidr), parsePrefix(block)))
+
+/** The blocks of `node` inside podCIDRs by the allocation records of the model; of several, the one that it uses. */
+function recorded(snapshot: Snapshot, node: string, cluster: Cluster, used: Lease | undefined): Lease {
   const lease: { ipv4?: string; ipv6?: string } = {}
   for (const [key, { owner }] of snapshot.allocations) {
     if (owner !== node || !key.startsWith('node-')) continue
     const block = key.slice(key.indexOf('/') + 1).replace('-', '/')
-    const inside = pools.some(pool => containsPrefix(pool, parsePrefix(block)))
-    if (inside) lease[familyOfBlock(block)] ??= block
+    const family = familyOfBlock(block)
+    if ((lease[family] === undefined || block === used?.[family]) && insideOf(cluster, block))
+      lease[family] = block
   }
   return lease
 }
 
 function complete(lease: Lease | undefined, cluster: Cluster): boolean {
   return cluster.spec.podCIDRs.every(cidr => lease?.[familyOfBlock(cidr)] !== undefined)
+}
+
+/**
+ * What we hold fits the Cluster, and the model does not say otherwise. A model that knows nothing of it yet may only be
+ * older than our claim.
+ */
+function stands(lease: Lease | undefined, snapshot: Snapshot, node: string, cluster: Cluster): boolean {
+  const blocks = [lease?.ipv4, lease?.ipv6].filter(block => block !== undefined)
+  return (
+    blocks.length === cluster.spec.podCIDRs.length &&
+    blocks.every(block => {
+      const owner = snapshot.allocations.get(blockKey(block))?.owner
+      return insideOf(cluster, block) && (owner === undefined || owner === node)
+    })
+  )
 }
 
 export function createNodeLease(options: NodeLeaseOptions): NodeLease {
@@ -99,10 +118,10 @@ export function createNodeLease(options: NodeLeaseOptions): NodeLease {
       return
     }
     if (look?.allocations !== snapshot.allocations || look.cluster !== cluster)
-      look = { allocations: snapshot.allocations, cluster, known: recorded(snapshot, node, cluster) }
+      look = { allocations: snapshot.allocations, cluster, known: recorded(snapshot, node, cluster, lease) }
     const { known } = look
     if (complete(known, cluster)) {
-      set(known)
+      if (!stands(lease, snapshot, node, cluster)) set(known)
       renewAt = Math.min(renewAt, clock.now() + renewEveryMs)
     }
     const inSync = store.sources().every(source => source.inSync)

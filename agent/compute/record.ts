@@ -1,4 +1,5 @@
 // Our own Node record: what the other nodes need in order to reach our pods. Published last, after our devices stand.
+import { containsPrefix, type Prefix, parsePrefix } from '../../lib/net/prefix.js'
 import type { Cluster } from '../model/cluster.js'
 import type { Node } from '../model/node.js'
 import { apiVersion, type Problem } from '../model/object.js'
@@ -61,5 +62,13 @@ export function ownRecord(
       roles: [...self.roles],
     },
   }
-  return { node, problems: [] }
+  return { node, problems: blocks.flatMap(block => strayBlock(self.node, block, cluster)) }
+}
+
+/** The Cluster was given other podCIDRs under our feet: a running node is not renumbered, and its peers refuse the block. */
+function strayBlock(node: string, block: Prefix, cluster: Cluster): Problem[] {
+  if (cluster.spec.podCIDRs.some(cidr => containsPrefix(parsePrefix(cidr), block))) return []
+  const message = `Cannot be reached on block "${block.text}": it is outside podCIDRs ${cluster.spec.podCIDRs.join(', ')}`
+  const hint = `correct podCIDRs of the Cluster, or give the block up: systemctl stop warrend, warren cleanup --leave, systemctl start warrend`
+  return [{ level: 'error', about: `node/${node}`, code: 'BLOCK', message, hint }]
 }

@@ -666,3 +666,15 @@ t.test('compute: one changed node among 5,000 costs a few milliseconds', async t
   // The quickest: the machine that runs this may be busy with other things. All peers planned anew take ten times that.
   t.ok((times[0] ?? 0) < 20, `${times[0]?.toFixed(2)} ms at best`)
 })
+
+t.test('compute: our own block outside podCIDRs is kept, and said to be out of reach', async t => {
+  const state = createCompute()(snapshotOf(clusterOf({ podCIDRs: ['10.245.0.0/16'] }), []), selfOf())
+  t.match(state.problems, [
+    {
+      code: 'BLOCK',
+      about: 'node/h1',
+      message: 'Cannot be reached on block "10.244.1.0/24": it is outside podCIDRs 10.245.0.0/16',
+    },
+  ])
+  t.match(lines(state, ['address']), ['ip addr replace 10.244.1.1/24 dev wrn0'])
+})
