@@ -17,10 +17,12 @@ import { ensureFormat } from './objects.js'
 import { loadModel, saveModel } from './snapshot-file.js'
 import { createDirectorySource, type DirectorySource } from './sources/directory.js'
 import { createKvSource } from './sources/kv.js'
-import type { SourceStatus } from './sources/source.js'
+import { notReadYet, type SourceStatus } from './sources/source.js'
 
 /** A change reaches the disk this long after the first one that is not there. */
 const saveDelayMs = 1_000
+/** A reachable store answers in a tenth of that. */
+const patienceMs = 2_000
 /** After a failure to write it. */
 const saveAgainMs = 10_000
 
@@ -39,12 +41,17 @@ export interface StoreOptions {
   readonly settleMs?: number
   readonly absentMs?: number
   readonly pollMs?: number
+  /** How long the sources may take to speak before the last good model on disk goes first; default 2000. */
+  readonly patienceMs?: number
 }
 
 export interface Store {
   /** The model as it is now; the same value as long as nothing changed. */
   snapshot(): Snapshot
-  /** True once something may be written: every source was in sync, or the last good model was on disk. */
+  /**
+   * True once something may be written: every source was in sync; or those that were not have failed, or kept silent too
+   * long, and the last good model was on disk. A model of yesterday must not be programmed for the blink of an eye.
+   */
   ready(): boolean
   sources(): readonly SourceStatus[]
   /** Calls `kick` after every change of model, problems or sources, without data; returns how to end that. */
@@ -67,6 +74,7 @@ export function createStore(options: StoreOptions): Store {
   const conflicts = new Map<string, Problem>()
   let current: Snapshot = emptySnapshot
   let loaded = false
+  let impatient = false
   let loadError: WarrenError | undefined
   let saveError: WarrenError | undefined
   let parts: readonly (readonly Problem[])[] = []
@@ -238,9 +246,19 @@ export function createStore(options: StoreOptions): Store {
     }
   }
 
+  const patience: Part = async signal => {
+    await clock.sleep(options.patienceMs ?? patienceMs, signal).catch(() => undefined)
+    impatient = true
+    for (const kick of kicks) kick()
+    await aborted(signal)
+  }
+
   return {
     snapshot: build,
-    ready: () => loaded || sources().every(source => source.everInSync),
+    ready: () =>
+      sources().every(
+        ({ everInSync, error }) => everInSync || (loaded && (impatient || error !== notReadYet)),
+      ),
     sources,
     subscribe(kick) {
       kicks.add(kick)
@@ -279,6 +297,7 @@ export function createStore(options: StoreOptions): Store {
       await runTogether(
         {
           store: inner => store.run(inner),
+          patience,
           ...(directory === undefined
             ? {}
             : { directory: (inner: AbortSignal) => directory.run(inner), initialiser }),

@@ -9,7 +9,7 @@ import type { Log } from '../../lib/log.js'
 import { type ParsedObject, parseObject } from '../model/document.js'
 import { type Problem, refOf } from '../model/object.js'
 import { type FileState, listFiles, mergeFile, readQuietFile, type SeenFile } from './directory-files.js'
-import { nextStatus, type SourceStatus } from './source.js'
+import { nextStatus, notReadYet, type SourceStatus } from './source.js'
 
 export { readDirectory } from './directory-files.js'
 
@@ -70,7 +70,7 @@ export function createDirectorySource(options: DirectorySourceOptions): Director
     name,
     inSync: false,
     everInSync: false,
-    error: 'not read yet',
+    error: notReadYet,
     since: clock.date().toISOString(),
   }
   let watcher: { readonly handle: FSWatcher; readonly inode: string } | undefined

@@ -6,7 +6,7 @@ import type { Kv } from '../../lib/kv/kv.js'
 import type { Log } from '../../lib/log.js'
 import type { Problem } from '../model/object.js'
 import { createKvModel, type KvModel } from './kv-model.js'
-import { nextStatus, type SourceStatus } from './source.js'
+import { nextStatus, notReadYet, type SourceStatus } from './source.js'
 
 const firstBackoffMs = 100
 const lastBackoffMs = 2_000
@@ -41,7 +41,7 @@ export function createKvSource(options: KvSourceOptions): KvSource {
     name: kv.name,
     inSync: false,
     everInSync: false,
-    error: 'not read yet',
+    error: notReadYet,
     since: clock.date().toISOString(),
   }
   let connected = false

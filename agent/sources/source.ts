@@ -12,6 +12,9 @@ export interface SourceStatus {
   readonly since: string
 }
 
+/** The error of a source that has not said anything. */
+export const notReadYet = 'not read yet'
+
 /** The next status; the same value when nothing changed. */
 export function nextStatus(
   before: SourceStatus,

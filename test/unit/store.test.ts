@@ -785,14 +785,26 @@ t.test(
     const lost = kv.client()
     lost.setFault('unavailable')
     const second = start(t, lost, { snapshotFile })
-    t.equal(second.store.ready(), true)
     t.same([names(second.store.snapshot().nodes), second.store.snapshot().partial], [['h1', 'h2'], true])
     await deleteObject(kv, 'node/h2')
     await until(second.store, 'out of reach', has('STORE_UNAVAILABLE'))
+    t.equal(second.store.ready(), true, 'it does not: the last good model goes first')
     t.equal(second.store.snapshot().partial, true)
     lost.setFault('none')
     await until(second.store, 'spoke', snapshot => !snapshot.partial && names(snapshot.nodes).join() === 'h1')
     await second.stop()
+
+    const mute = kv.client()
+    mute.setFault('hang')
+    const waiting = start(t, mute, { snapshotFile, patienceMs: 100 })
+    t.equal(waiting.store.ready(), false, 'the store may still speak')
+    await new Promise<void>(resolve => {
+      waiting.store.subscribe(() => {
+        if (waiting.store.ready()) resolve()
+      })
+    })
+    t.equal(waiting.store.snapshot().partial, true, 'it kept silent: the last good model goes first')
+    await waiting.stop()
 
     const other = memoryKv()
     await applyObjects(other, [...objects(clusterText()), node(7)])
