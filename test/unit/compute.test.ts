@@ -157,7 +157,13 @@ EOF
 nft 'add element inet warren vteps4 { 192.0.2.12 }'
 nft 'add element inet warren vteps4 { 192.0.2.11 }'
 ip route add 10.244.2.0/24 via 10.244.2.0 dev wrn-ovl proto 87 src 10.244.1.1 onlink
-# write /run/flannel/subnet.env: # written by warrend FLANNEL_NETWORK=10.244.0.0/16 FLANNEL_SUBNET=10.244.1.1/24 FLANNEL_MTU=1450 FLANNEL_IPMASQ=true
+cat > /run/flannel/subnet.env <<'EOF'
+# written by warrend
+FLANNEL_NETWORK=10.244.0.0/16
+FLANNEL_SUBNET=10.244.1.1/24
+FLANNEL_MTU=1450
+FLANNEL_IPMASQ=true
+EOF
 warren apply -f - <<'EOF'
 apiVersion: warren/v1
 kind: Node
