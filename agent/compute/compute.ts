@@ -46,7 +46,7 @@ const empty: DesiredState = {
 interface Remembered {
   readonly context: OverlayContext
   readonly cluster: Cluster
-  readonly allocations: Snapshot['allocations']
+  allocations: Snapshot['allocations']
   /** "node/h2": the name of its groups. */
   readonly owner: string
   /** Key of the one allocation that its plan depends on; undefined where that takes a closer look. */
@@ -117,7 +117,7 @@ function withUsableIpv6(self: Self, cluster: Cluster, mtu: number): { self: Self
 /** Nothing that compute looks at differs: a revision or a generation is not its business. */
 function sameInput(a: readonly [Snapshot, Self], b: readonly [Snapshot, Self]): boolean {
   const model = ['clusters', 'nodes', 'allocations', 'live', 'held', 'partial', 'problems'] as const
-  const own = ['node', 'names', 'ownBridge', 'roles', 'subnetFile', 'host', 'lease'] as const
+  const own = Object.keys(b[1]) as (keyof Self)[]
   return model.every(name => a[0][name] === b[0][name]) && own.every(name => a[1][name] === b[1][name])
 }
 
@@ -200,13 +200,13 @@ function createPlanner(): Compute {
         const owners =
           key === undefined ? allocatedTo(peer, cluster, allocations) : (allocations.get(key)?.owner ?? '')
         // Another allocation changed, not one of this peer's: keep the groups that the mirror knows.
-        const plan =
-          fresh && remembered?.owners === owners
-            ? remembered.plan
-            : peerPlan(peer, cluster, self, context, allocations)
-        const owner = remembered?.owner ?? refOf(peer)
-        remembered = { context, cluster, allocations, owner, key, owners, plan }
-        cache.set(peer, remembered)
+        if (fresh && remembered?.owners === owners) remembered.allocations = allocations
+        else {
+          const plan = peerPlan(peer, cluster, self, context, allocations)
+          const owner = remembered?.owner ?? refOf(peer)
+          remembered = { context, cluster, allocations, owner, key, owners, plan }
+          cache.set(peer, remembered)
+        }
       }
       const { owner, plan } = remembered
       if (plan.neighbor.length > 0) neighbor.set(owner, plan.neighbor)
