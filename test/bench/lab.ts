@@ -21,7 +21,7 @@ export async function labRows(place: Place, idleSeconds: number): Promise<Row[]>
   const pids = ['h1', 'h2', 'h3'].map(host =>
     Number(readFileSync(join(env.WARREN_LAB_DIR, name, host, 'warrend.pid'), 'utf8').split(' ')[0]),
   )
-  await delay(10_000)
+  await delay(20_000)
   const before = pids.map(cpuOf)
   const at = performance.now()
   await delay(idleSeconds * 1000)

@@ -81,7 +81,7 @@ export async function largeRows(place: Place, options: LargeOptions): Promise<Ro
   monitor.close()
   netns.close()
 
-  await delay(5_000)
+  await delay(15_000)
   const before = (await daemon.client.status()).tables
   const cpu = cpuOf(daemon.pid)
   const at = performance.now()
