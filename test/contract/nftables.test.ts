@@ -740,5 +740,4 @@ t.test('kernel: 10,000 elements by raw netlink against nft -f', async t => {
   t.comment(
     `10,000 elements: raw ${raw.toFixed(0)} ms, nft -f ${text.toFixed(0)} ms, ratio ${(raw / text).toFixed(2)}; listed in ${list.toFixed(0)} ms`,
   )
-  t.ok(raw < text, 'raw netlink is the faster way')
 })

@@ -237,7 +237,7 @@ const addressCase: TableCase<Address> = {
     'ip addr add 10.99.0.1/24 dev eth0; ip addr add fd99::1/64 dev eth0 nodad; ip addr add 10.99.1.1/24 dev wrn-ovl6',
   ),
   look: line(
-    'ip -o addr show dev eth0; ip -o addr show dev wrn-ovl6; ip -o addr show dev wrn0 scope link | grep -c fe80',
+    '(ip -o addr show dev eth0; ip -o addr show dev wrn-ovl6) | sed s:.tentative::; ip -o addr show dev wrn0 scope link | grep -c fe80',
   ),
   missing: { ground: underlay, bring: line(devices), fails: 4 },
 }
