@@ -27,7 +27,7 @@ lab_use "fa$$"
 # --- what is asked of a host ---------------------------------------------------------------------------------------------
 
 up() { lab_run up --pods 1 "$@"; }
-# Lower-case words of liveness and grace, so that the tests need not wait for hours.
+# A dead agent is known as such after 3 s, not 15.
 impatient() {
   local host
   for host in $(lab_hosts); do printf 'liveTtl: 3\n' >>"$LAB_DIR/$host/warrend.yaml"; done
@@ -384,7 +384,6 @@ has_block() { [[ $(status_of h3 | jq -r '.lease.ipv4') == "$1" ]] || { problems 
 lab_run stop h3
 start_host h3
 tap_ok 'dead block: h3, which keeps no grace, gets it' busywait 30 has_block "$block"
-routed_to() { ip -n "$(ns h1)" -d -j route show "$1" proto 87 | jq -r '.[].gateway'; }
 vtep() { ip -n "$(ns "$1")" -j link show wrn-ovl | jq -r '.[0].address'; }
 block_at() {
   local mac

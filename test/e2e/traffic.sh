@@ -53,7 +53,6 @@ kill_all() {
   for host in $(lab_hosts); do busywait 3 lib_proc_gone "$LAB_DIR/$host/warrend.pid" || return 1; done
 }
 
-start_one() { start_host "$1"; }
 start_all() {
   local host
   for host in $(lab_hosts); do start_host "$host"; done

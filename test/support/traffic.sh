@@ -3,7 +3,7 @@
 # scripts/lib.sh and scripts/lab-net.sh. Files and processes live below $TRAFFIC_DIR.
 #
 #   lab_use NAME                          the lab that all of the below acts on
-#   lab_run COMMAND ... / on HOST ARGS... / exec_in PLACE CMD...    lab.sh, warren on a host, a command in a namespace
+#   lab_run COMMAND ... / on HOST ARGS...                lab.sh; warren on a host
 #   each_host CMD...                      runs CMD HOST for every host at the same time; fails when one does
 #   converged HOST / all_converged        within 20 s
 #   written HOST / problems HOST          sum of tables[].written; "CODE message hint" of each problem
@@ -42,7 +42,6 @@ on() {
     in_ns "$host" "$WARREN_DIST/warren" "$@"
 }
 
-exec_in() { in_ns "$@"; }
 fails() { ! "$@"; }
 
 each_host() {
