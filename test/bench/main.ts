@@ -77,10 +77,18 @@ async function main(): Promise<number> {
   const stop = (): void => void place.end().then(() => process.exit(130))
   process.once('SIGINT', stop)
   process.once('SIGTERM', stop)
+  let failed = false
   try {
     for (const name of only) {
       process.stderr.write(`${name} ...\n`)
-      rows.push(...((await sections[name]?.(place, quick)) ?? []))
+      try {
+        rows.push(...((await sections[name]?.(place, quick)) ?? []))
+      } catch (error) {
+        // What the other sections found is worth having.
+        failed = true
+        report(error)
+        await place.clear()
+      }
     }
   } finally {
     await place.end()
@@ -98,7 +106,12 @@ async function main(): Promise<number> {
     }))
     writeFileSync(values.json, `${JSON.stringify(plain, undefined, 2)}\n`)
   }
-  return 0
+  return failed ? 1 : 0
+}
+
+function report(error: unknown): void {
+  for (let each = error; each !== undefined; each = each instanceof Error ? each.cause : undefined)
+    process.stderr.write(`${each instanceof Error ? (each.stack ?? each.message) : String(each)}\n`)
 }
 
 main().then(
@@ -106,8 +119,7 @@ main().then(
     process.exitCode = code
   },
   (error: unknown) => {
-    for (let each = error; each !== undefined; each = each instanceof Error ? each.cause : undefined)
-      process.stderr.write(`${each instanceof Error ? (each.stack ?? each.message) : String(each)}\n`)
+    report(error)
     process.exitCode = 1
   },
 )

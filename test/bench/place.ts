@@ -19,6 +19,8 @@ export interface Place {
   removeHost(host: number): Promise<void>
   /** Runs at the end, the last one first. */
   onEnd(f: () => Promise<void> | void): void
+  /** Ends and removes what is there, after a failure: the next section starts from nothing. */
+  clear(): Promise<void>
   end(): Promise<void>
 }
 
@@ -56,6 +58,12 @@ export async function makePlace(): Promise<Place> {
       made.delete(what)
     }
   }
+  const clear = async (): Promise<void> => {
+    for (const f of ends.splice(0).reverse()) await f()
+    const cables = [...made].filter(what => !what.endsWith('-p'))
+    for (const what of cables) await exec(['ip', 'link', 'delete', what], { ok: [0, 1] })
+    await remove(...made)
+  }
   await ip([
     'link set lo up',
     'link add br0 type bridge stp_state 0 mcast_snooping 0',
@@ -89,9 +97,9 @@ export async function makePlace(): Promise<Place> {
       await remove(`h${host}-p`, `h${host}`)
     },
     onEnd: f => void ends.push(f),
+    clear,
     async end() {
-      for (const f of ends.reverse()) await f()
-      await remove(...made)
+      await clear()
       rmSync(dir, { recursive: true, force: true })
     },
   }
