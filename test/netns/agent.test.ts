@@ -15,7 +15,7 @@ import {
 } from '../support/agents.js'
 import { until } from '../support/netns-world.js'
 
-t.setTimeout(360_000)
+t.setTimeout(900_000)
 const programs = await buildPrograms()
 const open: { close(): void }[] = []
 t.teardown(() => {
@@ -96,7 +96,7 @@ iptables-nft -P FORWARD DROP; iptables-nft -P INPUT DROP; iptables-nft -A INPUT 
 iptables-nft -N DOCKER-USER; iptables-nft -A FORWARD -j DOCKER-USER; ip6tables-nft -P FORWARD DROP
 `
 
-t.test('three hosts: converge, heal, restart, clean up', { timeout: 240_000 }, async t => {
+t.test('three hosts: converge, heal, restart, clean up', { timeout: 600_000 }, async t => {
   const net = network('main', 3)
   const [h1, h2, h3] = net.hosts as [Host, Host, Host]
   h1.sh(foreign)
@@ -107,7 +107,7 @@ t.test('three hosts: converge, heal, restart, clean up', { timeout: 240_000 }, a
   await Promise.all(agents.map(agent => agent.converged(2)))
   const [b1, b2, b3] = (await Promise.all(agents.map(blockOf))) as [Block, Block, Block]
 
-  await t.test('every host reaches every pod subnet, in both families', { timeout: 120_000 }, async t => {
+  await t.test('every host reaches every pod subnet, in both families', { timeout: 300_000 }, async t => {
     const blocks = [b1, b2, b3]
     t.equal(new Set(blocks.map(({ four }) => four)).size, 3, 'no block twice')
     for (const [i, host] of net.hosts.entries())
@@ -129,7 +129,7 @@ t.test('three hosts: converge, heal, restart, clean up', { timeout: 240_000 }, a
 
   await t.test(
     'what a foreign hand does is undone within a second, and told',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async t => {
       const settled = stateOf(h1)
       const handle = `$(nft -a list chain inet warren members | sed -n 's/.* # handle \\([0-9]*\\)$/\\1/p' | tail -1)`
@@ -237,7 +237,7 @@ t.test('three hosts: converge, heal, restart, clean up', { timeout: 240_000 }, a
 
   await t.test(
     'SIGTERM leaves everything, and a restart adopts it with no operation',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async t => {
       const running = stateOf(h1)
       t.equal(await a1.stop(), 0, 'exit status')
@@ -261,7 +261,7 @@ t.test('three hosts: converge, heal, restart, clean up', { timeout: 240_000 }, a
     },
   )
 
-  await t.test('orphans that came while no agent ran are swept', { timeout: 120_000 }, async t => {
+  await t.test('orphans that came while no agent ran are swept', { timeout: 300_000 }, async t => {
     const running = stateOf(h1)
     h1.sh(`ip route add 10.244.200.0/24 via 192.0.2.12 proto 87
 ip neigh add 10.244.200.0 lladdr 02:00:00:00:00:99 dev wrn-ovl nud permanent
@@ -279,7 +279,7 @@ ip rule add pref 8701 lookup 8700 protocol 87`)
 
   await t.test(
     'one agent on a host: the second says so and ends, and so does cleanup',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async t => {
       const agent = startAgent(programs, h1)
       await agent.converged(2)
@@ -302,7 +302,7 @@ ip rule add pref 8701 lookup 8700 protocol 87`)
     },
   )
 
-  await t.test('cleanup leaves the host as it was before the first start', { timeout: 120_000 }, async t => {
+  await t.test('cleanup leaves the host as it was before the first start', { timeout: 300_000 }, async t => {
     const { code, text } = await warren(programs, h1, 'cleanup', '--config', h1.config)
     t.equal(code, 0, text)
     t.same(await remains(pristine, h1), [])
@@ -314,7 +314,7 @@ ip rule add pref 8701 lookup 8700 protocol 87`)
 
   await t.test(
     'kill -9 after any batch of a cold start: the next start completes it',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async t => {
       const settled = stateOf(h3) // h1 is gone: its record stands, its agent is silent
       t.equal(await a3.stop(), 0)
@@ -344,12 +344,12 @@ ip rule add pref 8701 lookup 8700 protocol 87`)
   await a2.stop()
 })
 
-t.test('faults of the host: said, lived through, and over when they are', { timeout: 120_000 }, async t => {
+t.test('faults of the host: said, lived through, and over when they are', { timeout: 300_000 }, async t => {
   const net = network('faults', 2)
   const [h1, h2] = net.hosts as [Host, Host]
   const a2 = startAgent(programs, h2)
 
-  await t.test('without the capabilities it says which ones and ends', { timeout: 120_000 }, async t => {
+  await t.test('without the capabilities it says which ones and ends', { timeout: 300_000 }, async t => {
     for (const wrapper of [
       ['setpriv', '--bounding-set=-net_admin', '--inh-caps=-net_admin'],
       ['setpriv', '--reuid', '65534', '--clear-groups'],
@@ -360,7 +360,7 @@ t.test('faults of the host: said, lived through, and over when they are', { time
     }
   })
 
-  await t.test('an underlay interface that is missing is waited for', { timeout: 120_000 }, async t => {
+  await t.test('an underlay interface that is missing is waited for', { timeout: 300_000 }, async t => {
     h1.configure({ underlay: '{ interface: eth9 }' })
     const agent = startAgent(programs, h1)
     const status = await until(
@@ -393,7 +393,7 @@ t.test('faults of the host: said, lived through, and over when they are', { time
 
   await t.test(
     'the underlay down: what stands stays, and all is well once it is up',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async t => {
       const before = stateOf(h1)
       h1.sh('ip link set eth0 down')
@@ -478,7 +478,7 @@ t.test('faults of the host: said, lived through, and over when they are', { time
 
   await t.test(
     'pod CIDRs over the underlay are refused, and nothing that forwards is touched',
-    { timeout: 120_000 },
+    { timeout: 300_000 },
     async t => {
       const before = stateOf(h2)
       net.writeCluster('{ podCIDRs: [192.0.0.0/8] }'.replace('192.0.0.0/8', '192.0.0.0/16'))
