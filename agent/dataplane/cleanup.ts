@@ -1,6 +1,5 @@
 // Removes everything of ours from this host, up the list of tables; needs no store and no daemon. What it finds by
 // mark it removes, foreign things stay; `ip`, `nft`, iptables-save and sysctls are as they were before warrend.
-import { rmSync } from 'node:fs'
 import { WarrenError } from '../../lib/errors.js'
 import type { Config } from '../config.js'
 import { namesOf } from '../model/marks.js'
@@ -49,8 +48,6 @@ export async function cleanup(
         else failures.push(error.message)
       })
     }
-    // With a value that could not be given back, the record of it is still needed.
-    if (failures.length === 0) rmSync(`${config.stateDir}/sysctl.json`, { force: true })
   } finally {
     lock.release()
     kernel.close()

@@ -77,7 +77,7 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
     ({ name, table, ...more }) as unknown as Stage
   const below: readonly TableName[] = ['link-sysctl', 'address', 'neighbor', 'fdb', 'route']
   return [
-    stage('sysctl', hostSysctlTable(io, sysctlRecord(`${options.stateDir}/sysctl.json`))),
+    stage('sysctl', hostSysctlTable(io, sysctlRecord(`${options.stateDir}/sysctl.json`, kernel.netns))),
     stage('link', linkTable(rtnl, names.prefix, options.node), {
       cascades: below,
       takes: (change, _table, object) => {

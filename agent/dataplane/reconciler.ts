@@ -194,7 +194,7 @@ export class Reconciler {
         ops += plan.writes.length
         failed += await this.#execute(mirror, plan.writes, signal)
         // A new device is empty, a changed one may have lost entries.
-        for (const below of stage.cascades ?? []) this.#mirrors.get(below)?.invalidate({})
+        for (const below of stage.cascades ?? []) this.#mirrors.get(below)?.cascade(mirror)
       }
       for (const { mirror, ops: batch } of removals) {
         ops += batch.length

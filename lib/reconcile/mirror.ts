@@ -72,6 +72,9 @@ export class Mirror<T> {
   readonly #reasons = new Map<string | undefined, Heard>()
   /** No pass is over yet. */
   #first = true
+  /** Why the last op was written; why the table below which ours stands was. */
+  #lastCause: Cause | undefined
+  #because: Cause | undefined
   #stale = true
   #observeFailure: Failure | undefined
   #kickedAt = 0
@@ -98,6 +101,12 @@ export class Mirror<T> {
     for (const [key, failure] of this.#failures) this.#failures.set(key, { ...failure, notBefore: 0 })
     if (notice !== undefined && this.#heard.length < 1000)
       this.#heard.push({ ...notice, at: this.#clock.now() })
+  }
+
+  /** What this table stands on was written, by us: what fell with it is no drift unless that was. */
+  cascade(by: Mirror<unknown>): void {
+    this.invalidate()
+    this.#because = by.#lastCause
   }
 
   /**
@@ -236,6 +245,7 @@ export class Mirror<T> {
       const error = results[i]
       const before = this.#failures.get(key)
       const why = before?.why ?? this.#why(op, key)
+      this.#lastCause = why.cause
       if (error === undefined) {
         this.#written += 1
         this.#failures.delete(key)
@@ -267,6 +277,7 @@ export class Mirror<T> {
   settle(): void {
     if (this.#mirror !== undefined) this.#first = false
     this.#reasons.clear()
+    this.#because = undefined
     this.#before = this.#mirror === undefined ? this.#before : undefined
   }
 
@@ -289,7 +300,9 @@ export class Mirror<T> {
         : { cause: 'orphan', ...foreign }
     }
     if (known !== undefined && (known === op.desired || this.table.equal(op.desired, known)))
-      return { cause: 'drift', ...foreign }
+      return this.#because === undefined || this.#because === 'drift'
+        ? { cause: 'drift', ...foreign }
+        : { cause: this.#because, since: this.#kickedAt }
     return { cause: this.#first ? 'start' : 'model', since: this.#kickedAt }
   }
 }

@@ -403,7 +403,7 @@ const ruleCase: TableCase<Rule> = {
 const sysctlCase: TableCase<Sysctl> = {
   name: 'sysctl',
   ground: underlay,
-  make: host => hostSysctlTable(sysctlIo(host.netns), sysctlRecord(`${host.dir}/sysctl.json`)),
+  make: host => hostSysctlTable(sysctlIo(host.netns), sysctlRecord(`${host.dir}/sysctl.json`, host.netns)),
   want: () => [
     { name: 'net.ipv6.conf.eth0.accept_ra', value: '2', accepts: ['0'] },
     { name: 'net.ipv6.conf.all.forwarding', value: '1' },

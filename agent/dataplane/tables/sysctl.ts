@@ -1,6 +1,6 @@
 // Sysctls. Host-wide ones are ours from the moment their old value stands in <stateDir>/sysctl.json (written before
 // the sysctl is), and are given back when no longer wanted; those on our own links go with the links. `sysctl NAME`.
-import { mkdirSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { fstatSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { codeOf, hasCode, WarrenError } from '../../../lib/errors.js'
 import type { Netns } from '../../../lib/netns/netns.js'
@@ -81,19 +81,43 @@ export interface SysctlRecord {
   write(record: Readonly<Record<string, Recorded>>): void
 }
 
-export function sysctlRecord(path: string): SysctlRecord {
+/** Whose sysctls a record speaks of: this boot, this network namespace. Elsewhere the kernel has values of its own. */
+function sysctlPlace(netns: Netns): string {
+  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()
+  return `boot ${boot} netns ${fstatSync(netns.fd).ino}`
+}
+
+interface RecordFile {
+  readonly place: string
+  readonly sysctls: Readonly<Record<string, Recorded>>
+}
+
+/** A record of another place is void: after a reboot, and for a cleanup that runs in the wrong namespace. */
+export function sysctlRecord(path: string, netns: Netns): SysctlRecord {
+  let known: string | undefined
+  const place = (): string => {
+    known ??= sysctlPlace(netns)
+    return known
+  }
   return {
     read() {
       try {
-        return JSON.parse(readFileSync(path, 'utf8')) as Record<string, Recorded>
+        const file = JSON.parse(readFileSync(path, 'utf8')) as Partial<RecordFile>
+        return file.place === place() ? (file.sysctls ?? {}) : {}
       } catch (error) {
         if (hasCode(error, 'ENOENT') || error instanceof SyntaxError) return {}
         throw error
       }
     },
-    write(record) {
+    write(sysctls) {
+      if (Object.keys(sysctls).length === 0) {
+        rmSync(path, { force: true })
+        return
+      }
       mkdirSync(dirname(path), { recursive: true })
-      writeFileSync(`${path}.new`, `${JSON.stringify(record, null, 2)}\n`, { mode: 0o600 })
+      writeFileSync(`${path}.new`, `${JSON.stringify({ place: place(), sysctls }, null, 2)}\n`, {
+        mode: 0o600,
+      })
       renameSync(`${path}.new`, path)
     },
   }
