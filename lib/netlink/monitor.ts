@@ -104,30 +104,37 @@ const deletions: ReadonlySet<number> = new Set([
 
 /**
  * Calls `onEvent` for every notice of `groups` inside `netns` until it is closed. What `onEvent` throws is turned into
- * {event: 'lost'}. Errors: EPERM.
+ * {event: 'lost'}. `receiveBuffer` in bytes, default 32 MiB. Errors: EPERM.
  */
 export function monitorRtnl(
   netns: Netns,
   groups: readonly RtnlGroup[],
   onEvent: (event: RtnlEvent) => void,
+  receiveBuffer?: number,
 ): RtnlMonitor {
   const names = trackNames(netns)
   const wanted = new Set(groups)
   const numbers = new Set<number>(groupNumbers.link) // always: for the names
   for (const group of groups) for (const number of groupNumbers[group]) numbers.add(number)
-  const events = openNetlinkEvents(netns, NETLINK_ROUTE, [...numbers], {
-    onMessage: (data, start, end) => {
-      const type = data.readUInt16LE(start + 4)
-      const object = decode(data, start, end, type, names)
-      if (object === undefined || (object.kind === 'link' && !wanted.has('link'))) return
-      const portId = data.readUInt32LE(start + 12)
-      onEvent({ event: deletions.has(type) ? 'del' : 'new', object, portId })
+  const events = openNetlinkEvents(
+    netns,
+    NETLINK_ROUTE,
+    [...numbers],
+    {
+      onMessage: (data, start, end) => {
+        const type = data.readUInt16LE(start + 4)
+        const object = decode(data, start, end, type, names)
+        if (object === undefined || (object.kind === 'link' && !wanted.has('link'))) return
+        const portId = data.readUInt32LE(start + 12)
+        onEvent({ event: deletions.has(type) ? 'del' : 'new', object, portId })
+      },
+      onLost: () => {
+        learnAll(netns, names)
+        onEvent({ event: 'lost' })
+      },
     },
-    onLost: () => {
-      learnAll(netns, names)
-      onEvent({ event: 'lost' })
-    },
-  })
+    receiveBuffer,
+  )
   learnAll(netns, names)
   return events
 }

@@ -31,6 +31,8 @@ import { createWorld, type World } from '../support/netns-world.js'
 import { random } from '../support/random.js'
 import { walkOp, walkStart, walkView } from '../support/rtnl-walk.js'
 
+t.setTimeout(110_000)
+
 const root = process.getuid?.() === 0
 const needsRoot = root ? {} : { skip: 'needs root for network namespaces' }
 const mac = '02:00:00:00:00:03'
@@ -608,13 +610,13 @@ type Tap = Pick<typeof t, 'equal' | 'not' | 'match' | 'strictSame' | 'notOk' | '
 t.test('the fake kernel and Linux agree, step by step, on a random walk', needsRoot, async t => {
   // Fixed, so that a red run is a change of ours; WALK_SEED tries another.
   const asked = process.env['WALK_SEED']
-  for (const seed of asked === undefined ? [1, 2, 3, 4] : [Number(asked)]) {
+  for (const seed of asked === undefined ? [1, 2, 3] : [Number(asked)]) {
     const walk = random(seed)
     const [a, b] = [real(), fake()]
     await ok(a.rtnl, ...walkStart)
     await ok(b.rtnl, ...walkStart)
     const history: string[] = []
-    for (let step = 0; step < 150; step += 1) {
+    for (let step = 0; step < 120; step += 1) {
       const op = walkOp(walk)
       const [[linux], [made]] = [await a.rtnl.apply([op]), await b.rtnl.apply([op])]
       history.push(`${formatOp(op)} => ${linux?.code ?? 'ok'}`)
@@ -941,14 +943,19 @@ t.test('monitor: what does not fit is told as lost, and the monitor goes on', ne
   const rtnl = openRtnl(world.netns)
   const kinds: string[] = []
   let throwing = false
-  const watch = monitorRtnl(world.netns, ['route', 'rule'], event => {
-    kinds.push(event.event === 'lost' ? 'lost' : event.object.kind)
-    if (throwing && event.event !== 'lost') throw new Error('not dealt with')
-  })
+  const watch = monitorRtnl(
+    world.netns,
+    ['route', 'rule'],
+    event => {
+      kinds.push(event.event === 'lost' ? 'lost' : event.object.kind)
+      if (throwing && event.event !== 'lost') throw new Error('not dealt with')
+    },
+    64 << 10,
+  )
   t.teardown(() => {
     for (const one of [watch, rtnl, world]) one.close()
   })
-  flood(world, 500) // 200,000 notices, five times what fits
+  flood(world, 5) // 2,000 notices for 128 KiB
   await until(() => kinds.includes('lost'), 'the loss')
   kinds.length = 0
   await ok(rtnl, add(rule(8700, 8700)))
@@ -958,6 +965,40 @@ t.test('monitor: what does not fit is told as lost, and the monitor goes on', ne
   await ok(rtnl, add(rule(8701, 8700)))
   await until(() => kinds.includes('lost'), 'an exception in the listener counts as loss')
 })
+
+t.test(
+  'monitor: a port that leaves its bridge, or changes its flags, is no link that goes',
+  needsRoot,
+  async t => {
+    const world = createWorld(
+      'ip link add br0 type bridge; ip link add ve0 type veth peer name ve1; ip link set ve0 master br0',
+    )
+    const events: RtnlEvent[] = []
+    const watch = monitorRtnl(world.netns, ['link'], event => events.push(event))
+    t.teardown(() => {
+      watch.close()
+      world.close()
+    })
+    const told = (event: 'new' | 'del', name: string, hairpin?: boolean): boolean =>
+      events.some(
+        one =>
+          one.event === event &&
+          one.object.kind === 'link' &&
+          one.object.name === name &&
+          (hairpin === undefined || one.object.port?.hairpin === hairpin),
+      )
+    world.sh('bridge link set dev ve0 hairpin on')
+    await until(() => told('new', 've0', true), 'the flag')
+    world.sh('ip link set ve0 nomaster; ip link add last type bridge')
+    await until(() => told('new', 'last'), 'the last')
+    t.strictSame(
+      events.filter(one => one.event !== 'new'),
+      [],
+    )
+    world.sh('ip link del ve0')
+    await until(() => told('del', 've0') && told('del', 've1'), 'both ends gone')
+  },
+)
 
 t.test(
   'a device made again while a write waited its turn is found at the second look',
@@ -1029,6 +1070,7 @@ t.test(
     const lists = await Promise.all(Array.from({ length: 10 }, () => rtnl.list('route')))
     t.strictSame(new Set(lists.map(list => list.length)), new Set([lists[0]?.length]))
     const dump = socket.dump(encodeNeighborDump(new MessageWriter(), 2), () => 1)
+    for (let i = 0; i < 10; i += 1) await Promise.resolve() // until it is sent; sockets are not read meanwhile
     block(400)
     t.strictSame(await dump, [])
     await t.rejects(socket.request(new MessageWriter().begin(999, 0).zeros(4).finish()), {
