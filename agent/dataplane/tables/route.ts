@@ -36,30 +36,33 @@ function equalRoute(desired: Route, observed: Route): boolean {
   )
 }
 
+/** Only the place of the route: whoever's stands there. */
+function placeOf({ family, dst, table }: Route, protocol: number): Route {
+  return { kind: 'route', family, dst, type: 'unicast', nextHops: [], table, protocol, scope: 'global' }
+}
+
 /**
  * The kernel refuses an IPv6 onlink next hop that a standing route leads to by another device
- * (ip6_route_check_nh_onlink), and ours lies inside its own prefix: what stands there has to go first.
+ * (ip6_route_check_nh_onlink), and ours lies inside its own prefix. A route to the next hop alone, for these three
+ * messages, leads it to the right device: packets always find a way. What is not ours in our place goes first.
  */
 function replacement(desired: Route, observed: Route | undefined): RtnlOp[] {
-  const { family, dst, table } = desired
+  const { family } = desired
   const [hop] = desired.nextHops
   const sameDevice = observed?.nextHops.every(({ dev }) => dev === hop?.dev) ?? false
-  if (family === 'inet' || hop?.onlink !== true || sameDevice) return [{ verb: 'replace', object: desired }]
-  const inTheWay: Route = {
-    kind: 'route',
-    family,
-    dst,
-    type: 'unicast',
-    nextHops: [],
-    table,
-    protocol: 0, // whoever's: it has our route's place
-    scope: 'global',
-    metric: metric(desired),
+  const replace: RtnlOp = { verb: 'replace', object: desired }
+  if (family === 'inet' || hop?.onlink !== true || hop.via === undefined || sameDevice) return [replace]
+  if (observed === undefined)
+    return [
+      { verb: 'delete', object: { ...placeOf(desired, 0), metric: metric(desired) } },
+      { verb: 'add', object: desired },
+    ]
+  const alone: Route = {
+    ...placeOf({ ...desired, dst: `${hop.via}/128` }, routeProtocol),
+    nextHops: [{ dev: hop.dev }],
+    metric: 1,
   }
-  return [
-    { verb: 'delete', object: inTheWay },
-    { verb: 'add', object: desired },
-  ]
+  return [{ verb: 'replace', object: alone }, replace, { verb: 'delete', object: alone }]
 }
 
 export function routeTable(rtnl: Rtnl): Table<Route> {
