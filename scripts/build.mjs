@@ -61,10 +61,10 @@ script.runInThisContext()(module_.exports, createRequire(file), module_, file, _
 `
 
 /**
- * V8's old generation is collected when it grew by a fifth, not by half or more: with 5,000 nodes 111 MB are resident,
- * not 250. A young one of 8 MB keeps what a pass leaves out of the old one: with 2 MB a join took eight times as long.
+ * V8's old generation is collected when it grew by a fifth, not by half or more: with 5,000 nodes 113 MB are resident, not
+ * 250. A young one of 2 MB: one of 8 MB made joins no faster (measured in turns) and took up to 20 MB more.
  */
-const flags = { warrend: '--max-semi-space-size=8 --heap-growing-percent=20 ', warren: '' }
+const flags = { warrend: '--max-semi-space-size=2 --heap-growing-percent=20 ', warren: '' }
 
 const launcher = name => `#!/bin/sh
 # Finds the Node that this tree was built with (.node/ beside dist/, else PATH), also through symbolic links to this file.
