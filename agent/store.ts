@@ -1,6 +1,7 @@
 // The sources merged into one revisioned, immutable snapshot. What people wrote in files wins over what stands in the
 // shared store. A snapshot is built when somebody asks for one: any number of changes in between cost one copy of each
 // map that changed, and an object that did not change is the same value as before.
+import { createAlarm } from '../lib/alarm.js'
 import type { Clock } from '../lib/clock.js'
 import { asError, describeError, type WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
@@ -193,11 +194,10 @@ export function createStore(options: StoreOptions): Store {
 
   /** Resolves at the next change, or when the signal aborts. */
   async function nextChange(signal: AbortSignal): Promise<void> {
-    const seen = new AbortController()
-    const done = (): void => seen.abort()
-    kicks.add(done)
-    await aborted(AbortSignal.any([signal, seen.signal]))
-    kicks.delete(done)
+    const alarm = createAlarm(clock)
+    kicks.add(alarm.ring)
+    await alarm.wait(Number.POSITIVE_INFINITY, signal)
+    kicks.delete(alarm.ring)
   }
 
   /** Saves the last good model a second after it changed, and once more at the end. Never before it is whole. */

@@ -3,6 +3,7 @@
 // objects in force. A directory that is gone or emptied deletes nothing (confirmRemoval asks whether the store stands).
 import { type FSWatcher, promises as fs, watch } from 'node:fs'
 import { join } from 'node:path'
+import { createAlarm } from '../../lib/alarm.js'
 import type { Clock } from '../../lib/clock.js'
 import { asError, describeError, type WarrenError } from '../../lib/errors.js'
 import type { Log } from '../../lib/log.js'
@@ -266,6 +267,7 @@ export function createDirectorySource(options: DirectorySourceOptions): Director
     },
     save: () => ({ path: dir, objects: [...objects.values()] }),
     async run(signal) {
+      const alarm = createAlarm(clock)
       try {
         while (!signal.aborted) {
           kicked = false
@@ -273,14 +275,9 @@ export function createDirectorySource(options: DirectorySourceOptions): Director
             kicked = true
           }
           const wait = await scan()
-          const nap = new AbortController()
-          const stop = (): void => nap.abort()
-          signal.addEventListener('abort', stop, { once: true })
-          kick = stop
+          kick = alarm.ring
           // A notice during the look: look again soon, but never in a tight loop.
-          const ms = kicked ? Math.min(wait, 10) : wait
-          if (!signal.aborted) await clock.sleep(Math.max(1, ms), nap.signal).catch(() => undefined)
-          signal.removeEventListener('abort', stop)
+          await alarm.wait(Math.max(1, kicked ? Math.min(wait, 10) : wait), signal)
         }
       } finally {
         watcher?.handle.close()
