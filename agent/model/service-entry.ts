@@ -1,0 +1,62 @@
+// What one entry point of a Service does: an address, protocol and port, or a nodePort on every node. compute makes these
+// of Services, Endpoints and Pods; each proxy mode is a table that makes them true in its own way. All semantics are
+// decided here (which endpoints, by whose policy), so that the modes cannot differ in them.
+import type { Family } from '../../lib/netlink/types.js'
+
+export type ServiceProtocol = 'tcp' | 'udp' | 'sctp'
+
+/** An endpoint of one port; one value, shared by all entries that lead to it. */
+export interface ServiceTarget {
+  readonly address: string
+  readonly port: number
+  /** On this node: its pod, or the node itself. */
+  readonly local: boolean
+}
+
+export interface ServiceEntry {
+  /** `namespace/name` of the Service. */
+  readonly service: string
+  /** Name of the Service's port; '' where it has none. */
+  readonly portName: string
+  readonly kind: 'cluster' | 'external' | 'nodeport'
+  readonly family: Family
+  /** Cluster IP, external IP or load balancer IP in canonical form; '' for a nodePort. */
+  readonly address: string
+  readonly protocol: ServiceProtocol
+  readonly port: number
+  /**
+   * What pods and the node itself are sent to, and clients from outside too where `outside` is undefined. Policies and
+   * KEP-1669 (terminating endpoints as a last resort) are applied already. Sorted by address and port, no duplicates.
+   */
+  readonly targets: readonly ServiceTarget[]
+  /** No targets: refuse (TCP reset, ICMP port unreachable), or drop (policy Local, and there are endpoints elsewhere). */
+  readonly empty: 'refuse' | 'drop'
+  /**
+   * externalTrafficPolicy Local (kinds external and nodeport): what clients from outside are sent to, with their source
+   * address kept; empty: dropped. Undefined: policy Cluster, `targets` and masqueraded.
+   */
+  readonly outside: readonly ServiceTarget[] | undefined
+  /** sessionAffinity ClientIP, seconds; 0: none. */
+  readonly affinitySeconds: number
+  /** loadBalancerSourceRanges (load balancer IPs only), prefixes of this family; empty: nobody. Undefined: everybody. */
+  readonly sourceRanges: readonly string[] | undefined
+}
+
+/** Identity: "10.0.0.1 tcp 1234", "nodeport inet tcp 31234". */
+export function entryKey(
+  entry: Pick<ServiceEntry, 'kind' | 'family' | 'address' | 'protocol' | 'port'>,
+): string {
+  const place = entry.kind === 'nodeport' ? `nodeport ${entry.family}` : entry.address
+  return `${place} ${entry.protocol} ${entry.port}`
+}
+
+/** What all Services of a host have in common. */
+export interface ServiceBase {
+  /** Families in use: one table each. */
+  readonly families: readonly Family[]
+  readonly serviceCidrs: readonly string[]
+  /** Prefixes of the pods on THIS node. */
+  readonly localPods: readonly string[]
+  /** Addresses that nodePorts listen on; undefined: every local address but loopback. */
+  readonly nodePortAddresses: readonly string[] | undefined
+}
