@@ -119,6 +119,13 @@ export class MessageWriter {
     return this.attrHeader(type, 4).u32(value)
   }
 
+  /** Network byte order, as nfnetlink has all its numbers. */
+  attrU32be(type: number, value: number): this {
+    return this.attrHeader(type, 4)
+      .u16(((value >>> 24) & 0xff) | ((value >>> 8) & 0xff00))
+      .u16(((value >>> 8) & 0xff) | ((value << 8) & 0xff00))
+  }
+
   /** With its terminating zero, as the kernel wants names. */
   attrString(type: number, value: string): this {
     const bytes = Buffer.from(value, 'utf8')
