@@ -5,13 +5,15 @@
 import { codeOf, hasCode, WarrenError } from '../errors.js'
 import { exec } from '../exec.js'
 import { NETLINK_NETFILTER } from '../netlink/raw.js'
-import { openNetlink } from '../netlink/socket.js'
+import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
 import { childArgv } from '../netns/child.js'
 import { anonymousNetns, type Netns } from '../netns/netns.js'
 import { type Device, standIn } from './devices.js'
 import { chainFlag, type TableImage } from './image.js'
 import { runLibrary } from './library.js'
+import { transaction } from './message.js'
 import { readTable } from './observe.js'
+import { TablePlan } from './plan.js'
 import type { NftTableSpec } from './types.js'
 
 /** `library`: libnftables in this process, 'binary' when it cannot be loaded; `binary`: always `nft -f -`. */
@@ -92,6 +94,25 @@ function check(spec: NftTableSpec, image: TableImage): void {
       refuse(`set "${set.name}" has elements in the text`, 'hand elements over as values')
 }
 
+/** Through the kernel like the text, so that the image has them as they will be listed. */
+async function addRaw(spec: NftTableSpec, socket: NetlinkSocket): Promise<void> {
+  const { raw = [] } = spec
+  if (raw.length === 0) return
+  const plan = new TablePlan(spec)
+  raw.forEach((rule, i) => {
+    plan.rule({ ...rule, userdata: undefined, sets: [], chains: [] }, i + 1, new Map())
+  })
+  const frames = transaction(plan.messages)
+  const results = await socket.batch(frames, { whole: { ackAt: frames.length - 2 } })
+  results.forEach((failure, i) => {
+    if (failure === undefined) return
+    const what = plan.messages[i - 1]?.label ?? 'raw rules'
+    throw new WarrenError(`Cannot load table "${spec.family} ${spec.name}", ${what}: ${failure.code}`, {
+      code: failure.code,
+    })
+  })
+}
+
 /** `devices` are those that the text may name, as they are in the real namespace. Errors: NFT or an errno's name, with the line; EOPNOTSUPP for anonymous chains, flowtables and elements in the text. */
 export async function compileTable(
   spec: NftTableSpec,
@@ -118,6 +139,7 @@ export async function compileTable(
     if (complaint !== undefined) throw nftError(spec, complaint)
     const socket = openNetlink(scratch, NETLINK_NETFILTER)
     try {
+      await addRaw(spec, socket)
       const { image } = await readTable(socket, spec.family, spec.name, true)
       if (image === undefined) throw nftError(spec, 'Error: nft took the text but made no table')
       check(spec, image)

@@ -78,7 +78,7 @@ class KernelNft implements Nft {
   private async compile(spec: NftTableSpec): Promise<TableImage> {
     const devices = devicesOf(spec, this.netns)
     const places = devices.map(({ name, index }) => `${name}=${index}`).join()
-    const key = `${spec.family} ${spec.name} ${places} ${spec.text}`
+    const key = `${spec.family} ${spec.name} ${places} ${spec.raw?.length ?? 0} ${spec.text}`
     let image = this.images.get(key)
     if (image === undefined) {
       image = compileTable(spec, this.compiler, devices)

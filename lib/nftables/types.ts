@@ -17,6 +17,18 @@ export interface NftTableSpec extends NftTableName {
    * values), no anonymous chains; anonymous sets in rules are fine and part of the table's identity.
    */
   readonly text: string
+  /**
+   * Rules behind those of the text, for what no nft text says (expressions.ts). Two specs of one text have the same ones:
+   * let a comment in the text name them.
+   */
+  readonly raw?: readonly NftRawRule[]
+}
+
+/** A rule as the kernel's expressions; it names no anonymous set. */
+export interface NftRawRule {
+  readonly chain: string
+  /** `data`: the attributes of NFTA_EXPR_DATA. */
+  readonly expressions: readonly { readonly name: string; readonly data: Buffer | undefined }[]
 }
 
 /**

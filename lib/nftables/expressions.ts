@@ -1,0 +1,72 @@
+// Rules as the kernel's own expressions, for what no nft text says: nft 1.0.6 dies of `update @map { key : data }` with
+// more than 16 bytes of key. linux/netfilter/nf_tables.h; shown by `nft --debug=netlink list chain ...`.
+
+import type { Expression } from './image.js'
+import type { NftRawRule } from './types.js'
+import { AttributeWriter } from './wire.js'
+
+/** A 32-bit register, 0 to 15 (NFT_REG32_00 + n); longer values fill the ones behind it. */
+type Register = number
+
+const firstRegister = 8
+const payloadBase = { network: 1, transport: 2 } as const
+const ctKey = { destinationPort: 12, destinationIp: 20, destinationIp6: 22 } as const
+const l4proto = 16
+const dynsetOp = { add: 0, update: 1, delete: 2 } as const
+
+function expression(name: string, write: (writer: AttributeWriter) => void): Expression {
+  const writer = new AttributeWriter(64)
+  write(writer)
+  return { name, data: writer.take() }
+}
+
+/** `length` bytes of the packet at `offset` of a header. */
+export function payload(
+  base: keyof typeof payloadBase,
+  offset: number,
+  length: number,
+  to: Register,
+): Expression {
+  return expression('payload', writer =>
+    writer
+      .u32(1, firstRegister + to)
+      .u32(2, payloadBase[base])
+      .u32(3, offset)
+      .u32(4, length),
+  )
+}
+
+/** A field of the connection's tuple in the direction that opened it. */
+export function ctOriginal(key: keyof typeof ctKey, to: Register): Expression {
+  return expression('ct', writer =>
+    writer
+      .u32(1, firstRegister + to)
+      .u32(2, ctKey[key])
+      .bytes(3, Uint8Array.of(0)),
+  )
+}
+
+export function metaL4proto(to: Register): Expression {
+  return expression('meta', writer => writer.u32(1, firstRegister + to).u32(2, l4proto))
+}
+
+/** Writes the map `set` from the packet's path. */
+export function dynset(
+  op: keyof typeof dynsetOp,
+  set: string,
+  from: { readonly key: Register; readonly data: Register },
+  timeoutMs = 0,
+): Expression {
+  return expression('dynset', writer => {
+    writer
+      .text(1, set)
+      .u32(3, dynsetOp[op])
+      .u32(4, firstRegister + from.key)
+      .u32(5, firstRegister + from.data)
+    if (timeoutMs > 0) writer.u64(6, BigInt(timeoutMs))
+  })
+}
+
+export function rawRule(chain: string, expressions: readonly Expression[]): NftRawRule {
+  return { chain, expressions }
+}
