@@ -34,7 +34,7 @@ function scopeWords(route: Route): string[] {
   if (route.family === 'inet6') return []
   const gateway = route.nextHops.length > 1 || route.nextHops.some(hop => hop.via !== undefined)
   const usual = route.type === 'local' ? 'host' : route.type === 'unicast' && !gateway ? 'link' : 'global'
-  return route.scope === usual ? [] : ['scope', route.scope]
+  return route.scope === usual ? [] : ['scope', String(route.scope)]
 }
 
 function routeKey(route: Route): string[] {

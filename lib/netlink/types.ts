@@ -78,6 +78,8 @@ export interface NextHop {
   readonly weight?: number
 }
 
+export type RouteScope = 'global' | 'link' | 'host' | 'nowhere'
+
 /** `ip route`. Key: table, family, dst, metric. */
 export interface Route {
   readonly kind: 'route'
@@ -90,7 +92,8 @@ export interface Route {
   readonly table: number
   /** RTPROT_*: ours is 87. */
   readonly protocol: number
-  readonly scope: 'global' | 'link' | 'host' | 'nowhere'
+  /** IPv4 only. A number is one of those between global (0) and link (253) that have no name: looked up as global is. */
+  readonly scope: RouteScope | number
   readonly metric?: number
   readonly src?: string
   readonly mtu?: number

@@ -7,13 +7,15 @@ import { type Kernel, orderedStages } from '../../agent/dataplane/order.js'
 import { type PassReport, Reconciler } from '../../agent/dataplane/reconciler.js'
 import type { Stage } from '../../agent/dataplane/stage.js'
 import type { DesiredState, TableName } from '../../agent/model/desired.js'
-import { namesOf } from '../../agent/model/marks.js'
+import { namesOf, routeProtocol } from '../../agent/model/marks.js'
 import type { Self } from '../../agent/model/self.js'
 import { systemClock } from '../../lib/clock.js'
 import { exec } from '../../lib/exec.js'
 import { openIptables } from '../../lib/iptables/iptables.js'
 import { silentLog } from '../../lib/log.js'
+import { formatOp } from '../../lib/netlink/format.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
+import type { Route } from '../../lib/netlink/types.js'
 import { openNetns } from '../../lib/netns/netns.js'
 import { openNft } from '../../lib/nftables/nft.js'
 import { createReceipts } from '../../lib/reconcile/receipt.js'
@@ -91,12 +93,22 @@ function without(desired: DesiredState, tables: readonly TableName[]): DesiredSt
   return { ...desired, ...Object.fromEntries(tables.map(name => [name, new Map()])) }
 }
 
+interface Batches {
+  readonly bridge: string
+  readonly neighbors: string
+  /** As `warren plan` prints them. */
+  readonly plain: string
+  /** As Warren's routes stand in the kernel: scopes too. */
+  readonly same: string
+}
+
 /** The entries as batch files: what a script would do. */
 function batchFiles(
   place: Place,
   stages: readonly Stage[],
   desired: DesiredState,
-): readonly [string, string] {
+  routes: readonly Route[],
+): Batches {
   const lines = (name: TableName): string[] => {
     const table = stages.find(stage => stage.name === name)?.table
     const groups = desired[name] as Desired<unknown>
@@ -109,10 +121,24 @@ function batchFiles(
     writeFileSync(path, `${text.map(line => line.replace(new RegExp(`^${program} `), '')).join('\n')}\n`)
     return path
   }
-  return [
-    file('ip.batch', [...lines('neighbor'), ...lines('route')], 'ip'),
-    file('bridge.batch', lines('fdb'), 'bridge'),
-  ]
+  return {
+    bridge: file('fdb.batch', lines('fdb'), 'bridge'),
+    neighbors: file('neighbor.batch', lines('neighbor'), 'ip'),
+    plain: file('plain.batch', lines('route'), 'ip'),
+    same: file(
+      'same.batch',
+      routes.map(object => formatOp({ verb: 'add', object })),
+      'ip',
+    ),
+  }
+}
+
+async function runBatches(ns: string, batches: Batches, routes: 'plain' | 'same'): Promise<number> {
+  const started = performance.now()
+  await exec(['ip', '-n', ns, '-batch', batches.neighbors], { timeout: 60_000 })
+  await exec(['ip', '-n', ns, '-batch', batches[routes]], { timeout: 60_000 })
+  await exec(['bridge', '-n', ns, '-batch', batches.bridge], { timeout: 60_000 })
+  return performance.now() - started
 }
 
 async function count(ns: string): Promise<number> {
@@ -159,9 +185,9 @@ export async function coldRows(place: Place, nodes: number, rounds: number): Pro
     again.push(performance.now() - started)
   }
   const devices = runLoop(some(['link', 'address']))
-  const [ipFile, bridgeFile] = batchFiles(place, all, desired)
   const ours: number[] = []
-  const theirs: number[] = []
+  const same: number[] = []
+  const plain: number[] = []
   let expected = 0
   for (let i = 0; i < rounds; i += 1) {
     await clear(ns)
@@ -173,14 +199,17 @@ export async function coldRows(place: Place, nodes: number, rounds: number): Pro
     if (report.failed > 0) throw new Error(`${report.failed} of ${report.ops} entries failed`)
     ours.push(report.wall)
     expected = await count(ns)
-    await clear(ns)
-    await devices.pass(without(desired, entries))
-    started = performance.now()
-    await exec(['ip', '-n', ns, '-batch', ipFile], { timeout: 60_000 })
-    await exec(['bridge', '-n', ns, '-batch', bridgeFile], { timeout: 60_000 })
-    theirs.push(performance.now() - started)
-    const got = await count(ns)
-    if (got !== expected) throw new Error(`the batches made ${got} entries, warren ${expected}`)
+    const routes = await kernel.rtnl.list('route', { protocol: routeProtocol })
+    const batches = batchFiles(place, all, desired, routes)
+    for (const kind of ['same', 'plain'] as const) {
+      await clear(ns)
+      await devices.pass(without(desired, entries))
+      const ms = await runBatches(ns, batches, kind)
+      if (kind === 'same') same.push(ms)
+      else plain.push(ms)
+      const got = await count(ns)
+      if (got !== expected) throw new Error(`the batches made ${got} entries, warren ${expected}`)
+    }
   }
   await devices.stop()
   current = desired
@@ -201,9 +230,13 @@ export async function coldRows(place: Place, nodes: number, rounds: number): Pro
   const k = nodes.toLocaleString('en')
   return [
     row(`cold-${nodes}`, median(ours), 'ms', {
-      against: { name: 'ip -batch, bridge -batch', value: median(theirs) },
+      against: { name: 'ip -batch, bridge -batch', value: median(same) },
       goal: { atMost: 0.6 },
-      note: `${expected} entries interleaved: ${spread(ours, 'ms')}; batch ${spread(theirs, 'ms')}`,
+      note: `${expected} entries interleaved: ${spread(ours, 'ms')}; batch of the same, scopes too, ${spread(same, 'ms')}`,
+    }),
+    row(`cold-plain-${nodes}`, median(ours), 'ms', {
+      against: { name: 'the batches without scopes', value: median(plain) },
+      note: `as they are written by hand: ${spread(plain, 'ms')}`,
     }),
     row(`observe-${nodes}`, median(observes), 'ms', {
       goal: { atMost: 150 },

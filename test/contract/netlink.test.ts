@@ -316,6 +316,7 @@ for (const [name, make] of [
       { via: '10.9.0.1', dev: 'vx0', onlink: true },
     ]),
     route('10.7.0.0/24', [{ via: 'fe80::1', dev: 'br0' }]),
+    route('10.8.0.0/24', [{ via: '10.8.0.0', dev: 'vx0', onlink: true }], { scope: 46 }),
     route('fd00:3::/64', [{ via: 'fd00:3::', dev: 'vx0', onlink: true }]),
     route('fd00:4::/64', [{ via: 'fe80::1', dev: 'br0' }], { metric: 50 }),
     route('fd00::/32', [], { type: 'blackhole' }),

@@ -904,6 +904,37 @@ t.test('route: from host-gw to vxlan and back, in both families', async t => {
   }
 })
 
+t.test('route: many at once differ in scope, and are routes like any other', async t => {
+  const host = createHost(routeCase.ground)
+  t.teardown(() => host.close())
+  const all = Array.from({ length: 450 }, (_, i) => {
+    const block = `10.${100 + (i >> 8)}.${i & 255}.0`
+    return route(`${block}/24`, block, 'wrn-ovl', true)
+  })
+  const six = Array.from({ length: 3 }, (_, i) => route(`fd00:244:0:${i + 2}::/64`, '2001:db8::12', 'eth0'))
+  host.sh('ip route add 10.100.9.0/24 dev eth0 proto static')
+  const agent = start(routeCase, host, [...six, ...all])
+  t.equal((await agent.pass()).failed, 1, 'the place of one is taken by somebody else, of another scope')
+  t.match(host.sh('ip route show 10.100.9.0/24'), /^10.100.9.0\/24 dev eth0 proto static scope link/)
+  host.sh('ip route del 10.100.9.0/24')
+  const count = (words: string): number => Number(host.sh(`ip route show proto 87 ${words} | wc -l`))
+  t.equal(count(''), 449)
+  for (const scope of [0, 46, 199]) t.equal(count(`scope ${scope}`), scope === 46 ? 3 : 2)
+  t.match(host.sh('ip route get 10.101.3.4'), /^10.101.3.4 via 10.101.3.0 dev wrn-ovl /)
+  t.equal(host.attempt('ip route add 10.200.0.0/24 via 10.101.3.4'), undefined, 'no gateway for others')
+
+  const restarted = start(routeCase, host, [...six, ...all])
+  const pass = await restarted.pass()
+  t.strictSame([pass.ops.length, pass.failed], [1, 0], 'adopted; the one that was in the way is gone')
+  t.notMatch(host.sh('ip route show 10.100.9.0/24'), /scope/, 'a single one needs none')
+  host.sh('ip route del 10.101.3.0/24; ip route change 10.101.4.0/24 via 192.0.2.99 dev eth0 proto 87')
+  restarted.mirror.invalidate()
+  t.equal((await restarted.pass()).ops.length, 2)
+  restarted.want([])
+  t.equal((await restarted.pass()).failed, 0)
+  t.equal(count(''), 0)
+})
+
 t.test('sysctl: given back exactly as they were, and what they dragged along too', async t => {
   const host = createHost(`${underlay}
 sysctl -qw net.ipv4.conf.eth0p.forwarding=1 net.ipv4.conf.all.accept_redirects=1 net.ipv6.conf.eth0.accept_ra=1`)

@@ -239,6 +239,10 @@ const lines: readonly (readonly [RtnlOp, string])[] = [
     'ip route change 10.9.0.0/16 dev eth0 proto 87 scope global',
   ],
   [
+    { verb: 'add', object: route('10.9.0.0/16', [{ via: '192.0.2.1', dev: 'eth0' }], { scope: 46 }) },
+    'ip route add 10.9.0.0/16 via 192.0.2.1 dev eth0 proto 87 scope 46',
+  ],
+  [
     del(route('10.244.2.0/24', [{ via: '10.244.2.0', dev: 'vx0', onlink: true }], { src: '10.0.0.1' })),
     'ip route del 10.244.2.0/24 via 10.244.2.0 dev vx0 proto 87',
   ],

@@ -1,6 +1,6 @@
 // Routes: `ip route show table all`. struct rtmsg and RTA_* of linux/rtnetlink.h.
 import { WarrenError } from '../../errors.js'
-import type { ListFilter, NextHop, Route, RtnlOp } from '../types.js'
+import type { ListFilter, NextHop, Route, RouteScope, RtnlOp } from '../types.js'
 import { Attributes, HEADER, type MessageWriter } from './message.js'
 import {
   type DeviceNames,
@@ -44,17 +44,21 @@ const types: Readonly<Record<number, Route['type']>> = {
   7: 'unreachable',
 }
 const typeNumbers: Readonly<Record<string, number>> = { unicast: 1, local: 2, blackhole: 6, unreachable: 7 }
-const scopes: Readonly<Record<number, Route['scope']>> = {
+const scopes: Readonly<Record<number, RouteScope>> = {
   0: 'global',
   253: 'link',
   254: 'host',
   255: 'nowhere',
 }
-const scopeNumbers: Readonly<Record<Route['scope'], number>> = {
+const scopeNumbers: Readonly<Record<RouteScope, number>> = {
   global: 0,
   link: 253,
   host: 254,
   nowhere: 255,
+}
+
+function scopeNumber(scope: Route['scope']): number {
+  return typeof scope === 'number' ? scope : scopeNumbers[scope]
 }
 
 function writeGateway(out: MessageWriter, hop: NextHop, route: Route): void {
@@ -103,7 +107,7 @@ export function encodeRoute(
   out.u8(familyNumber(route.family)).u8(length).u8(0).u8(0)
   out.u8(route.table < 256 ? route.table : 0).u8(route.protocol)
   // Scope "nowhere" in a delete matches any, as `ip route del` does.
-  out.u8(gone ? scopeNumbers.nowhere : scopeNumbers[route.scope]).u8(type)
+  out.u8(gone ? scopeNumbers.nowhere : scopeNumber(route.scope)).u8(type)
   out.u32(onlink ? RTNH_F_ONLINK : 0)
   if (length > 0) out.attrBytes(RTA.DST, bytes)
   out.attrU32(RTA.TABLE, route.table)
@@ -205,7 +209,7 @@ export function decodeRoute(
     : family === 'inet'
       ? '0.0.0.0/0'
       : '::/0'
-  const scope = scopes[data[at + 6] as number] ?? 'global'
+  const scope = scopes[data[at + 6] as number] ?? (data[at + 6] as number)
   const route: Writable<Route> = { kind: 'route', family, dst, type, nextHops, table, protocol, scope }
   const metric = attributes.u32(data, RTA.PRIORITY)
   if (metric !== undefined && metric !== (family === 'inet6' ? IPV6_DEFAULT_METRIC : 0)) route.metric = metric
