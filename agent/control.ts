@@ -13,6 +13,7 @@ import type {
   Status,
 } from './api/control.js'
 import { createCompute } from './compute/compute.js'
+import { surveyOf } from './compute/overlay/census.js'
 import { outerFamily, overlayMtu } from './compute/overlay/overlay.js'
 import type { Config } from './config.js'
 import type { Reconciler } from './dataplane/reconciler.js'
@@ -109,7 +110,7 @@ export function createControl(parts: ControlParts): Control {
     const desired = parts.desired()
     const cluster = clusterOf(snapshot)
     const underlay = self?.host.underlay
-    const others = [...snapshot.nodes.values()].filter(node => node.metadata.name !== config.node)
+    const others = surveyOf(snapshot.nodes.values(), config.node)
     const mtu =
       cluster === undefined || underlay === undefined
         ? undefined

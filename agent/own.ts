@@ -57,8 +57,10 @@ export function underlayChoice(config: Config, store: Store): UnderlayChoice {
   const hosts = endpoints
     .map(endpoint => new URL(endpoint).hostname.replace(/^\[|\]$/g, ''))
     .filter(host => /^[0-9a-f:.]+$/i.test(host))
-  const peers = [...store.snapshot().nodes.values()]
-    .filter(node => node.metadata.name !== config.node)
-    .flatMap(node => node.spec.addresses)
+  const peers: string[] = []
+  for (const { metadata, spec } of store.snapshot().nodes.values()) {
+    if (metadata.name !== config.node) peers.push(...spec.addresses)
+    if (peers.length >= 8) break
+  }
   return { auto: [...hosts, ...peers.slice(0, 8)] }
 }

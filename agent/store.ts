@@ -7,6 +7,7 @@ import { asError, describeError, type WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
 import { aborted, type Part, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
+import { PersistentMap } from '../lib/persistent/map.js'
 import type { Cluster } from './model/cluster.js'
 import type { ParsedObject } from './model/document.js'
 import { formatKey } from './model/keys.js'
@@ -74,6 +75,8 @@ export function createStore(options: StoreOptions): Store {
   const kicks = new Set<() => void>()
   const conflicts = new Map<string, Problem>()
   let current: Snapshot = emptySnapshot
+  let clusters: PersistentMap<Cluster> = PersistentMap.empty()
+  let nodes: PersistentMap<Node> = PersistentMap.empty()
   let loaded = false
   let impatient = false
   let loadError: WarrenError | undefined
@@ -159,30 +162,25 @@ export function createStore(options: StoreOptions): Store {
   function build(): Snapshot {
     const changes = store.model.take()
     const refs = new Set([...changes.refs, ...(directory?.take() ?? [])])
-    let clusters: Map<string, Cluster> | undefined
-    let nodes: Map<string, Node> | undefined
     for (const ref of refs) {
       const object = resolve(ref)
       if (ref.startsWith('cluster/')) {
-        clusters ??= new Map(current.clusters)
-        if (object?.kind === 'Cluster') clusters.set(nameOf(ref), object)
-        else clusters.delete(nameOf(ref))
+        clusters = clusters.with(nameOf(ref), object?.kind === 'Cluster' ? object : undefined)
       } else if (ref.startsWith('node/')) {
-        nodes ??= new Map(current.nodes)
-        if (object?.kind === 'Node') nodes.set(nameOf(ref), object)
-        else nodes.delete(nameOf(ref))
+        nodes = nodes.with(nameOf(ref), object?.kind === 'Node' ? object : undefined)
       }
     }
     const heldChanged = refs.size > 0 && (store.model.held.size > 0 || current.held.size > 0)
     const stamp = `${store.model.formatId()} ${store.model.format().state}`
-    if (refs.size > 0 || changes.allocations || stamp !== lastStamp) unsaved = true
+    const allocations = store.model.allocations()
+    if (refs.size > 0 || allocations !== current.allocations || stamp !== lastStamp) unsaved = true
     lastStamp = stamp
     const next = {
       revision: store.model.revision(),
       partial: current.partial && !sources().every(source => source.everInSync),
-      clusters: clusters ?? current.clusters,
-      nodes: nodes ?? current.nodes,
-      allocations: changes.allocations ? new Map(store.model.allocations) : current.allocations,
+      clusters,
+      nodes,
+      allocations,
       live: changes.live ? new Set(store.model.live) : current.live,
       held: heldChanged ? new Set([...store.model.held].map(nameOf)) : current.held,
       problems: listProblems(),

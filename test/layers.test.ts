@@ -65,6 +65,7 @@ function partOf(path: string): string {
 /** Parts of lib that do no I/O; all of lib may use them. */
 const foundation = [
   'lib/net',
+  'lib/persistent',
   'lib/reconcile',
   'lib/clock.ts',
   'lib/errors.ts',

@@ -12,11 +12,11 @@ import { type Problem, refOf } from '../model/object.js'
 import type { Self, Underlay } from '../model/self.js'
 import { clusterOf, type Snapshot } from '../model/snapshot.js'
 import { jumpsFor } from './jumps.js'
-import type { OverlayContext, PeerPlan } from './overlay/backend.js'
-import { allocatedTo, allocationOf, leaseBlocks } from './overlay/blocks.js'
-import { outerFamily, overlayContext, overlayDevices, overlayMtu, peerPlan } from './overlay/overlay.js'
+import { leaseBlocks } from './overlay/blocks.js'
+import { outerFamily, overlayContext, overlayDevices, overlayMtu } from './overlay/overlay.js'
+import { createPeerEntries } from './overlay/peer-entries.js'
+import { createPeers } from './overlay/peers.js'
 import { vtepOf } from './overlay/vxlan.js'
-import { createPeers } from './peers.js'
 import { ownRecord } from './record.js'
 import { clusterTable, vtepSet } from './rules.js'
 import { subnetEnv } from './subnet-env.js'
@@ -41,19 +41,6 @@ const empty: DesiredState = {
   file: none,
   record: none,
   problems: [],
-}
-
-interface Remembered {
-  readonly context: OverlayContext
-  readonly cluster: Cluster
-  allocations: Snapshot['allocations']
-  /** "node/h2": the name of its groups. */
-  readonly owner: string
-  /** Key of the one allocation that its plan depends on; undefined where that takes a closer look. */
-  readonly key: string | undefined
-  /** Who has the peer's blocks: all of the allocations that its plan depends on. */
-  readonly owners: string
-  readonly plan: PeerPlan
 }
 
 /** The same value as before when it says the same: keeps groups identical over passes that change nothing. */
@@ -131,21 +118,25 @@ export function createCompute(): Compute {
   }
 }
 
+/** Does any peer live that may still send by VXLAN? */
+function someSend(peers: ReadonlyMap<string, Node>, live: Snapshot['live']): boolean {
+  for (const [name, { spec }] of peers) if (spec.vtepMAC !== undefined && live.has(name)) return true
+  return false
+}
+
 function createPlanner(): Compute {
   const stable = createStable()
   const peersOf = createPeers()
-  let cache = new WeakMap<Node, Remembered>()
-  let lastSelf = ''
+  const entriesOf = createPeerEntries()
   let tunnelled: Cluster | undefined
 
   /**
    * Make before break: after a change from vxlan to host-gw our device and its guard stay for those who still send to
    * it. A record is the last thing that a node writes: one with a VTEP MAC may be of a node whose routes lead there yet.
    */
-  function receiving(cluster: Cluster, peers: readonly Node[], live: Snapshot['live']): Cluster {
+  function receiving(cluster: Cluster, peers: ReadonlyMap<string, Node>, live: Snapshot['live']): Cluster {
     if (cluster.spec.backend.type === 'vxlan') tunnelled = cluster
-    else if (!peers.some(({ metadata, spec }) => spec.vtepMAC !== undefined && live.has(metadata.name)))
-      tunnelled = undefined
+    else if (tunnelled !== undefined && !someSend(peers, live)) tunnelled = undefined
     const backend = tunnelled?.spec.backend ?? cluster.spec.backend
     return backend === cluster.spec.backend ? cluster : { ...cluster, spec: { ...cluster.spec, backend } }
   }
@@ -163,9 +154,9 @@ function createPlanner(): Compute {
       }
     }
     const fatal = clusterProblems(cluster, underlay)
-    const { peers, problems: duplicates } = peersOf(snapshot, given, cluster, underlay)
-    const outer = outerFamily(peers, underlay)
-    const mtu = overlayMtu(cluster, peers, underlay, outer)
+    const { peers, survey, suspects, problems: duplicates } = peersOf(snapshot, given, cluster, underlay)
+    const outer = outerFamily(survey, underlay)
+    const mtu = overlayMtu(cluster, survey, underlay, outer)
     const { self, problems: families } = withUsableIpv6(given, cluster, mtu)
     const problems: Problem[] = [
       ...snapshot.problems,
@@ -175,46 +166,24 @@ function createPlanner(): Compute {
       ...families,
     ]
     const blocks = leaseBlocks(self)
-    const record = ownRecord(snapshot, self, cluster, underlay)
+    const record = ownRecord(snapshot, self, cluster, underlay, suspects)
     problems.push(...record.problems)
     if (fatal.length > 0) return { ...empty, problems, hold: 'the cluster cannot be used as it is' }
     if (blocks.length === 0) return { ...empty, problems, hold: 'no block leased yet' }
 
     const context = stable('context', overlayContext(self, cluster, underlay, outer))
     const selfKey = JSON.stringify([self.lease, self.host.ipv6])
-    if (selfKey !== lastSelf) {
-      cache = new WeakMap()
-      lastSelf = selfKey
-    }
-
-    const neighbor = new Map<string, PeerPlan['neighbor']>()
-    const fdb = new Map<string, PeerPlan['fdb']>()
-    const element = new Map<string, PeerPlan['element']>()
-    const route = new Map<string, PeerPlan['route']>()
-    for (const peer of peers) {
-      const { allocations } = snapshot
-      let remembered = cache.get(peer)
-      const fresh = remembered?.context === context && remembered.cluster === cluster
-      if (remembered === undefined || !fresh || remembered.allocations !== allocations) {
-        const key = fresh ? remembered?.key : allocationOf(peer, cluster)
-        const owners =
-          key === undefined ? allocatedTo(peer, cluster, allocations) : (allocations.get(key)?.owner ?? '')
-        // Another allocation changed, not one of this peer's: keep the groups that the mirror knows.
-        if (fresh && remembered?.owners === owners) remembered.allocations = allocations
-        else {
-          const plan = peerPlan(peer, cluster, self, context, allocations)
-          const owner = remembered?.owner ?? refOf(peer)
-          remembered = { context, cluster, allocations, owner, key, owners, plan }
-          cache.set(peer, remembered)
-        }
-      }
-      const { owner, plan } = remembered
-      if (plan.neighbor.length > 0) neighbor.set(owner, plan.neighbor)
-      if (plan.fdb.length > 0) fdb.set(owner, plan.fdb)
-      if (plan.element.length > 0) element.set(owner, plan.element)
-      if (plan.route.length > 0) route.set(owner, plan.route)
-      problems.push(...plan.problems)
-    }
+    const entries = entriesOf({
+      peers,
+      allocations: snapshot.allocations,
+      cluster,
+      context,
+      selfKey,
+      self,
+    })
+    const { neighbor, fdb, route } = entries
+    let { element } = entries
+    for (const its of entries.problems.values()) problems.push(...its)
 
     const owner = 'cluster/default'
     const keep = snapshot.partial ? { keep: true } : {}
@@ -224,11 +193,14 @@ function createPlanner(): Compute {
     const link = stable('link', devices.link)
     const tunnel = backend.type === 'vxlan' ? outer : undefined
     if (inbound !== cluster) {
-      for (const peer of peers) {
+      for (const peer of peers.values()) {
         const vtep = vtepOf(peer, context)
         if (vtep === undefined) continue
         const owner = refOf(peer)
-        element.set(owner, stable(`guard ${owner}`, [nftElement(vtepSet(self.names, outer), [vtep])]))
+        element = element.set(
+          owner,
+          stable(`guard ${owner}`, [nftElement(vtepSet(self.names, outer), [vtep])]),
+        )
       }
     }
     const one = <T>(name: string, objects: readonly T[]): Desired<T> =>
@@ -236,7 +208,7 @@ function createPlanner(): Compute {
     if (tunnel !== undefined) {
       // Our own address too: a frame that a local process sends to itself is no stranger's.
       const own = underlay.addresses.filter(({ family }) => family === outer)
-      element.set(
+      element = element.set(
         owner,
         stable(
           'own-vtep',

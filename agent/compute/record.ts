@@ -17,20 +17,21 @@ export function publishedAddresses(underlay: Underlay): readonly string[] {
 
 /**
  * Nothing is published while another live node publishes one of our addresses: whoever comes second stays out, so
- * that the peers never have to choose.
+ * that the peers never have to choose. `suspects`: the nodes that may have one.
  */
 export function ownRecord(
   snapshot: Snapshot,
   self: Self,
   cluster: Cluster,
   underlay: Underlay,
+  suspects: Iterable<Node>,
 ): { node?: Node; problems: Problem[] } {
   const addresses = publishedAddresses(underlay)
   const blocks = leaseBlocks(self)
   if (addresses.length === 0 || blocks.length === 0) return { problems: [] }
   const published = snapshot.nodes.get(self.node)
   const already = published?.spec.addresses.some(address => addresses.includes(address)) ?? false
-  for (const other of snapshot.nodes.values()) {
+  for (const other of suspects) {
     const name = other.metadata.name
     const shared = other.spec.addresses.find(address => addresses.includes(address))
     if (name === self.node || shared === undefined) continue

@@ -1,5 +1,5 @@
-// The model at one revision: plain immutable maps. An object that did not change is the same value in the next
-// snapshot, so that compute may memoise by identity.
+// The model at one revision: immutable maps, in the store's own snapshots versions of one (lib/persistent). An object
+// that did not change is the same value in the next snapshot, so that compute may memoise by identity.
 import type { Cluster } from './cluster.js'
 import type { Kind, ModelObject } from './kinds.js'
 import type { Node } from './node.js'

@@ -7,6 +7,7 @@
 // backup), nodes that the store lacks stay in force ("held") until they publish again, are deleted while `format`
 // stands, or their block has another owner; objects of other kinds go the ordinary way.
 import type { KvBatch, KvEntry, KvList } from '../../lib/kv/kv.js'
+import { PersistentMap } from '../../lib/persistent/map.js'
 import { parseObjectText } from '../model/document.js'
 import { allocPrefix, blockKey, formatKey, livePrefix, objectsPrefix, refOfKey } from '../model/keys.js'
 import { findKind } from '../model/kinds.js'
@@ -26,7 +27,7 @@ import {
 export interface KvModel {
   readonly objects: ReadonlyMap<string, StoredObject>
   /** `pool/value` of the pools of nodes. */
-  readonly allocations: ReadonlyMap<string, Allocation>
+  allocations(): PersistentMap<Allocation>
   readonly live: ReadonlySet<string>
   /** References of the nodes that the store lost. */
   readonly held: ReadonlySet<string>
@@ -54,7 +55,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   const objects = new Map<string, StoredObject>()
   const bad = new Map<string, readonly Problem[]>()
   const unknownKinds = new Map<string, string>()
-  const allocations = new Map<string, Allocation>()
+  let allocations: PersistentMap<Allocation> = PersistentMap.empty()
   const live = new Set<string>()
   const held = new Set<string>()
   const heldBlocks = new Map<string, string>()
@@ -69,7 +70,6 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   let revision = 0
   let problems: readonly Problem[] | undefined
   let changedRefs = new Set<string>()
-  let changedAllocations = false
   let changedLive = false
 
   function change(ref: string): void {
@@ -156,8 +156,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     }
     if (bad.delete(entry.key)) problems = undefined
     if (allocations.get(value)?.owner === owner) return
-    allocations.set(value, { owner })
-    changedAllocations = true
+    allocations = allocations.set(value, { owner })
     const loser = heldBlocks.get(value)
     if (loser !== undefined && nameOf(loser) !== owner) remove(loser)
   }
@@ -177,7 +176,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     if (key.startsWith(objectsPrefix)) forget(key, now)
     else if (key.startsWith(allocPrefix)) {
       if (bad.delete(key)) problems = undefined
-      if (allocations.delete(poolValue(key) ?? '')) changedAllocations = true
+      allocations = allocations.delete(poolValue(key) ?? '')
     } else if (key.startsWith(livePrefix)) {
       if (live.delete(key.slice(livePrefix.length))) changedLive = true
     }
@@ -222,9 +221,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       unknownKinds.delete(key)
     }
     for (const value of allocations.keys()) {
-      if (raw.has(allocPrefix + value)) continue
-      allocations.delete(value)
-      changedAllocations = true
+      if (!raw.has(allocPrefix + value)) allocations = allocations.delete(value)
     }
     for (const node of live) {
       if (raw.has(livePrefix + node)) continue
@@ -241,7 +238,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
 
   return {
     objects,
-    allocations,
+    allocations: () => allocations,
     live,
     held,
     format: () => format,
@@ -258,8 +255,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       for (const [key, modRevision, value] of saved.objects)
         accept({ key, value, modRevision, createRevision: modRevision })
       for (const [value, owner] of Object.entries(saved.allocations)) {
-        allocations.set(value, { owner })
-        changedAllocations = true
+        allocations = allocations.set(value, { owner })
       }
       for (const ref of saved.held) {
         const object = objects.get(ref)?.object
@@ -297,9 +293,8 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       for (const ref of pending) remove(ref)
     },
     take() {
-      const changes = { refs: changedRefs, allocations: changedAllocations, live: changedLive }
+      const changes = { refs: changedRefs, live: changedLive }
       changedRefs = new Set()
-      changedAllocations = false
       changedLive = false
       return changes
     },

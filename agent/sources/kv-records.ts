@@ -18,7 +18,6 @@ export interface StoredObject {
 /** What changed since the last call of `take`. */
 export interface KvChanges {
   readonly refs: ReadonlySet<string>
-  readonly allocations: boolean
   readonly live: boolean
 }
 

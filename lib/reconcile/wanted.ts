@@ -1,6 +1,7 @@
 // What a table should hold, by key, kept up to date by what changed: groups of objects are compared by identity, so that
 // one changed owner among thousands costs its own objects.
 
+import { diffMaps } from '../persistent/map.js'
 import type { Desired } from './table.js'
 
 export interface WantedChange {
@@ -46,16 +47,16 @@ export class Wanted<T> {
     if (desired === before) return { keys, all: false }
     this.#groups = desired
     let clash = false
-    for (const [owner, group] of before) {
-      if (desired.get(owner) === group) continue
-      for (const object of group) {
+    const added: (readonly T[])[] = []
+    diffMaps(before, desired, (_owner, after, gone) => {
+      for (const object of gone ?? []) {
         const key = this.#keyOf(object)
         keys.add(key)
         if (this.#objects.get(key) === object) this.#objects.delete(key)
       }
-    }
-    for (const [owner, group] of desired) {
-      if (before.get(owner) === group) continue
+      if (after !== undefined) added.push(after)
+    })
+    for (const group of added) {
       for (const object of group) {
         const key = this.#keyOf(object)
         keys.add(key)

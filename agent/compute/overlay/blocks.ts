@@ -42,11 +42,11 @@ function ownersOf(text: string, cluster: Cluster, allocations: Allocations): str
   return [...owners]
 }
 
-/** The usual case of the below: the peer has one block, of the length that is leased. */
-export function allocationOf(peer: Node, cluster: Cluster): string | undefined {
-  const [only, another] = peer.spec.podCIDRs
-  if (only === undefined || another !== undefined) return undefined
-  return only.endsWith(`/${cluster.spec.nodeSubnetLength[poolOf(only)]}`) ? blockKey(only) : undefined
+/** The usual case of the below: all of the peer's blocks are of the length that is leased. */
+export function allocationsOf(peer: Node, cluster: Cluster): readonly string[] | undefined {
+  const { nodeSubnetLength } = cluster.spec
+  const leased = peer.spec.podCIDRs.every(block => block.endsWith(`/${nodeSubnetLength[poolOf(block)]}`))
+  return leased ? peer.spec.podCIDRs.map(blockKey) : undefined
 }
 
 /** All of the allocations that a peer's plan depends on, as text to compare. */

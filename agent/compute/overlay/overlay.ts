@@ -26,31 +26,31 @@ export function vtepMac(node: string, vni: number): string {
   return deriveMac(`vtep ${node} ${vni}`)
 }
 
+/** What the peers have in common, as far as our own devices depend on it. */
+export interface Survey {
+  readonly peers: number
+  /** How many have an underlay address of that family. */
+  readonly inet: number
+  readonly inet6: number
+  /** Smallest underlay MTU, bytes; Infinity where none is known. */
+  readonly mtu: number
+}
+
 /**
  * Family of the outer packets, the same on every node: IPv4 if all have it, else IPv6 if all have it, else our own
  * first address's (and the peers that lack it are named).
  */
-export function outerFamily(nodes: Iterable<Node>, underlay: Underlay): Family {
-  let all4 = underlay.addresses.some(address => address.family === 'inet')
-  let all6 = underlay.addresses.some(address => address.family === 'inet6')
-  const own = all4 ? 'inet' : 'inet6'
-  for (const node of nodes) {
-    all4 &&= node.spec.addresses.some(address => !address.includes(':'))
-    all6 &&= node.spec.addresses.some(address => address.includes(':'))
-  }
-  return all4 ? 'inet' : all6 ? 'inet6' : own
+export function outerFamily({ peers, inet, inet6 }: Survey, underlay: Underlay): Family {
+  const has = (family: Family): boolean => underlay.addresses.some(address => address.family === family)
+  if (has('inet') && inet === peers) return 'inet'
+  if (has('inet6') && inet6 === peers) return 'inet6'
+  return has('inet') ? 'inet' : 'inet6'
 }
 
 /** MTU inside the overlay: the smallest underlay of all nodes less the encapsulation, bytes. */
-export function overlayMtu(
-  cluster: Cluster,
-  nodes: Iterable<Node>,
-  underlay: Underlay,
-  outer: Family,
-): number {
+export function overlayMtu(cluster: Cluster, survey: Survey, underlay: Underlay, outer: Family): number {
   const { backend } = cluster.spec
-  let smallest = underlay.mtu
-  for (const node of nodes) smallest = Math.min(smallest, node.spec.mtu ?? smallest)
+  const smallest = Math.min(underlay.mtu, survey.mtu)
   const usable = backend.type === 'vxlan' ? smallest - overhead[outer] : smallest
   return Math.min(backend.mtu ?? usable, usable)
 }

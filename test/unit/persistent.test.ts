@@ -1,0 +1,98 @@
+// The persistent map against a plain Map, on a random walk: contents, sharing, and the difference of any two versions.
+import t from 'tap'
+import { diffMaps, PersistentMap } from '../../lib/persistent/map.js'
+
+/** mulberry32: the same walk every time. */
+function random(seed: number): () => number {
+  let state = seed
+  return () => {
+    state = (state + 0x6d2b79f5) | 0
+    let x = Math.imul(state ^ (state >>> 15), 1 | state)
+    x = (x + Math.imul(x ^ (x >>> 7), 61 | x)) ^ x
+    return ((x ^ (x >>> 14)) >>> 0) / 4294967296
+  }
+}
+
+function changes<V>(before: ReadonlyMap<string, V>, after: ReadonlyMap<string, V>) {
+  const found = new Map<string, readonly [V | undefined, V | undefined]>()
+  diffMaps(before, after, (key, now, then) => {
+    if (found.has(key)) throw new Error(`"${key}" twice`)
+    found.set(key, [then, now])
+  })
+  return found
+}
+
+t.test('persistent map: any walk leaves what a plain map has, and every older version as it was', async t => {
+  const next = random(7)
+  let map = PersistentMap.empty<number>()
+  const plain = new Map<string, number>()
+  const kept: { readonly map: PersistentMap<number>; readonly plain: Map<string, number> }[] = []
+  for (let step = 0; step < 6000; step += 1) {
+    const key = `node/h${Math.floor(next() * 900)}`
+    const before = map
+    if (next() < 0.45) {
+      const had = plain.delete(key)
+      map = map.delete(key)
+      if (!had && map !== before) throw new Error('a delete of nothing made a new map')
+    } else {
+      const value = Math.floor(next() * 3)
+      const same = plain.get(key) === value
+      plain.set(key, value)
+      map = map.set(key, value)
+      if (same !== (map === before)) throw new Error('the same value made a new map, or another one did not')
+    }
+    if (step % 500 === 0) kept.push({ map, plain: new Map(plain) })
+  }
+  kept.push({ map, plain: new Map(plain) })
+  for (const each of kept) {
+    t.strictSame(new Map(each.map), each.plain)
+    t.equal(each.map.size, each.plain.size)
+    t.ok([...each.plain].every(([key, value]) => each.map.get(key) === value && each.map.has(key)))
+    t.notOk(each.map.has('node/none'))
+  }
+  for (const before of kept) {
+    for (const after of kept) {
+      const wanted = changes(before.plain, after.plain)
+      t.strictSame(changes(before.map, after.map), wanted)
+      t.strictSame(changes(before.plain, after.map), wanted)
+    }
+  }
+})
+
+t.test('persistent map: made at once, keys that collide and all its ways to be read', async t => {
+  // FNV-1a of these pairs is the same: the rest of the hash cannot tell them apart.
+  const colliding = ['costarring', 'liquid', 'declinate', 'macallums']
+  const map = PersistentMap.from([...colliding, 'a', 'b'].map((key, i) => [key, i] as const))
+  t.equal(map.size, 6)
+  t.equal(map.get('liquid'), 1)
+  t.equal(map.delete('costarring').get('liquid'), 1)
+  t.strictSame(new Set(map.keys()), new Set([...colliding, 'a', 'b']))
+  t.strictSame(new Set(map.values()), new Set([0, 1, 2, 3, 4, 5]))
+  const seen = new Map<string, number>()
+  map.forEach((value, key) => void seen.set(key, value))
+  t.strictSame(seen, new Map(map.entries()))
+  t.equal(map.with('a', undefined).has('a'), false)
+  t.equal(PersistentMap.from([]).size, 0)
+  const same = Array.from({ length: 300 }, (_, i) => [`k${i}`, i] as const)
+  t.strictSame(changes(PersistentMap.from(same), PersistentMap.from(same)), new Map())
+})
+
+t.test('persistent map: one change among 20,000 is found without a look at the others', async t => {
+  const map = PersistentMap.from(
+    Array.from({ length: 20_000 }, (_, i) => [`service/default/s${i}`, i] as const),
+  )
+  const best = (f: () => void): number => {
+    let least = Number.POSITIVE_INFINITY
+    for (let i = 0; i < 50; i += 1) {
+      const at = performance.now()
+      f()
+      least = Math.min(least, performance.now() - at)
+    }
+    return least
+  }
+  const changed = map.set('service/default/s777', -1)
+  t.strictSame([...changes(map, changed)], [['service/default/s777', [777, -1]]])
+  const one = best(() => changes(map, changed))
+  const all = best(() => changes(new Map(map), changed))
+  t.ok(one * 20 < all, `${one} ms against ${all} ms for a look at all`)
+})
