@@ -7,7 +7,8 @@ import { failureError } from '../netlink/failure.js'
 import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
 import type { Netns } from '../netns/netns.js'
-import { decodeCount, encodeCount, encodeDelete, encodeList, fits, flowDecoder } from './codec.js'
+import { decodeCount, encodeCount, encodeDelete, encodeList, fits } from './codec.js'
+import { FlowReader } from './flow-reader.js'
 import { formatFlow } from './format.js'
 import type { Conntrack, Flow, FlowCount, FlowFilter } from './types.js'
 
@@ -19,12 +20,12 @@ class Ctnetlink implements Conntrack {
   }
 
   async list(filter: FlowFilter, signal?: AbortSignal): Promise<readonly Flow[]> {
-    const decode = flowDecoder()
+    const reader = new FlowReader()
     try {
       return await this.socket.dump(
         encodeList(new MessageWriter(256), filter),
         (data, start, end) => {
-          const flow = decode(data, start, end)
+          const flow = reader.read(data, start, end)
           return flow !== undefined && fits(flow, filter) ? flow : undefined
         },
         signal,

@@ -178,6 +178,12 @@ for (const [name, create] of [
       t.same(await list({ protocol: 'udp', dst: '10.0.0.1' }), [4000, 4010])
       t.same(await list({ protocol: 'udp', dst: '10.0.0.1', dport: 53 }), [4000])
       t.same(await list({ dst: '198.51.100.9' }), [4003])
+      packet(udp6)
+      packet({ ...udp6, sport: 4011, dst: 'fd00::2' })
+      t.same(
+        ports(await conntrack.list({ family: 'inet6', protocol: 'udp', dst: 'fd00::1', dport: 53 })),
+        [4000],
+      )
       answer(udp)
       t.same(await list({ protocol: 'udp', unreplied: true }), [4003, 4010])
     })
