@@ -40,6 +40,11 @@ export function errnoName(errno: number): string {
   return errnoNames.get(errno) ?? `E${errno}`
 }
 
+/** Where the bytes of `value` are, for structures that hold pointers. It must have its own ArrayBuffer and outlive its use. */
+export function addressOf(value: Uint8Array): bigint {
+  return koffi.address(value)
+}
+
 function call(prototype: string, ...args: readonly unknown[]): number {
   return nativeFunction('libc.so.6', prototype)(...args) as number
 }

@@ -5,7 +5,7 @@ const AF_UNIX = 1
 const SOCK_DGRAM_CLOEXEC = 2 | 0o2000000
 
 /** A sockaddr_un for a path, or for an abstract name ("@name"). */
-function unixAddress(path: string): Buffer {
+export function unixAddress(path: string): Buffer {
   const name = Buffer.from(path)
   if (path.startsWith('@')) name[0] = 0
   const family = Buffer.alloc(2)

@@ -1,0 +1,97 @@
+// The proxy's side of the thread: does what it is ordered and carries connections in between, until it has drained.
+import { parsePrefix } from '../net/prefix.js'
+import { ListenerState } from './listener.js'
+import { Loop } from './loop.js'
+import { Origins } from './origin.js'
+import { Carrier } from './stream.js'
+import { type TcpListener, TcpProxy } from './tcp.js'
+import type { Limits, Order } from './types.js'
+import { type UdpListener, UdpProxy } from './udp.js'
+
+type Listener = TcpListener | UdpListener
+
+/** Answers of UDP targets are waited for no longer than this while draining, ms. */
+const lastAnswersMs = 250
+
+export class Engine {
+  readonly loop = new Loop()
+  readonly #limits: Limits
+  readonly #origins = new Origins()
+  readonly #carrier = new Carrier()
+  readonly #tcp: TcpProxy
+  readonly #udp: UdpProxy
+  readonly #listeners = new Map<string, Listener>()
+  #drainBy = Number.POSITIVE_INFINITY
+  #drainFrom = Number.POSITIVE_INFINITY
+
+  constructor(limits: Limits) {
+    this.#limits = limits
+    this.#tcp = new TcpProxy(this.loop, this.#carrier, limits)
+    this.#udp = new UdpProxy(this.loop, limits)
+  }
+
+  order(order: Order): void {
+    switch (order.type) {
+      case 'open': {
+        const state = new ListenerState(order, this.#origins, this.#limits)
+        const { key, protocol } = order.spec
+        this.#listeners.set(key, (protocol === 'tcp' ? this.#tcp : this.#udp).listen(order.fd, state))
+        return
+      }
+      case 'update': {
+        const listener = this.#listeners.get(order.spec.key)
+        listener?.state.update(order.spec)
+        if (listener !== undefined && 'update' in listener) listener.update()
+        return
+      }
+      case 'close':
+        this.#listeners.get(order.key)?.close()
+        this.#listeners.delete(order.key)
+        return
+      case 'inside':
+        this.#origins.setInside(order.prefixes.map(parsePrefix))
+        return
+      case 'drain':
+        this.#drain(order.ms)
+        return
+    }
+  }
+
+  /** New connections are left to whoever has a copy of the socket, or refused. */
+  #drain(ms: number): void {
+    this.#drainFrom = performance.now()
+    this.#drainBy = this.#drainFrom + ms
+    for (const [key, listener] of this.#listeners) {
+      if ('deafen' in listener) listener.deafen()
+      else {
+        listener.close()
+        this.#listeners.delete(key)
+      }
+    }
+  }
+
+  /** One round of the loop; false when it is over. */
+  turn(): boolean {
+    const now = performance.now()
+    const wait = this.#drainBy - now
+    if (wait <= 0 || this.#isDrained(now)) return false
+    this.loop.turn(Number.isFinite(wait) ? Math.min(wait, 50) : undefined)
+    return true
+  }
+
+  #isDrained(now: number): boolean {
+    if (now < this.#drainFrom || this.#tcp.connections.size > 0) return false
+    return !this.#udp.waiting || now - this.#drainFrom >= lastAnswersMs
+  }
+
+  /** Lets go of everything; returns how many connections were cut. */
+  close(): number {
+    const broken = this.#tcp.cut()
+    for (const listener of this.#listeners.values()) listener.close()
+    this.#listeners.clear()
+    this.#carrier.close()
+    this.#origins.close()
+    this.loop.close()
+    return broken
+  }
+}
