@@ -74,13 +74,26 @@ function peersOf(snapshot: Snapshot, desired: DesiredState | undefined, node: st
 
 /** The present model with documents laid over it, for `plan -f`. */
 function overlaid(snapshot: Snapshot, objects: readonly ModelObject[]): Snapshot {
-  const clusters = new Map(snapshot.clusters)
-  const nodes = new Map(snapshot.nodes)
-  for (const object of objects) {
-    if (object.kind === 'Cluster') clusters.set(object.metadata.name, object)
-    else nodes.set(object.metadata.name, object)
+  const maps = {
+    Cluster: new Map(snapshot.clusters),
+    Node: new Map(snapshot.nodes),
+    Service: new Map(snapshot.services),
+    Endpoints: new Map(snapshot.endpoints),
+    Pod: new Map(snapshot.pods),
   }
-  return { ...snapshot, partial: false, clusters, nodes }
+  for (const object of objects) {
+    const name = refOf(object).slice(object.kind.length + 1)
+    ;(maps[object.kind] as Map<string, ModelObject>).set(name, object)
+  }
+  return {
+    ...snapshot,
+    partial: false,
+    clusters: maps.Cluster,
+    nodes: maps.Node,
+    services: maps.Service,
+    endpoints: maps.Endpoints,
+    pods: maps.Pod,
+  }
 }
 
 export function createControl(parts: ControlParts): Control {

@@ -10,10 +10,13 @@ import type { Log } from '../lib/log.js'
 import { PersistentMap } from '../lib/persistent/map.js'
 import type { Cluster } from './model/cluster.js'
 import type { ParsedObject } from './model/document.js'
+import type { Endpoints } from './model/endpoints.js'
 import { formatKey } from './model/keys.js'
 import type { ModelObject } from './model/kinds.js'
 import type { Node } from './model/node.js'
 import type { Problem } from './model/object.js'
+import type { Pod } from './model/pod.js'
+import type { Service } from './model/service.js'
 import { emptySnapshot, type Origin, type Snapshot } from './model/snapshot.js'
 import { ensureFormat } from './objects.js'
 import { loadModel, saveModel } from './snapshot-file.js'
@@ -77,6 +80,9 @@ export function createStore(options: StoreOptions): Store {
   let current: Snapshot = emptySnapshot
   let clusters: PersistentMap<Cluster> = PersistentMap.empty()
   let nodes: PersistentMap<Node> = PersistentMap.empty()
+  let services: PersistentMap<Service> = PersistentMap.empty()
+  let endpoints: PersistentMap<Endpoints> = PersistentMap.empty()
+  let pods: PersistentMap<Pod> = PersistentMap.empty()
   let loaded = false
   let impatient = false
   let loadError: WarrenError | undefined
@@ -164,10 +170,24 @@ export function createStore(options: StoreOptions): Store {
     const refs = new Set([...changes.refs, ...(directory?.take() ?? [])])
     for (const ref of refs) {
       const object = resolve(ref)
-      if (ref.startsWith('cluster/')) {
-        clusters = clusters.with(nameOf(ref), object?.kind === 'Cluster' ? object : undefined)
-      } else if (ref.startsWith('node/')) {
-        nodes = nodes.with(nameOf(ref), object?.kind === 'Node' ? object : undefined)
+      const slash = ref.indexOf('/')
+      const name = ref.slice(slash + 1)
+      switch (ref.slice(0, slash)) {
+        case 'cluster':
+          clusters = clusters.with(name, object?.kind === 'Cluster' ? object : undefined)
+          break
+        case 'node':
+          nodes = nodes.with(name, object?.kind === 'Node' ? object : undefined)
+          break
+        case 'service':
+          services = services.with(name, object?.kind === 'Service' ? object : undefined)
+          break
+        case 'endpoints':
+          endpoints = endpoints.with(name, object?.kind === 'Endpoints' ? object : undefined)
+          break
+        case 'pod':
+          pods = pods.with(name, object?.kind === 'Pod' ? object : undefined)
+          break
       }
     }
     const heldChanged = refs.size > 0 && (store.model.held.size > 0 || current.held.size > 0)
@@ -180,6 +200,9 @@ export function createStore(options: StoreOptions): Store {
       partial: current.partial && !sources().every(source => source.everInSync),
       clusters,
       nodes,
+      services,
+      endpoints,
+      pods,
       allocations,
       live: changes.live ? new Set(store.model.live) : current.live,
       held: heldChanged ? new Set([...store.model.held].map(nameOf)) : current.held,

@@ -59,6 +59,8 @@ export const backendSchema = z.discriminatedUnion('type', [
   }),
 ])
 
+export const proxyModeSchema = z.enum(['nftables', 'iptables', 'userspace'])
+
 export const clusterSpecSchema = z
   .strictObject({
     podCIDRs: z
@@ -71,6 +73,24 @@ export const clusterSpecSchema = z
       .default({ ipv4: 24, ipv6: 64 })
       .describe('Length of the block that each node leases out of podCIDRs.'),
     backend: backendSchema.default({ type: 'vxlan', vni: 1, port: 4789, directRouting: false }),
+    serviceCIDRs: z
+      .array(prefixSchema)
+      .max(2)
+      .default([])
+      .describe('Cluster IPs of Services: one prefix, or one of each family, that nothing else uses.'),
+    nodePortRange: z
+      .string()
+      .regex(/^\d{1,5}-\d{1,5}$/, 'is not of the form FIRST-LAST')
+      .default('30000-32767')
+      .describe('Ports that Services have on every node.'),
+    nodePortAddresses: z
+      .array(prefixSchema)
+      .max(16)
+      .default([])
+      .describe('Node addresses that nodePorts answer on; default: all but loopback.'),
+    proxyMode: proxyModeSchema
+      .default('nftables')
+      .describe('How Services are made: nftables maps, iptables DNAT, or connections through warrend.'),
     masquerade: z.boolean().default(true).describe('Masquerade pod traffic that leaves podCIDRs.'),
   })
   .superRefine((spec, context) => {
@@ -121,5 +141,6 @@ export const clusterSchema = z.strictObject({
   spec: clusterSpecSchema,
 })
 
+export type ProxyMode = z.infer<typeof proxyModeSchema>
 export type Backend = z.infer<typeof backendSchema>
 export type Cluster = z.infer<typeof clusterSchema>

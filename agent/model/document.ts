@@ -3,7 +3,7 @@
 import { parseYaml, type YamlDocument, type YamlPath } from '../../lib/yaml/yaml.js'
 import { check, type Finding, nearest } from './check.js'
 import { findKind, type KindInfo, kinds, type ModelObject } from './kinds.js'
-import { apiVersion, type Metadata, type Problem, refOf } from './object.js'
+import { apiVersion, defaultNamespace, type Metadata, type Problem, refOf } from './object.js'
 
 export interface ParsedObject {
   readonly object: ModelObject
@@ -50,8 +50,10 @@ function claimedRef(value: unknown): string | undefined {
   if (!isRecord(value) || typeof value['kind'] !== 'string' || !isRecord(value['metadata'])) return undefined
   const { name, tenant, namespace } = value['metadata']
   if (typeof name !== 'string') return undefined
-  const scope = typeof tenant === 'string' ? tenant : typeof namespace === 'string' ? namespace : undefined
-  const kind = findKind(value['kind'])?.kind ?? value['kind']
+  const info = findKind(value['kind'])
+  const kind = info?.kind ?? value['kind']
+  const implied = info?.scope === 'namespace' ? defaultNamespace : undefined
+  const scope = typeof tenant === 'string' ? tenant : typeof namespace === 'string' ? namespace : implied
   const metadata: Metadata = scope === undefined ? { name } : { name, namespace: scope }
   return refOf({ kind, metadata })
 }
@@ -81,7 +83,7 @@ function kindOf(value: Readonly<Record<string, unknown>>): KindInfo | Fault {
 // A scope that the kind has not would give the object another key than the one it is looked for.
 function withoutScope(object: ModelObject): ModelObject {
   const { name, labels } = object.metadata
-  return { ...object, metadata: labels === undefined ? { name } : { name, labels } }
+  return { ...object, metadata: labels === undefined ? { name } : { name, labels } } as ModelObject
 }
 
 function parse(value: unknown, strict: boolean): { object: ModelObject } | { faults: readonly Fault[] } {
@@ -97,11 +99,12 @@ function parse(value: unknown, strict: boolean): { object: ModelObject } | { fau
       faults: checked.findings.map(finding => ({ code: finding.unknown ? 'FIELD' : 'SCHEMA', finding })),
     }
   const object = checked.value
-  const scope = object.metadata.tenant === undefined ? 'namespace' : 'tenant'
-  if (info.scope !== 'cluster' || object.metadata[scope] === undefined) return { object }
+  const metadata: Metadata = object.metadata
+  const scope = metadata.tenant === undefined ? 'namespace' : 'tenant'
+  if (info.scope !== 'cluster' || metadata[scope] === undefined) return { object }
   if (!strict) return { object: withoutScope(object) }
   const reason = `is not for kind ${info.kind}: its objects belong to the whole cluster`
-  return { faults: [fault('FIELD', `metadata.${scope}`, object.metadata[scope], reason, 'leave it out')] }
+  return { faults: [fault('FIELD', `metadata.${scope}`, metadata[scope], reason, 'leave it out')] }
 }
 
 function problemOf({ code, finding }: Fault, ref: string | undefined, where: string): Problem {

@@ -12,8 +12,12 @@ export const objectsPrefix = 'objects/'
 export const allocPrefix = 'alloc/'
 export const livePrefix = 'live/'
 
-/** The pools whose records are blocks of nodes: the only ones that the model shows. */
+/** The pools whose records are blocks of nodes. */
 export const nodePools = ['node-ipv4', 'node-ipv6'] as const
+/** Cluster IPs and ports of nodes, by Service: `service/namespace/name` is the owner. */
+export const servicePools = ['service-ipv4', 'service-ipv6', 'nodeport'] as const
+/** The pools that the model shows. */
+export const pools: readonly string[] = [...nodePools, ...servicePools]
 
 export function objectKey(object: { readonly kind: string; readonly metadata: Metadata }): string {
   const scope = object.metadata.tenant ?? object.metadata.namespace ?? '-'
@@ -41,4 +45,14 @@ export function keyOfRef(ref: string): string | undefined {
 /** `node-ipv4/10.244.1.0-24`: pool and value of a node's block, as the maps of allocations are keyed. */
 export function blockKey(block: string): string {
   return `${block.includes(':') ? 'node-ipv6' : 'node-ipv4'}/${block.replace('/', '-')}`
+}
+
+/** `service-ipv4/10.0.0.1`, `service-ipv6/fd00::1`. */
+export function clusterIpKey(address: string): string {
+  return `${address.includes(':') ? 'service-ipv6' : 'service-ipv4'}/${address}`
+}
+
+/** `nodeport/tcp-31234`. */
+export function nodePortKey(protocol: string, port: number): string {
+  return `nodeport/${protocol.toLowerCase()}-${port}`
 }

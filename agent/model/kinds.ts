@@ -1,9 +1,13 @@
 // The registry of kinds: what `warren apply` takes, stores hold and `warren get` lists. A new kind is a line here.
 import type { z } from 'zod'
 import { type Cluster, clusterSchema } from './cluster.js'
+import { type Endpoints, endpointsSchema } from './endpoints.js'
 import { type Node, nodeSchema } from './node.js'
+import { defaultNamespace } from './object.js'
+import { type Pod, podSchema } from './pod.js'
+import { type Service, serviceSchema } from './service.js'
 
-export type ModelObject = Cluster | Node
+export type ModelObject = Cluster | Node | Service | Endpoints | Pod
 export type Kind = ModelObject['kind']
 export type ObjectOfKind<K extends Kind> = Extract<ModelObject, { kind: K }>
 
@@ -35,6 +39,30 @@ export const kinds: Readonly<Record<Kind, KindInfo>> = {
     schema: nodeSchema,
     record: true,
   },
+  Service: {
+    kind: 'Service',
+    singular: 'service',
+    plural: 'services',
+    scope: 'namespace',
+    schema: serviceSchema,
+    record: false,
+  },
+  Endpoints: {
+    kind: 'Endpoints',
+    singular: 'endpoints',
+    plural: 'endpoints',
+    scope: 'namespace',
+    schema: endpointsSchema,
+    record: false,
+  },
+  Pod: {
+    kind: 'Pod',
+    singular: 'pod',
+    plural: 'pods',
+    scope: 'namespace',
+    schema: podSchema,
+    record: false,
+  },
 }
 
 const byName = new Map(
@@ -44,4 +72,13 @@ const byName = new Map(
 /** Kind by any of its names: "Node", "node", "nodes". */
 export function findKind(name: string): KindInfo | undefined {
   return byName.get(name) ?? byName.get(name.toLowerCase())
+}
+
+/** What people write for an object, in full: "services/web" is "service/default/web". */
+export function fullRef(ref: string): string {
+  const [name = '', ...rest] = ref.split('/')
+  const info = findKind(name)
+  if (info === undefined) return ref
+  const scope = info.scope === 'namespace' && rest.length === 1 ? [defaultNamespace] : []
+  return [info.singular, ...scope, ...rest].join('/')
 }

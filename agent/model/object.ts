@@ -9,11 +9,22 @@ export const nameSchema = z
   .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, 'must be lower-case letters, digits, "-" and "."')
   .describe('Name of the object, unique among its kind (and tenant or namespace).')
 
+export const labelsSchema = z.record(z.string(), z.string())
+
 export const metadataSchema = z.strictObject({
   name: nameSchema,
   tenant: nameSchema.optional(),
   namespace: nameSchema.optional(),
-  labels: z.record(z.string(), z.string()).optional().describe('Free labels; selectors match on them.'),
+  labels: labelsSchema.optional().describe('Free labels; selectors match on them.'),
+})
+
+export const defaultNamespace = 'default'
+
+/** Of the kinds that are unique in a namespace only. */
+export const namespacedMetadataSchema = z.strictObject({
+  name: nameSchema,
+  namespace: nameSchema.default(defaultNamespace),
+  labels: labelsSchema.optional().describe('Free labels; selectors match on them.'),
 })
 
 export interface Metadata {

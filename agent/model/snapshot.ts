@@ -1,9 +1,12 @@
 // The model at one revision: immutable maps, in the store's own snapshots versions of one (lib/persistent). An object
 // that did not change is the same value in the next snapshot, so that compute may memoise by identity.
 import type { Cluster } from './cluster.js'
+import type { Endpoints } from './endpoints.js'
 import type { Kind, ModelObject } from './kinds.js'
 import type { Node } from './node.js'
 import type { Problem } from './object.js'
+import type { Pod } from './pod.js'
+import type { Service } from './service.js'
 
 /** Who holds an allocated value; further fields of the record are the allocator's own. */
 export interface Allocation {
@@ -27,7 +30,11 @@ export interface Snapshot {
   readonly partial: boolean
   readonly clusters: ReadonlyMap<string, Cluster>
   readonly nodes: ReadonlyMap<string, Node>
-  /** Blocks of nodes in the shared store, by `pool/value` ("node-ipv4/10.244.1.0-24"). */
+  /** Services, Endpoints and Pods by `namespace/name`. */
+  readonly services: ReadonlyMap<string, Service>
+  readonly endpoints: ReadonlyMap<string, Endpoints>
+  readonly pods: ReadonlyMap<string, Pod>
+  /** What the allocator gave away, by `pool/value`: "node-ipv4/10.244.1.0-24", "service-ipv4/10.0.0.1", "nodeport/tcp-31234". */
   readonly allocations: ReadonlyMap<string, Allocation>
   /** Nodes whose agent runs, by the leased keys in the shared store. */
   readonly live: ReadonlySet<string>
@@ -43,6 +50,9 @@ export const emptySnapshot: Snapshot = {
   partial: true,
   clusters: new Map(),
   nodes: new Map(),
+  services: new Map(),
+  endpoints: new Map(),
+  pods: new Map(),
   allocations: new Map(),
   live: new Set(),
   held: new Set(),
@@ -64,5 +74,11 @@ export function objectsOf(snapshot: Snapshot, kind: Kind): ReadonlyMap<string, M
       return snapshot.clusters
     case 'Node':
       return snapshot.nodes
+    case 'Service':
+      return snapshot.services
+    case 'Endpoints':
+      return snapshot.endpoints
+    case 'Pod':
+      return snapshot.pods
   }
 }

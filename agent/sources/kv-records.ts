@@ -1,6 +1,6 @@
 // The small records of a shared store beside the objects, and the words for what is wrong with a store.
 import type { KvEntry } from '../../lib/kv/kv.js'
-import { allocPrefix, formatVersion, nodePools } from '../model/keys.js'
+import { allocPrefix, formatVersion, pools } from '../model/keys.js'
 import type { ModelObject } from '../model/kinds.js'
 import type { Problem } from '../model/object.js'
 
@@ -67,11 +67,11 @@ export function ownerOf(value: string): string | undefined {
   }
 }
 
-/** `node-ipv4/10.244.1.0-24` of an allocator's key; undefined in other pools than those of nodes. */
+/** `node-ipv4/10.244.1.0-24` of an allocator's key; undefined in pools that the model does not show. */
 export function poolValue(key: string): string | undefined {
   if (!key.startsWith(allocPrefix)) return undefined
   const rest = key.slice(allocPrefix.length)
-  return nodePools.some(pool => rest.startsWith(`${pool}/`)) ? rest : undefined
+  return pools.some(pool => rest.startsWith(`${pool}/`)) ? rest : undefined
 }
 
 export interface StoreState {

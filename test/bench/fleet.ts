@@ -15,6 +15,10 @@ export const cluster: Cluster = {
     podCIDRs: ['10.0.0.0/8'],
     nodeSubnetLength: { ipv4: 24, ipv6: 64 },
     backend: { type: 'vxlan', vni: 1, port: 4789, directRouting: false },
+    serviceCIDRs: [],
+    nodePortRange: '30000-32767',
+    nodePortAddresses: [],
+    proxyMode: 'nftables',
     masquerade: true,
   },
 }

@@ -1,0 +1,40 @@
+// Endpoints: where a Service without a selector leads, written by hand or by somebody else's controller; the fields of
+// Kubernetes' discovery/v1 EndpointSlice. Several may name one Service.
+import { z } from 'zod'
+import { portSchema } from './cluster.js'
+import { apiVersion, nameSchema, namespacedMetadataSchema } from './object.js'
+import { hostAddressSchema, portNameSchema, protocolSchema } from './service.js'
+
+export const endpointSchema = z.strictObject({
+  addresses: z.array(hostAddressSchema).min(1).max(2).describe('One, or one of each family.'),
+  nodeName: nameSchema.optional().describe('The node that it runs on, for the policies Local.'),
+  zone: z.string().max(63).optional(),
+  ready: z.boolean().default(true),
+  serving: z.boolean().optional().describe('Answers, even while it terminates; default: ready.'),
+  terminating: z.boolean().default(false),
+})
+
+export const endpointsSpecSchema = z.strictObject({
+  service: nameSchema.describe('Service of the same namespace.'),
+  endpoints: z.array(endpointSchema).max(10_000).default([]),
+  ports: z
+    .array(
+      z.strictObject({
+        name: portNameSchema.optional().describe("The Service's port of that name."),
+        protocol: protocolSchema.default('TCP'),
+        port: portSchema,
+      }),
+    )
+    .max(250)
+    .default([]),
+})
+
+export const endpointsSchema = z.strictObject({
+  apiVersion: z.literal(apiVersion),
+  kind: z.literal('Endpoints'),
+  metadata: namespacedMetadataSchema,
+  spec: endpointsSpecSchema,
+})
+
+export type Endpoints = z.infer<typeof endpointsSchema>
+export type Endpoint = z.infer<typeof endpointSchema>

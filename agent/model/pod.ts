@@ -1,0 +1,31 @@
+// Pod: a workload with addresses, as far as Services select it. Written by the lab, by `warren apply`, by CNI.
+import { z } from 'zod'
+import { portSchema } from './cluster.js'
+import { apiVersion, nameSchema, namespacedMetadataSchema } from './object.js'
+import { hostAddressSchema, portNameSchema, protocolSchema } from './service.js'
+
+export const podSpecSchema = z.strictObject({
+  nodeName: nameSchema,
+  addresses: z.array(hostAddressSchema).min(1).max(2).describe('One, or one of each family.'),
+  ports: z
+    .array(
+      z.strictObject({
+        name: portNameSchema.optional().describe('What a Service may have as its targetPort.'),
+        protocol: protocolSchema.default('TCP'),
+        port: portSchema,
+      }),
+    )
+    .max(250)
+    .default([]),
+  ready: z.boolean().default(true).describe('Answers; also while it terminates.'),
+  terminating: z.boolean().default(false),
+})
+
+export const podSchema = z.strictObject({
+  apiVersion: z.literal(apiVersion),
+  kind: z.literal('Pod'),
+  metadata: namespacedMetadataSchema,
+  spec: podSpecSchema,
+})
+
+export type Pod = z.infer<typeof podSchema>

@@ -1,0 +1,163 @@
+// Service: a stable address in front of endpoints, field by field as Kubernetes has it (v1 Service), but that only the
+// lists `clusterIPs` and `loadBalancerIPs` exist, not their singulars.
+import { z } from 'zod'
+import { familyOf, isLinkLocal, isUnicast } from '../../lib/net/address.js'
+import { portSchema, prefixSchema } from './cluster.js'
+import { apiVersion, labelsSchema, namespacedMetadataSchema } from './object.js'
+
+export const protocolSchema = z.enum(['TCP', 'UDP', 'SCTP'])
+
+/** IANA service name, as Kubernetes wants names of ports (RFC 6335 §5.1). */
+export const portNameSchema = z
+  .string()
+  .regex(
+    /^(?=[^a-z]*[a-z])[a-z0-9]+(-[a-z0-9]+)*$/,
+    'must be lower-case letters, digits and "-", at least one letter',
+  )
+  .max(15)
+
+/** An address that packets may be sent to from anywhere in the cluster. */
+export const hostAddressSchema = z
+  .string()
+  .refine(text => familyOf(text) !== undefined && isUnicast(text), 'is not a unicast address')
+  .refine(text => !isLinkLocal(text), 'is a link-local address: no other host can reach it')
+
+export const servicePortSchema = z.strictObject({
+  name: portNameSchema.optional().describe('Required when there are several ports.'),
+  protocol: protocolSchema.default('TCP'),
+  port: portSchema.describe('Port of the cluster IP.'),
+  targetPort: z
+    .union([portSchema, portNameSchema])
+    .optional()
+    .describe('Port of the endpoints, or the name of a port of the pods; default: port.'),
+  nodePort: portSchema
+    .optional()
+    .describe('Port of every node (types NodePort and LoadBalancer); allocated if absent.'),
+})
+
+export const serviceSpecSchema = z
+  .strictObject({
+    type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer']).default('ClusterIP'),
+    clusterIPs: z
+      .array(z.union([z.literal('None'), hostAddressSchema]))
+      .max(2)
+      .optional()
+      .describe('Out of serviceCIDRs, one of a family; allocated if absent; None: headless.'),
+    ipFamilyPolicy: z
+      .enum(['SingleStack', 'PreferDualStack', 'RequireDualStack'])
+      .default('SingleStack')
+      .describe('Of how many families cluster IPs are allocated.'),
+    ipFamilies: z
+      .array(z.enum(['IPv4', 'IPv6']))
+      .min(1)
+      .max(2)
+      .optional(),
+    ports: z.array(servicePortSchema).max(250).default([]),
+    selector: labelsSchema.optional().describe('Pods with these labels are the endpoints.'),
+    sessionAffinity: z.enum(['None', 'ClientIP']).default('None'),
+    sessionAffinityConfig: z
+      .strictObject({
+        clientIP: z.strictObject({ timeoutSeconds: z.int().min(1).max(86_400).default(10_800) }),
+      })
+      .optional(),
+    externalTrafficPolicy: z
+      .enum(['Cluster', 'Local'])
+      .default('Cluster')
+      .describe(
+        'Local: clients from outside get endpoints of the node that they came to, and keep their address.',
+      ),
+    internalTrafficPolicy: z
+      .enum(['Cluster', 'Local'])
+      .default('Cluster')
+      .describe('Local: pods and nodes get endpoints of their own node.'),
+    healthCheckNodePort: portSchema
+      .optional()
+      .describe(
+        'HTTP 200 or 503 by the number of local endpoints (LoadBalancer with policy Local); allocated if absent.',
+      ),
+    externalIPs: z.array(hostAddressSchema).max(64).default([]),
+    loadBalancerIPs: z.array(hostAddressSchema).max(64).default([]),
+    loadBalancerSourceRanges: z
+      .array(prefixSchema)
+      .max(512)
+      .optional()
+      .describe('Who may use loadBalancerIPs; absent: everybody.'),
+  })
+  .superRefine((spec, context) => {
+    const issue = (path: (string | number)[], message: string, hint: string): void =>
+      context.addIssue({ code: 'custom', path, message, params: { hint } })
+    const names = new Set<string>()
+    const entries = new Set<string>()
+    const nodePorts = new Set<string>()
+    const published = spec.type !== 'ClusterIP'
+    spec.ports.forEach((port, i) => {
+      const entry = `${port.protocol} ${port.port}`
+      if (entries.has(entry))
+        issue(['ports', i, 'port'], `is there twice with ${port.protocol}`, 'one entry is enough')
+      entries.add(entry)
+      if (spec.ports.length > 1 && port.name === undefined)
+        issue(['ports', i, 'name'], 'is required when there are several ports', 'give every port a name')
+      if (port.name !== undefined && names.has(port.name))
+        issue(['ports', i, 'name'], 'is the name of another port', 'names of ports are unique in a Service')
+      names.add(port.name ?? '')
+      if (port.nodePort === undefined) return
+      if (!published)
+        issue(
+          ['ports', i, 'nodePort'],
+          'does not go with type ClusterIP',
+          'write type: NodePort or LoadBalancer',
+        )
+      const nodePort = `${port.protocol} ${port.nodePort}`
+      if (nodePorts.has(nodePort))
+        issue(
+          ['ports', i, 'nodePort'],
+          `is there twice with ${port.protocol}`,
+          'leave it out: one is allocated',
+        )
+      nodePorts.add(nodePort)
+    })
+    const ips = spec.clusterIPs ?? []
+    if (ips.includes('None') && ips.length > 1)
+      issue(['clusterIPs'], 'has None beside an address', 'a headless Service has no other')
+    if (ips.includes('None') && published)
+      issue(['clusterIPs'], `does not go with type ${spec.type}`, 'a headless Service is of type ClusterIP')
+    if (ips.length === 2 && familyOf(ips[0] ?? '') === familyOf(ips[1] ?? ''))
+      issue(['clusterIPs', 1], 'is of the same family as the first', 'one cluster IP of each family')
+    if (spec.type !== 'LoadBalancer')
+      for (const field of ['loadBalancerIPs', 'loadBalancerSourceRanges'] as const)
+        if ((spec[field]?.length ?? 0) > 0)
+          issue([field], `does not go with type ${spec.type}`, 'write type: LoadBalancer, or use externalIPs')
+    if (spec.sessionAffinityConfig !== undefined && spec.sessionAffinity !== 'ClientIP')
+      issue(
+        ['sessionAffinityConfig'],
+        'does not go with sessionAffinity: None',
+        'write sessionAffinity: ClientIP',
+      )
+    if (
+      spec.healthCheckNodePort !== undefined &&
+      !(spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local')
+    )
+      issue(
+        ['healthCheckNodePort'],
+        'goes with type: LoadBalancer and externalTrafficPolicy: Local only',
+        'leave it out',
+      )
+  })
+
+export const serviceSchema = z.strictObject({
+  apiVersion: z.literal(apiVersion),
+  kind: z.literal('Service'),
+  metadata: namespacedMetadataSchema,
+  spec: serviceSpecSchema,
+})
+
+export type Service = z.infer<typeof serviceSchema>
+export type ServicePort = z.infer<typeof servicePortSchema>
+export type Protocol = z.infer<typeof protocolSchema>
+
+export const headless = (service: Service): boolean => service.spec.clusterIPs?.includes('None') === true
+
+/** `namespace/name`. */
+export const serviceName = (object: {
+  readonly metadata: { readonly namespace: string; readonly name: string }
+}): string => `${object.metadata.namespace}/${object.metadata.name}`
