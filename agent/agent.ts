@@ -16,7 +16,6 @@ import { runMonitor } from './dataplane/monitor.js'
 import { orderedStages, ownDevices, ownTables } from './dataplane/order.js'
 import { Reconciler } from './dataplane/reconciler.js'
 import { watchSysctls } from './dataplane/sysctl-watch.js'
-import { sysctlIo } from './dataplane/tables/sysctl.js'
 import { createHostWatch } from './host-watch.js'
 import { holdIdentity, type Instance } from './identity.js'
 import type { DesiredState } from './model/desired.js'
@@ -248,7 +247,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
             },
             inner,
           ),
-        sysctls: inner => watchSysctls(sysctlIo(kernel.netns), reconciler, inner),
+        sysctls: inner => watchSysctls(kernel.netns, reconciler, inner),
         host: inner => host.run(inner),
         store: inner => store.run(inner),
         identity: inner =>

@@ -1,6 +1,7 @@
 // Keeps the facts of the host current: looks again at every kick (a notice that concerns them), when the rules of
-// iptables-legacy have changed (it sends no notice, so a digest is taken twice a second), and every few seconds.
-import { createAlarm } from '../lib/alarm.js'
+// iptables-legacy have changed (it sends no notice, so a digest is taken twice a second), and every minute for what no
+// notice tells (another route to the store, a module loaded, a sysctl).
+import { createAlarm, startTicks } from '../lib/alarm.js'
 import type { Clock } from '../lib/clock.js'
 import { describeError } from '../lib/errors.js'
 import type { Iptables } from '../lib/iptables/types.js'
@@ -12,10 +13,10 @@ import type { DropPolicy, HostFacts } from './model/self.js'
 import { foreignDrops, readHost, type UnderlayChoice } from './sources/host.js'
 
 /** Everything is looked at that often, ms. */
-const lookMs = 15_000
-/** Half of the second in which a foreign hand is undone; longer where the rules are so many that it would cost 1% of a core. */
+const lookMs = 60_000
+/** Half of the second in which a foreign hand is undone; longer where the rules are so many that it would cost 0.3% of a core. */
 const pollMs = 500
-const pollShare = 0.01
+const pollShare = 0.003
 
 export interface HostWatch {
   /** undefined until the first look. */
@@ -84,37 +85,48 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
   }
 
   let legacy: string | undefined
-  let legacyCost = 0
+  /** ms of the last two looks: one that had to wait for a busy machine is no reason to be blind for long. */
+  let costs: readonly [number, number] = [0, 0]
 
   /** Whether iptables-legacy has changed since the last call. */
   function legacyMoved(): boolean {
     const from = performance.now()
     const state = kernel.iptables.legacyState()
-    legacyCost = performance.now() - from
+    costs = [performance.now() - from, costs[0]]
     const moved = legacy !== undefined && legacy !== state
     legacy = state
     return moved
   }
 
-  /** Until a kick, a change of iptables-legacy, or the time of the next look. */
-  async function quiet(signal: AbortSignal): Promise<void> {
-    const until = performance.now() + lookMs
-    while (!signal.aborted && !again && performance.now() < until) {
-      await alarm.wait(Math.max(pollMs, legacyCost / pollShare), signal)
-      if (signal.aborted || again || !legacyMoved()) continue
-      options.onLegacy()
-      return
-    }
+  function kick(): void {
+    again = true
+    alarm.ring()
+  }
+
+  /** Looks at iptables-legacy until the returned function is called. */
+  function pollLegacy(): () => void {
+    let notBefore = 0
+    return startTicks(pollMs, () => {
+      const now = performance.now()
+      if (now < notBefore) return
+      try {
+        if (legacyMoved()) {
+          options.onLegacy()
+          kick()
+        }
+      } catch {
+        kick() // the look finds the same, and says it
+      }
+      notBefore = now + Math.min(...costs) / pollShare - pollMs
+    })
   }
 
   return {
     facts: () => facts,
-    kick() {
-      again = true
-      alarm.ring()
-    },
+    kick,
     async run(signal) {
       let failed = ''
+      const stopPoll = pollLegacy()
       while (!signal.aborted) {
         again = false
         try {
@@ -122,13 +134,15 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
           await look(signal)
           failed = ''
         } catch (error) {
-          if (signal.aborted) return
+          if (signal.aborted) break
           const reason = describeError(error)
           if (reason !== failed) log.warn('cannot look at the host', { reason })
           failed = reason
         }
-        await quiet(signal)
+        // What came during the look is looked at at once.
+        if (!again) await alarm.wait(lookMs, signal)
       }
+      stopPoll()
     },
   }
 }

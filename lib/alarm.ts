@@ -25,3 +25,22 @@ export function createAlarm(clock: Clock): Alarm {
     },
   }
 }
+
+/**
+ * Calls `f` every `periodMs` until the returned function is called: a look at what gives no notice. All of one period
+ * fall into the same millisecond, so that an idle process wakes up once for them: that costs more than most looks do.
+ */
+export function startTicks(periodMs: number, f: () => void): () => void {
+  let timer: NodeJS.Timeout | undefined
+  const arm = (): void => {
+    // A timer may be a little early: then the next but one multiple is meant.
+    timer = setTimeout(tick, periodMs - ((performance.now() + 2) % periodMs) + 2)
+    timer.unref()
+  }
+  const tick = (): void => {
+    arm()
+    f()
+  }
+  arm()
+  return () => clearTimeout(timer)
+}

@@ -1,7 +1,7 @@
 // The YAML files of one directory, read when they have come to rest. `*.yaml` and `*.yml` directly in it, no
 // sub-directories (`.warren/` is the store's own) and no names that begin with a dot: those are what editors, rsync and
 // Kubernetes' volumes (`..data`) use on the way. Links are followed.
-import { type BigIntStats, promises as fs } from 'node:fs'
+import { type BigIntStats, type Dirent, promises as fs } from 'node:fs'
 import { join } from 'node:path'
 import { codeOf, WarrenError } from '../../lib/errors.js'
 import { maxYamlBytes } from '../../lib/yaml/yaml.js'
@@ -14,6 +14,8 @@ export interface SeenFile {
   readonly signature: string
   /** Milliseconds of the wall clock. */
   readonly modified: number
+  /** A symbolic link: what it leads to is watched by nobody. */
+  readonly link: boolean
 }
 
 export interface FileState {
@@ -53,20 +55,23 @@ function signatureOf(stat: BigIntStats): string {
 
 /** Files of the directory by name, in order; a link that leads nowhere is not there. Errors: errno of readdir(3). */
 export async function listFiles(dir: string): Promise<readonly SeenFile[]> {
-  let names: readonly string[]
+  let entries: readonly Dirent[]
   try {
-    names = await fs.readdir(dir)
+    entries = await fs.readdir(dir, { withFileTypes: true })
   } catch (error) {
     throw readError('directory', dir, error)
   }
   const seen: SeenFile[] = []
-  for (const name of names.filter(each => /^[^.].*\.ya?ml$/.test(each)).sort()) {
+  const named = entries.filter(({ name }) => /^[^.].*\.ya?ml$/.test(name))
+  for (const entry of named.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    const { name } = entry
+    const link = entry.isSymbolicLink()
     try {
       const stat = await fs.stat(join(dir, name), { bigint: true })
-      seen.push({ name, signature: signatureOf(stat), modified: Number(stat.mtimeMs) })
+      seen.push({ name, signature: signatureOf(stat), modified: Number(stat.mtimeMs), link })
     } catch (error) {
       // EACCES and the like: reading it says the same and is reported there
-      if (codeOf(error) !== 'ENOENT') seen.push({ name, signature: codeOf(error), modified: 0 })
+      if (codeOf(error) !== 'ENOENT') seen.push({ name, signature: codeOf(error), modified: 0, link })
     }
   }
   return seen

@@ -26,7 +26,7 @@ export interface DirectorySourceOptions {
   readonly settleMs?: number
   /** How long a file must be gone; default 250 ms: editors replace files in two steps. */
   readonly absentMs?: number
-  /** Between two looks without a notice; default 2,000 ms. */
+  /** Between two looks without a notice; default 2,000 ms, and 5,000 ms where inotify tells of every change. */
   readonly pollMs?: number
 }
 
@@ -59,6 +59,7 @@ export function createDirectorySource(options: DirectorySourceOptions): Director
   const settleMs = options.settleMs ?? 50
   const absentMs = options.absentMs ?? 250
   const pollMs = options.pollMs ?? 2_000
+  const watchedPollMs = options.pollMs ?? 5_000
   const confirmRemoval = options.confirmRemoval ?? ((): Promise<boolean> => Promise.resolve(true))
   const name = `directory ${dir}`
   const files = new Map<string, FileState>()
@@ -221,11 +222,13 @@ export function createDirectorySource(options: DirectorySourceOptions): Director
     const before = JSON.stringify(problems)
     let wait = 0
     let inSync = true
+    let links = false
     try {
       await rewatch() // before the list: what changes after it gives a notice
       const seen = await listFiles(dir)
       failure = undefined
       for (const file of seen) {
+        links ||= file.link
         const rest = await look(file)
         if (rest > 0 && files.get(file.name)?.accepted === undefined) inSync = status.inSync
         if (rest > 0) wait = wait === 0 ? rest : Math.min(wait, rest)
@@ -242,7 +245,9 @@ export function createDirectorySource(options: DirectorySourceOptions): Director
     merge()
     setStatus(inSync)
     if (changedRefs.size > 0 || status !== statusBefore || JSON.stringify(problems) !== before) onChange()
-    return wait > 0 ? Math.min(wait, pollMs) : pollMs
+    // A link's target may change elsewhere, without a notice.
+    const poll = watcher === undefined || links || failure !== undefined ? pollMs : watchedPollMs
+    return wait > 0 ? Math.min(wait, poll) : poll
   }
 
   return {

@@ -17,7 +17,7 @@ export interface EtcdOptions {
   readonly user?: { readonly name: string; readonly password: string }
   /** Milliseconds for a call; default 5,000. */
   readonly timeoutMs?: number
-  /** Milliseconds between two questions whether etcd still answers while a watch is open; default 2,000. */
+  /** Milliseconds without an answer after which etcd is asked whether it still is there while a watch is open; default 6,000. */
   readonly heartbeatMs?: number
   readonly clock?: Clock
 }
@@ -32,7 +32,7 @@ const pageSize = 1_000
  */
 export function etcdKv(options: EtcdOptions): Kv {
   const timeoutMs = options.timeoutMs ?? 5_000
-  const heartbeatMs = options.heartbeatMs ?? 2_000
+  const heartbeatMs = options.heartbeatMs ?? 6_000
   const clock = options.clock ?? systemClock
   const keys = keysBelow(options.prefix)
   const gate = gateway({ ...options, timeoutMs })
@@ -47,11 +47,20 @@ export function etcdKv(options: EtcdOptions): Kv {
     return revisionOf(answer)
   }
 
-  /** A stopped server or a dead link says nothing: ask. A failure makes the gateway leave the endpoint, and that ends the watches on it. */
+  /**
+   * A stopped server or a dead link says nothing: ask, unless something else was answered meanwhile (a lease is renewed
+   * every 5 s). A failure makes the gateway leave the endpoint, and that ends the watches on it.
+   */
   async function beat(signal: AbortSignal): Promise<void> {
+    let asked = 0
     while (!signal.aborted) {
-      await clock.sleep(heartbeatMs, signal).catch(() => undefined)
-      if (!signal.aborted) await revisionNow(signal, Math.min(timeoutMs, 3_000)).catch(() => undefined)
+      const silent = performance.now() - Math.max(gate.answeredAt(), asked)
+      if (silent < heartbeatMs) {
+        await clock.sleep(Math.ceil(heartbeatMs - silent), signal).catch(() => undefined)
+        continue
+      }
+      asked = performance.now()
+      await revisionNow(signal, Math.min(timeoutMs, 3_000)).catch(() => undefined)
     }
   }
 

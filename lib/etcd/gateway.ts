@@ -41,6 +41,8 @@ export interface Gateway {
   /** `action` completes "Cannot ...". Errors: as in lib/etcd/etcd. */
   call(action: string, path: string, body: Json, options: CallOptions): Promise<Json>
   stream(action: string, path: string, body: Json, signal: AbortSignal): Promise<Stream>
+  /** performance.now() of the last whole answer to a call (not to a stream). */
+  answeredAt(): number
   /** Called when an endpoint stopped answering: what was open to it is not to be trusted. */
   onLeave(listener: (endpoint: string, error: WarrenError) => void): () => void
   close(): void
@@ -52,6 +54,7 @@ export function gateway(options: GatewayOptions): Gateway {
   const carrier = transport(options.tls ?? {})
   let current = 0
   let closed = false
+  let answeredAt = 0
   let token: Promise<string> | undefined
 
   async function request(
@@ -94,8 +97,9 @@ export function gateway(options: GatewayOptions): Gateway {
     const { status, response } = await request(endpoint, path, body, ms, signal, false)
     const left = Math.max(1, end - performance.now())
     const parsed = await readBody(response, endpoint, left, ms, signal)
-    if (status === 200) return parsed
-    throw answerFailure(endpoint, status, parsed)
+    if (status !== 200) throw answerFailure(endpoint, status, parsed)
+    answeredAt = performance.now()
+    return parsed
   }
 
   /** Goes round the endpoints until one does it. */
@@ -155,6 +159,7 @@ export function gateway(options: GatewayOptions): Gateway {
           throw answerFailure(endpoint, status, await readBody(response, endpoint, ms, ms, signal))
         return { endpoint, messages: lines(response, endpoint, action), close: () => response.destroy() }
       }),
+    answeredAt: () => answeredAt,
     onLeave: listener => {
       listeners.add(listener)
       return () => listeners.delete(listener)

@@ -5,7 +5,6 @@
 // In the nft variant `ensure` may have to make a base chain ("chain FORWARD" of table "ip filter"). An empty chain
 // WRN-MADE-FORWARD (-INPUT, -OUTPUT, -TABLE) beside it remembers that, across restarts, so that `remove` can take it away again.
 
-import { readFileSync } from 'node:fs'
 import { asError, hasCode, WarrenError } from '../errors.js'
 import { exec } from '../exec.js'
 import { NETLINK_NETFILTER } from '../netlink/raw.js'
@@ -15,7 +14,7 @@ import type { Netns } from '../netns/netns.js'
 import { listChains, listTables } from '../nftables/observe.js'
 import type { NftBaseChain } from '../nftables/types.js'
 import { builtin, compatChains, nftFamily, removeBaseChains } from './base-chains.js'
-import { legacyDigest } from './legacy-state.js'
+import { legacyDigest, legacyFamilies } from './legacy-state.js'
 import { findPrograms, lockHolder, type Programs } from './programs.js'
 import {
   ensureText,
@@ -54,7 +53,6 @@ const places: readonly Place[] = [
   { variant: 'legacy', family: 'inet' },
   { variant: 'legacy', family: 'inet6' },
 ]
-const legacyTables = { inet: 'ip_tables_names', inet6: 'ip6_tables_names' } as const
 /** Somebody else's change between our look and our write; a look costs 10 ms. */
 const tries = 3
 
@@ -113,16 +111,7 @@ class HostIptables implements Iptables {
   }
 
   private hasLegacy(family: IptablesFamily): boolean {
-    return this.netns.run(() => {
-      try {
-        return readFileSync(`/proc/thread-self/net/${legacyTables[family]}`, 'utf8')
-          .split('\n')
-          .includes('filter')
-      } catch (error) {
-        if (hasCode(error, 'ENOENT')) return false // the module is not loaded
-        throw error
-      }
-    })
+    return legacyFamilies(this.netns).includes(family)
   }
 
   private isInUse({ variant, family }: Place, chains: readonly NftBaseChain[]): boolean {
@@ -231,9 +220,8 @@ class HostIptables implements Iptables {
   }
 
   legacyState(): string {
-    return places
-      .filter(({ variant, family }) => variant === 'legacy' && this.hasLegacy(family))
-      .map(({ family }) => `${family} ${legacyDigest(this.netns, family) ?? ''}`)
+    return legacyFamilies(this.netns)
+      .map(family => `${family} ${legacyDigest(this.netns, family) ?? ''}`)
       .join(' ')
   }
 

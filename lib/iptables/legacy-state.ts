@@ -3,6 +3,7 @@
 // Asking makes the table in a namespace that has none: ask only where ip_tables_names shows it.
 
 import { createHash } from 'node:crypto'
+import { closeSync, existsSync, openSync, readSync } from 'node:fs'
 import { hasCode } from '../errors.js'
 import { close, getsockoptBytes, socket } from '../netns/libc.js'
 import type { Netns } from '../netns/netns.js'
@@ -30,6 +31,30 @@ const sizeAt = 80
 const headerLength = 40
 /** Somebody's change between the two calls. */
 const tries = 3
+
+const names = { inet: 'ip_tables_names', inet6: 'ip6_tables_names' } as const
+/** There are five tables, with short names. */
+const text = Buffer.alloc(256)
+
+/** The families that have a filter table of iptables-legacy in `netns`. Asked twice a second, so cheap: no string, no exception. */
+export function legacyFamilies(netns: Netns): readonly IptablesFamily[] {
+  return netns.run(() => families.filter(hasFilter))
+}
+
+const families = ['inet', 'inet6'] as const
+
+function hasFilter(family: IptablesFamily): boolean {
+  const path = `/proc/thread-self/net/${names[family]}`
+  if (!existsSync(path)) return false // the module is not loaded
+  const fd = openSync(path, 'r')
+  try {
+    let length = 0
+    for (let more = 1; more > 0; length += more) more = readSync(fd, text, length, text.length - length, null)
+    return length > 0 && text.toString('latin1', 0, length).split('\n').includes('filter')
+  } finally {
+    closeSync(fd)
+  }
+}
 
 function openSocket(netns: Netns, domain: number): number | undefined {
   try {

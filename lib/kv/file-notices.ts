@@ -1,6 +1,7 @@
 // When to look into a file store: inotify(7) on the log directory, and a slow poll for what it cannot tell (a directory
-// deleted and made again, a full inotify queue, a network file system).
+// deleted and made again, moved together with its parent, a full inotify queue).
 import { type FSWatcher, watch } from 'node:fs'
+import { createAlarm } from '../alarm.js'
 import type { Clock } from '../clock.js'
 
 export interface Notices {
@@ -10,7 +11,9 @@ export interface Notices {
 export interface NoticeOptions {
   readonly path: string
   readonly clock: Clock
+  /** Between two looks without a notice: where nothing can be watched, and where it is. */
   readonly pollMs: number
+  readonly watchedPollMs: number
   /** A name turned up, undefined when the kernel does not say which. */
   readonly onName: (name: string | undefined) => void
   readonly onPoll: () => Promise<void>
@@ -18,6 +21,7 @@ export interface NoticeOptions {
 
 export function notices(options: NoticeOptions): Notices {
   const stopped = new AbortController()
+  const alarm = createAlarm(options.clock)
   let watching: FSWatcher | undefined
 
   const stopWatching = (): void => {
@@ -39,7 +43,7 @@ export function notices(options: NoticeOptions): Notices {
   }
   const poll = async (): Promise<void> => {
     while (!stopped.signal.aborted) {
-      await options.clock.sleep(options.pollMs, stopped.signal).catch(() => undefined)
+      await alarm.wait(watching === undefined ? options.pollMs : options.watchedPollMs, stopped.signal)
       if (stopped.signal.aborted) return
       startWatching()
       await options.onPoll()

@@ -18,7 +18,7 @@ export interface FileKvOptions {
   readonly clock?: Clock
   /** Milliseconds for a call; default 5,000. */
   readonly timeoutMs?: number
-  /** Milliseconds between two looks without a notice; default 2,000. */
+  /** Milliseconds between two looks without a notice; default 2,000, and 5,000 where inotify works. */
   readonly pollMs?: number
   readonly history?: HistoryLimits
   /** Milliseconds of a clock that all processes of this machine share; tests only. */
@@ -178,6 +178,7 @@ export function fileKv(dir: string, options: FileKvOptions = {}): Kv {
       path: join(log.dir, 'log'),
       clock,
       pollMs: options.pollMs ?? 2_000,
+      watchedPollMs: options.pollMs ?? 5_000,
       onName: file => {
         const ours = file !== undefined && Number(file) <= reader.state().revision
         if (!ours) look()

@@ -1,5 +1,7 @@
 // A netlink socket that only listens. It never dumps: a dump would share its receive buffer. Loss does not come as an
-// error (NETLINK_NO_ENOBUFS, see raw.ts) but as a count of drops, which is looked at after every burst and on a timer.
+// error (NETLINK_NO_ENOBUFS, see raw.ts) but as a count of drops, which is looked at after every burst: a full buffer is
+// one that is still to be read. Drops for want of memory are found by a slow timer.
+import { startTicks } from '../alarm.js'
 import { socketDrops } from '../netns/libc.js'
 import type { Netns } from '../netns/netns.js'
 import { eachMessage, NLMSG_MIN_TYPE } from './codec/message.js'
@@ -18,7 +20,9 @@ export interface NetlinkEvents {
 
 /** 60,000 route notices while the event loop is blocked fit (measured); memory is used for what waits, none when idle. */
 const RECEIVE_BUFFER = 32 << 20
-const CHECK_MS = 1_000
+const CHECK_MS = 10_000
+/** Between two tries to open it again. */
+const REOPEN_MS = 1_000
 
 class Events implements NetlinkEvents {
   private readonly netns: Netns
@@ -26,7 +30,7 @@ class Events implements NetlinkEvents {
   private readonly groups: readonly number[]
   private readonly handlers: EventHandlers
   private readonly receiveBuffer: number
-  private readonly timer: NodeJS.Timeout
+  private readonly stopTicks: () => void
   private raw: Raw | undefined
   private drops = 0
   private checking = false
@@ -45,8 +49,7 @@ class Events implements NetlinkEvents {
     this.handlers = handlers
     this.receiveBuffer = receiveBuffer
     this.connect()
-    this.timer = setInterval(() => this.check(), CHECK_MS)
-    this.timer.unref()
+    this.stopTicks = startTicks(CHECK_MS, () => this.check())
   }
 
   private connect(): void {
@@ -81,11 +84,7 @@ class Events implements NetlinkEvents {
   }
 
   private check(): void {
-    if (!this.open) return
-    if (this.raw === undefined) {
-      this.reopen()
-      return
-    }
+    if (!this.open || this.raw === undefined) return
     const drops = socketDrops(this.raw.fd)
     if (drops === this.drops) return
     this.drops = drops
@@ -104,14 +103,18 @@ class Events implements NetlinkEvents {
   private broken(): void {
     const raw = this.raw
     this.raw = undefined
-    if (raw !== undefined) setImmediate(() => raw.socket.close())
+    if (raw === undefined) return
+    setImmediate(() => raw.socket.close())
+    if (this.open) setTimeout(() => this.reopen(), REOPEN_MS).unref()
   }
 
   /** Once a second until it works; what happened in between is lost. */
   private reopen(): void {
+    if (!this.open) return
     try {
       this.connect()
     } catch {
+      setTimeout(() => this.reopen(), REOPEN_MS).unref()
       return
     }
     this.lost()
@@ -120,7 +123,7 @@ class Events implements NetlinkEvents {
   close(): void {
     if (!this.open) return
     this.open = false
-    clearInterval(this.timer)
+    this.stopTicks()
     this.broken()
   }
 }
