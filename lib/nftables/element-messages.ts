@@ -125,7 +125,7 @@ export function sameSet(a: NftSetRef, b: NftSetRef): boolean {
   return a === b || (a.set === b.set && a.table === b.table && a.family === b.family)
 }
 
-function misfit(set: NftSetRef): never {
+export function elementMisfit(set: NftSetRef): never {
   throw new WarrenError(
     `Cannot read the elements of "${set.family} ${set.table} ${set.set}": the kernel's set has another type`,
     { code: 'EINVAL', hint: 'load the table first' },
@@ -227,7 +227,8 @@ export class ElementReader {
       }
     }
     const isEnd = (flags & intervalEnd) !== 0
-    if (key < 0 || (flags & catchAll) !== 0 || valueLength(payload, key) !== this.keyLength) misfit(set)
+    if (key < 0 || (flags & catchAll) !== 0 || valueLength(payload, key) !== this.keyLength)
+      elementMisfit(set)
     const first = key + 8
     const texts =
       set.interval === true && !this.pairs
@@ -251,16 +252,16 @@ export class ElementReader {
   private data(payload: Buffer, at: number): readonly string[] | undefined {
     const { set } = this
     if (set.data === undefined) {
-      if (at >= 0) misfit(set)
+      if (at >= 0) elementMisfit(set)
       return undefined
     }
-    if (at < 0) misfit(set)
+    if (at < 0) elementMisfit(set)
     const isVerdict = typeAt(payload, at + 4) === data.verdict
     if (set.data !== 'verdict') {
-      if (isVerdict || valueLength(payload, at) !== this.dataLength) misfit(set)
+      if (isVerdict || valueLength(payload, at) !== this.dataLength) elementMisfit(set)
       return decodeFields(set.data, payload, at + 8)
     }
-    if (!isVerdict) misfit(set)
+    if (!isVerdict) elementMisfit(set)
     const parts = attributes(payload.subarray(at + 8, at + 4 + payload.readUInt16LE(at + 4)))
     const chain = parts.get(verdict.chain)
     const code = u32Of(parts.get(verdict.code)) | 0

@@ -2,8 +2,12 @@
 // contract suite test/contract/nftables.test.ts runs on it and on the kernel.
 
 import { WarrenError } from '../errors.js'
+import type { ElementBatch } from './batch.js'
+import type { BatchRefusal } from './commit.js'
 import { elementKey, elementText } from './elements.js'
 import { type FakeBlock, fakeBaseChain, parseFakeText } from './fake-text.js'
+import { encodeFields } from './layout.js'
+import type { ElementVisitor } from './scan.js'
 import type {
   Nft,
   NftBaseChain,
@@ -235,6 +239,43 @@ class InMemoryNft implements FakeNft {
     })
     if (tables.size > 0) this.committed([...tables.values()], true)
     return results
+  }
+
+  async commit(batch: ElementBatch): Promise<readonly BatchRefusal[]> {
+    this.mayFail('applyElements')
+    const ops = batch.ops()
+    const before = new Map<Map<string, NftElement>, Map<string, NftElement>>()
+    const refusals: BatchRefusal[] = []
+    const tables = new Map<string, NftTableName>()
+    for (const { op, place } of ops) {
+      const { set } = op.element
+      const elements = this.set(set)?.elements
+      if (elements !== undefined && !before.has(elements)) before.set(elements, new Map(elements))
+      tables.set(`${set.family} ${set.table}`, { family: set.family, name: set.table })
+      const error = this.applyOne(op)
+      const owners = place.message.owners.slice(place.index, place.index + 1)
+      if (error !== undefined) refusals.push({ owners, place, code: error.code, error })
+    }
+    if (refusals.length === 0) {
+      if (ops.length > 0) this.committed([...tables.values()], true)
+      return []
+    }
+    for (const [elements, old] of before) {
+      elements.clear()
+      for (const [key, element] of old) elements.set(key, element)
+    }
+    return refusals
+  }
+
+  async scan(set: NftSetRef, visit: ElementVisitor): Promise<boolean> {
+    let whole = true
+    for (const { key, data } of await this.elements(set)) {
+      const first = encodeFields(set.fields, key)
+      const types = set.data === undefined || set.data === 'verdict' ? [] : set.data
+      const bytes = Buffer.concat([first, encodeFields(types, data ?? [])])
+      if (!visit(bytes, 0, types.length === 0 ? -1 : first.length)) whole = false
+    }
+    return whole
   }
 
   readonly foreign: FakeNftHands = {

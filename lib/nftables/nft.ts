@@ -6,6 +6,8 @@ import type { NetlinkFailure } from '../netlink/failure.js'
 import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
 import type { Netns } from '../netns/netns.js'
+import type { ElementBatch } from './batch.js'
+import { type BatchRefusal, commitBatch } from './commit.js'
 import { compileTable, type NftCompiler } from './compile.js'
 import { devicesOf } from './devices.js'
 import { elementMessages } from './element-messages.js'
@@ -14,6 +16,7 @@ import { imageText, type TableImage } from './image.js'
 import { type NftMessage, nftMessage, transaction } from './message.js'
 import { dumpElements, dumpEntries, listBaseChains, listTables, readTable } from './observe.js'
 import { needsEntries, replacement } from './replace.js'
+import { type ElementVisitor, scanSet } from './scan.js'
 import type { Nft, NftElement, NftElementOp, NftFamily, NftResult, NftTableSpec } from './types.js'
 import { AttributeWriter } from './wire.js'
 
@@ -231,6 +234,14 @@ class KernelNft implements Nft {
     const middle = indices.length >> 1
     await this.applyIndices(ops, indices.slice(0, middle), results)
     await this.applyIndices(ops, indices.slice(middle), results)
+  }
+
+  commit(batch: ElementBatch): Promise<readonly BatchRefusal[]> {
+    return commitBatch(this.socket, batch)
+  }
+
+  scan(set: NftElement['set'], visit: ElementVisitor): Promise<boolean> {
+    return scanSet(this.socket, set, visit)
   }
 
   close(): void {

@@ -2,6 +2,9 @@
 // elements of sets and maps are values. Source: linux/netfilter/nf_tables.h, nft(8). Shown by `nft list table F NAME`.
 
 import type { WarrenError } from '../errors.js'
+import type { ElementBatch } from './batch.js'
+import type { BatchRefusal } from './commit.js'
+import type { ElementVisitor } from './scan.js'
 
 export type NftFamily = 'ip' | 'ip6' | 'inet' | 'arp' | 'bridge' | 'netdev'
 
@@ -121,6 +124,13 @@ export interface Nft {
    * are written. Adding what is there already is fine, deleting what is not there is ENOENT.
    */
   applyElements(ops: readonly NftElementOp[]): Promise<readonly NftResult[]>
+  /** One transaction, all or nothing: empty when it was written, else why not, and whose op is to blame. */
+  commit(batch: ElementBatch): Promise<readonly BatchRefusal[]>
+  /**
+   * Shows each element of a set (no verdicts, no intervals) in the kernel's bytes. False when one came twice: then others
+   * are missing, and all has to be read again. Errors: ENOENT; EINVAL for another layout.
+   */
+  scan(set: NftSetRef, visit: ElementVisitor): Promise<boolean>
   /** Every base chain of the namespace, iptables-nft's included. */
   baseChains(): Promise<readonly NftBaseChain[]>
   /** Netlink port ids of the writing sockets: events that carry one are our own echoes. */

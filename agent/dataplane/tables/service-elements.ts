@@ -1,0 +1,270 @@
+// The difference of two footprints of an entry point as element ops in bytes; and the elements that several entry points
+// share (their address, a hairpin), which come with the first user and go with the last.
+
+import type { Family } from '../../../lib/netlink/types.js'
+import type { ElementBatch, ElementStream } from '../../../lib/nftables/batch.js'
+import { nftElement } from '../../../lib/nftables/elements.js'
+import type { NftElement, NftSetRef } from '../../../lib/nftables/types.js'
+import { type EntrySets, type ServiceSets, serviceSets, slotOffset } from '../../compute/services/sets.js'
+import { codecs, type EntryCodec, type FamilyCodec, hole, type Id } from './service-codec.js'
+import { type Footprint, flag } from './service-footprint.js'
+
+/** An address that users of a set share, by id. */
+interface Shared {
+  readonly set: NftSetRef
+  readonly users: Map<Id, number>
+}
+
+/** Entry points of one form (address.proto.port, or nodePorts) in one family, and what each has in the kernel. */
+export interface Space {
+  readonly family: Family
+  readonly np: boolean
+  readonly sets: EntrySets
+  readonly codec: EntryCodec
+  readonly flagSets: readonly { readonly bit: number; readonly set: NftSetRef }[]
+  readonly entries: Map<Id, Footprint>
+}
+
+/** One table in the kernel. */
+export interface ServiceState {
+  readonly family: Family
+  readonly sets: ServiceSets
+  readonly codec: FamilyCodec
+  readonly vip: Space
+  readonly np: Space
+  readonly clusterIps: Shared
+  readonly externalIps: Shared
+  readonly hairpin: Shared
+  /** Elements that belong to no entry point. */
+  strays: readonly NftElement[]
+}
+
+export function emptyState(family: Family, names: { readonly nftTable: string }): ServiceState {
+  const sets = serviceSets(family, names)
+  const space = (np: boolean): Space => {
+    const own = np ? sets.np : sets.vip
+    return {
+      family,
+      np,
+      sets: own,
+      codec: np ? codecs[family].np : codecs[family].vip,
+      flagSets: [
+        { bit: flag.noEndpoints, set: own.noEndpoints },
+        { bit: flag.noLocal, set: own.noLocal },
+        { bit: flag.masq, set: own.masq },
+        { bit: flag.masqOwn, set: own.masqOwn },
+        { bit: flag.stickyOn, set: own.stickyOn },
+        np ? { bit: flag.nodePort, set: sets.npPorts } : { bit: flag.restricted, set: sets.restricted },
+      ],
+      entries: new Map(),
+    }
+  }
+  const shared = (set: NftSetRef): Shared => ({ set, users: new Map() })
+  return {
+    family,
+    sets,
+    codec: codecs[family],
+    vip: space(false),
+    np: space(true),
+    clusterIps: shared(sets.clusterIps),
+    externalIps: shared(sets.externalIps),
+    hairpin: shared(sets.hairpin),
+    strays: [],
+  }
+}
+
+/** A hairpin is the pair of the address with itself. */
+export function writeShared(state: ServiceState, shared: Shared, stream: ElementStream, id: Id): void {
+  state.codec.address.write(stream.buffer, stream.key, id)
+  if (shared === state.hairpin)
+    state.codec.address.write(stream.buffer, stream.key + state.codec.address.size, id)
+}
+
+/** Visits the shared elements that a footprint uses. */
+export function eachShared(
+  state: ServiceState,
+  space: Space,
+  id: Id,
+  footprint: Footprint,
+  visit: (shared: Shared, address: Id) => void,
+): void {
+  if (!space.np && (footprint.flags & (flag.clusterIp | flag.externalIp)) !== 0) {
+    const address = space.codec.addressOf(id)
+    if (address !== undefined && footprint.flags & flag.clusterIp) visit(state.clusterIps, address)
+    if (address !== undefined && footprint.flags & flag.externalIp) visit(state.externalIps, address)
+  }
+  for (const address of footprint.hairpins) visit(state.hairpin, address)
+}
+
+/** Writes differences of footprints into a batch. */
+export class ElementWriter {
+  private readonly state: ServiceState
+  private readonly batch: ElementBatch
+  private readonly changes = new Map<Shared, Map<Id, { difference: number; readonly owners: number[] }>>()
+
+  constructor(state: ServiceState, batch: ElementBatch) {
+    this.state = state
+    this.batch = batch
+  }
+
+  /** `owner`: what a refusal names. */
+  difference(space: Space, id: Id, before: Footprint, after: Footprint, owner: number): void {
+    const { sets } = space
+    const plain = (verb: 'add' | 'delete', set: NftSetRef): void => {
+      const stream = this.batch.stream(verb, set)
+      stream.next(owner)
+      space.codec.write(stream.buffer, stream.key, id)
+    }
+    if (before.sizes !== after.sizes)
+      sets.size.forEach((set, i) => {
+        const bit = 1 << i
+        if ((before.sizes ^ after.sizes) & bit) plain(after.sizes & bit ? 'add' : 'delete', set)
+      })
+    const flags = before.flags ^ after.flags
+    if (flags !== 0)
+      for (const { bit, set } of space.flagSets)
+        if (flags & bit) plain(after.flags & bit ? 'add' : 'delete', set)
+    this.slots(space, id, before.slots, after.slots, 0, owner)
+    this.slots(space, id, before.locals, after.locals, slotOffset, owner)
+    this.live(space, id, before.live, after.live, owner)
+    if (before.outside !== after.outside)
+      this.verdict(space, sets.outside, id, before.outside, after.outside, owner)
+    if (before.affinity !== after.affinity)
+      this.verdict(space, sets.affinity, id, before.affinity, after.affinity, owner)
+    if (before.ranges !== after.ranges) this.ranges(space, id, before.ranges, after.ranges, owner)
+    if (before.proxy !== after.proxy) {
+      if (before.proxy !== 0) plain('delete', sets.proxyPorts)
+      if (after.proxy !== 0) {
+        plain('add', sets.proxyPorts)
+        const { buffer, data } = this.batch.stream('add', sets.proxyPorts)
+        buffer.writeUInt16BE(after.proxy, data)
+      }
+    }
+    eachShared(this.state, space, id, before, (shared, address) => this.count(shared, address, -1, owner))
+    eachShared(this.state, space, id, after, (shared, address) => this.count(shared, address, 1, owner))
+  }
+
+  private slots(
+    space: Space,
+    id: Id,
+    before: readonly Id[],
+    after: readonly Id[],
+    offset: number,
+    owner: number,
+  ): void {
+    if (before === after) return
+    const { codec, sets } = space
+    const count = Math.max(before.length, after.length)
+    for (let slot = 0; slot < count; slot += 1) {
+      const old = before[slot] ?? hole
+      const next = after[slot] ?? hole
+      if (old === next) continue
+      if (old !== hole) {
+        const stream = this.batch.stream('delete', sets.eps)
+        stream.next(owner)
+        codec.write(stream.buffer, stream.key, id)
+        stream.buffer.writeUInt32LE(slot + offset, stream.key + codec.size)
+      }
+      if (next !== hole) {
+        const stream = this.batch.stream('add', sets.eps)
+        stream.next(owner)
+        codec.write(stream.buffer, stream.key, id)
+        stream.buffer.writeUInt32LE(slot + offset, stream.key + codec.size)
+        this.state.codec.target.write(stream.buffer, stream.data, next)
+      }
+    }
+  }
+
+  private live(space: Space, id: Id, before: readonly Id[], after: readonly Id[], owner: number): void {
+    if (before === after) return
+    const put = (verb: 'add' | 'delete', target: Id): void => {
+      const stream = this.batch.stream(verb, space.sets.live)
+      stream.next(owner)
+      space.codec.write(stream.buffer, stream.key, id)
+      this.state.codec.target.write(stream.buffer, stream.key + space.codec.size, target)
+    }
+    const old = new Set(before)
+    const next = new Set(after)
+    for (const target of old) if (!next.has(target)) put('delete', target)
+    for (const target of next) if (!old.has(target)) put('add', target)
+  }
+
+  private verdict(space: Space, set: NftSetRef, id: Id, before: string, after: string, owner: number): void {
+    const key = keyTexts(space, id)
+    if (before !== '') this.batch.stream('delete', set).put(nftElement(set, key, [before]), owner)
+    if (after !== '') this.batch.stream('add', set).put(nftElement(set, key, [after]), owner)
+  }
+
+  private ranges(
+    space: Space,
+    id: Id,
+    before: readonly string[],
+    after: readonly string[],
+    owner: number,
+  ): void {
+    const set = this.state.sets.ranges
+    const key = keyTexts(space, id)
+    const element = (range: string): NftElement => nftElement(set, [...key, range])
+    for (const range of before)
+      if (!after.includes(range)) this.batch.stream('delete', set).put(element(range), owner)
+    for (const range of after)
+      if (!before.includes(range)) this.batch.stream('add', set).put(element(range), owner)
+  }
+
+  /** What fits no entry point goes, unless an entry point has come to need it. */
+  strays(owner: number): void {
+    const { strays, clusterIps, externalIps, hairpin, codec } = this.state
+    const needed = [clusterIps, externalIps, hairpin].map(({ set, users }) => ({
+      set,
+      users: new Set([...users.keys()].map(id => codec.address.text(id))),
+    }))
+    for (const element of strays) {
+      const shared = needed.find(({ set }) => set.set === element.set.set)
+      const [first = '', second = first] = element.key
+      if (first === second && shared?.users.has(first) === true) continue
+      this.batch.stream('delete', element.set).put(element, owner)
+    }
+  }
+
+  private count(shared: Shared, address: Id, difference: number, owner: number): void {
+    let changes = this.changes.get(shared)
+    if (changes === undefined) {
+      changes = new Map()
+      this.changes.set(shared, changes)
+    }
+    const change = changes.get(address)
+    if (change === undefined) changes.set(address, { difference, owners: [owner] })
+    else {
+      change.difference += difference
+      if (change.owners[change.owners.length - 1] !== owner) change.owners.push(owner)
+    }
+  }
+
+  /** Writes the shared elements that came or went, once all differences are in; `blame` remembers several owners. */
+  finish(blame: (owners: readonly number[]) => number): void {
+    for (const [shared, changes] of this.changes)
+      for (const [address, { difference, owners }] of changes) {
+        const users = shared.users.get(address) ?? 0
+        if (users > 0 === users + difference > 0) continue
+        const stream = this.batch.stream(users > 0 ? 'delete' : 'add', shared.set)
+        stream.next(owners.length === 1 ? (owners[0] ?? 0) : blame(owners))
+        writeShared(this.state, shared, stream, address)
+      }
+  }
+
+  /** The batch was written: the counts are as it says. */
+  written(): void {
+    for (const [shared, changes] of this.changes)
+      for (const [address, { difference }] of changes) {
+        const users = (shared.users.get(address) ?? 0) + difference
+        if (users > 0) shared.users.set(address, users)
+        else shared.users.delete(address)
+      }
+  }
+}
+
+/** Key fields as nft writes them. */
+export function keyTexts({ codec, np }: Space, id: Id): readonly string[] {
+  const { address, protocol, port } = codec.parts(id)
+  return np ? [protocol, String(port)] : [address, protocol, String(port)]
+}

@@ -1,0 +1,261 @@
+// Services in nftables mode: one object per entry point (address.proto.port, or a nodePort), a few elements of the sets
+// of table `warren-services` each; `nft list map ip warren-services eps`. Ours is all that lies in those sets. What an
+// entry point has (its endpoints' slots among it) is read by observe() and known from then on; a change writes the
+// difference, all ops of one apply() in one transaction.
+import type { WarrenError } from '../../../lib/errors.js'
+import { asError } from '../../../lib/errors.js'
+import type { Family } from '../../../lib/netlink/types.js'
+import { ElementBatch } from '../../../lib/nftables/batch.js'
+import { formatElementOp } from '../../../lib/nftables/format.js'
+import type { Nft } from '../../../lib/nftables/types.js'
+import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
+import { entryKey, type ServiceEntry } from '../../model/service-entry.js'
+import type { Id } from './service-codec.js'
+import { ElementWriter, emptyState, type ServiceState, type Space } from './service-elements.js'
+import {
+  type Footprint,
+  footprintOf,
+  nothing,
+  type ProxyOptions,
+  unchanged,
+} from './service-footprint.js'
+import { ObservedEntry, strays } from './service-observed.js'
+import { readServices } from './service-scan.js'
+import { Leavers, purgeSticky } from './service-sticky.js'
+
+export interface ServiceNftOptions {
+  readonly families: readonly Family[]
+  readonly names: { readonly nftTable: string }
+  /** Userspace mode, where it gives a port. What it says may change at any time; drop the mirror then. */
+  readonly proxy?: ProxyOptions
+  /** Dumps `sticky` beside the work of the table; default: the same socket. */
+  readonly background?: Nft
+}
+
+export interface ServiceNftTable extends Table<ServiceEntry> {
+  /** Resolves when no removal of sticky clients is under way. */
+  idle(): Promise<void>
+}
+
+type Op = TableOp<ServiceEntry>
+
+/** Errors of a transaction that is too large for the kernel or for now. */
+const tooMuch = new Set(['EMSGSIZE', 'ENOMEM', 'ENOBUFS'])
+
+interface Change {
+  readonly space: Space
+  readonly id: Id
+  readonly before: Footprint
+  readonly after: Footprint
+}
+
+/** Ops as one batch, and what is true once it was written. */
+interface Draft {
+  readonly batch: ElementBatch
+  readonly owners: (owner: number) => readonly number[]
+  readonly changes: readonly Change[]
+  written(): void
+}
+
+class ServiceNft implements ServiceNftTable {
+  readonly name = 'service'
+  private readonly nft: Nft
+  private readonly options: ServiceNftOptions
+  private readonly states = new Map<Family, ServiceState>()
+  private purging: Promise<void> = Promise.resolve()
+  private leavers = new Leavers()
+
+  constructor(nft: Nft, options: ServiceNftOptions) {
+    this.nft = nft
+    this.options = options
+    for (const family of options.families) this.states.set(family, emptyState(family, options.names))
+  }
+
+  key(entry: ServiceEntry): string {
+    return entryKey(entry)
+  }
+
+  private place(entry: ServiceEntry): { readonly space: Space; readonly id: Id } | undefined {
+    const state = this.states.get(entry.family)
+    if (state === undefined) return undefined
+    const space = entry.kind === 'nodeport' ? state.np : state.vip
+    return { space, id: space.codec.of(entry) }
+  }
+
+  equal(desired: ServiceEntry): boolean {
+    const place = this.place(desired)
+    const before = place?.space.entries.get(place.id)
+    return before !== undefined && unchanged(before, footprintOf(desired, before, this.options.proxy))
+  }
+
+  async observe(): Promise<readonly ServiceEntry[]> {
+    const found: ServiceEntry[] = []
+    for (const family of this.options.families) {
+      const state = await readServices(this.nft, () => emptyState(family, this.options.names))
+      this.states.set(family, state)
+      for (const space of [state.vip, state.np])
+        for (const [id, footprint] of space.entries)
+          found.push(new ObservedEntry(state, space, id, footprint))
+      if (state.strays.length > 0) found.push(strays(family))
+    }
+    return found
+  }
+
+  /** `owner` n of the batch is ops[n]; a negative one stands for several. */
+  private draft(ops: readonly Op[], indices: readonly number[]): Draft {
+    const batch = new ElementBatch()
+    const groups: (readonly number[])[] = []
+    const changes: Change[] = []
+    const writers = new Map<ServiceState, ElementWriter>()
+    const swept: ServiceState[] = []
+    for (const index of indices) {
+      const op = ops[index]
+      const entry = op?.verb === 'remove' ? op.observed : op?.desired
+      const state = entry === undefined ? undefined : this.states.get(entry.family)
+      if (op === undefined || entry === undefined || state === undefined) continue
+      let writer = writers.get(state)
+      if (writer === undefined) {
+        writer = new ElementWriter(state, batch)
+        writers.set(state, writer)
+      }
+      if (entry.port === 0) {
+        writer.strays(index)
+        swept.push(state)
+        continue
+      }
+      const space = entry.kind === 'nodeport' ? state.np : state.vip
+      const id = space.codec.of(entry)
+      const before = space.entries.get(id) ?? nothing
+      const after = op.verb === 'remove' ? nothing : footprintOf(entry, before, this.options.proxy)
+      writer.difference(space, id, before, after, index)
+      changes.push({ space, id, before, after })
+    }
+    for (const writer of writers.values()) writer.finish(owners => -groups.push(owners))
+    return {
+      batch,
+      changes,
+      owners: owner => (owner < 0 ? (groups[-owner - 1] ?? []) : [owner]),
+      written: () => {
+        for (const writer of writers.values()) writer.written()
+        for (const state of swept) state.strays = []
+        for (const { space, id, after } of changes)
+          if (after === nothing) space.entries.delete(id)
+          else space.entries.set(id, after)
+      },
+    }
+  }
+
+  async apply(ops: readonly Op[]): Promise<readonly OpResult[]> {
+    const results: OpResult[] = new Array(ops.length).fill(undefined)
+    await this.write(ops, [...ops.keys()], results)
+    return results
+  }
+
+  /** An op that the kernel refuses is left out as a whole, and the others are tried again. */
+  private async write(ops: readonly Op[], indices: readonly number[], results: OpResult[]): Promise<void> {
+    let rest = indices
+    while (rest.length > 0) {
+      const draft = this.draft(ops, rest)
+      const failed = await this.commit(draft)
+      if (failed.size === 0) {
+        draft.written()
+        this.purge(draft.changes)
+        return
+      }
+      const named = [...failed].filter(([index]) => index >= 0)
+      for (const [index, error] of named) results[index] = error
+      const left = rest.filter(index => results[index] === undefined)
+      if (named.length === 0) {
+        const [error] = failed.values()
+        if (rest.length === 1 || error === undefined || !tooMuch.has(error.code)) {
+          for (const index of rest) results[index] = error
+          return
+        }
+        // Refused as a whole, and nobody is named: halves may do.
+        const middle = rest.length >> 1
+        await this.write(ops, rest.slice(0, middle), results)
+        await this.write(ops, rest.slice(middle), results)
+        return
+      }
+      rest = left
+    }
+  }
+
+  /** Errors by op; by -1 when the kernel named none. What should go and is gone already is no error. */
+  private async commit({ batch, owners }: Draft): Promise<ReadonlyMap<number, WarrenError>> {
+    for (;;) {
+      const refusals = await this.nft.commit(batch).catch((error: unknown) => asError(error))
+      if (!Array.isArray(refusals)) return new Map([[-1, refusals as WarrenError]])
+      const failed = new Map<number, WarrenError>()
+      const absent = refusals.flatMap(({ place, code }) =>
+        place?.stream.verb === 'delete' && code === 'ENOENT' ? [place] : [],
+      )
+      for (const { place, owners: names, error } of refusals) {
+        if (place !== undefined && absent.includes(place)) continue
+        if (names.length === 0) failed.set(-1, error)
+        for (const name of names) for (const index of owners(name)) failed.set(index, error)
+      }
+      if (absent.length === 0 || failed.size > 0) return failed
+      batch.remove(absent)
+    }
+  }
+
+  /** Clients that stick to an endpoint that left: `live` would cost them a second, so they are forgotten at once. */
+  private purge(changes: readonly Change[]): void {
+    for (const { space, id, before, after } of changes)
+      if (before.affinity !== '' && before.live !== after.live)
+        this.leavers.add(space, id, before.live, after.live)
+    if (this.leavers.size === 0) return
+    const { leavers } = this
+    this.leavers = new Leavers()
+    this.purging = this.purging.then(() =>
+      // Nothing depends on it: `live` keeps such a client out.
+      purgeSticky(this.options.background ?? this.nft, this.nft, this.states.values(), leavers).catch(
+        () => undefined,
+      ),
+    )
+  }
+
+  idle(): Promise<void> {
+    return this.purging
+  }
+
+  format(op: Op): string {
+    const entry = op.verb === 'remove' ? op.observed : op.desired
+    const state = this.states.get(entry.family)
+    if (state === undefined) return ''
+    // Asked after the op was written, the difference is none: then it is told as from nothing, or to nothing.
+    const standing = this.place(entry)
+    const now = standing?.space.entries.get(standing.id)
+    const batch = new ElementBatch()
+    const writer = new ElementWriter(state, batch)
+    if (entry.port === 0) writer.strays(0)
+    else if (standing !== undefined) {
+      const { space, id } = standing
+      const from =
+        op.verb === 'add' ? nothing : (now ?? footprintOf(op.observed, nothing, this.options.proxy))
+      const to = op.verb === 'remove' ? nothing : footprintOf(entry, from, this.options.proxy)
+      const written = op.verb === 'change' && unchanged(from, to)
+      writer.difference(space, id, written ? footprintOf(op.observed, nothing) : from, to, 0)
+    }
+    writer.finish(() => 0)
+    return batch
+      .ops()
+      .map(({ op: element }) => formatElementOp(element))
+      .join('\n')
+  }
+}
+
+/** The table of Services in nftables mode; the tables that hold its sets are loaded by the table `filter`. */
+export function serviceNftTable(nft: Nft, options: ServiceNftOptions): ServiceNftTable {
+  const table = new ServiceNft(nft, options)
+  return {
+    name: table.name,
+    key: entry => table.key(entry),
+    equal: desired => table.equal(desired),
+    observe: () => table.observe(),
+    apply: ops => table.apply(ops),
+    format: op => table.format(op),
+    idle: () => table.idle(),
+  }
+}

@@ -1,0 +1,233 @@
+// Reads the Services' sets of one table and puts together what each entry point has. Nothing is remembered from before:
+// a restarted agent, and one whose table somebody edited, see the same. `sticky` is not read: packets write it.
+import { hasCode, WarrenError } from '../../../lib/errors.js'
+import { decodeFields } from '../../../lib/nftables/layout.js'
+import type { Nft, NftElement, NftSetRef } from '../../../lib/nftables/types.js'
+import { slotOffset } from '../../compute/services/sets.js'
+import type { ServiceProtocol } from '../../model/service-entry.js'
+import { hole, type Id } from './service-codec.js'
+import { eachShared, type ServiceState, type Space } from './service-elements.js'
+import { type Footprint, flag, nothing } from './service-footprint.js'
+
+type Draft = {
+  -readonly [K in keyof Footprint]: Footprint[K] extends readonly (infer T)[] ? T[] : Footprint[K]
+}
+
+/** Entry points share the empty lists of `nothing`: five arrays less for each of ten thousand. */
+function settle(draft: Draft): Footprint {
+  const own = <T>(list: readonly T[], empty: readonly T[]): readonly T[] => (list.length === 0 ? empty : list)
+  return {
+    ...draft,
+    slots: own(draft.slots, nothing.slots),
+    locals: own(draft.locals, nothing.locals),
+    live: own(draft.live, nothing.live),
+    ranges: own(draft.ranges, nothing.ranges),
+    hairpins: own(draft.hairpins, nothing.hairpins),
+  }
+}
+
+/** A set that is not there holds nothing. */
+async function present<T>(work: Promise<T>, absent: T): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return absent
+    throw error
+  }
+}
+
+class Reading {
+  readonly state: ServiceState
+  private readonly nft: Nft
+  private readonly strays: NftElement[] = []
+  private readonly drafts = new Map<Space, Map<Id, Draft>>()
+  private whole = true
+
+  constructor(nft: Nft, state: ServiceState) {
+    this.nft = nft
+    this.state = state
+    this.drafts.set(state.vip, new Map()).set(state.np, new Map())
+  }
+
+  private draft(space: Space, id: Id): Draft {
+    const drafts = this.drafts.get(space) ?? new Map<Id, Draft>()
+    let draft = drafts.get(id)
+    if (draft === undefined) {
+      draft = { ...nothing, slots: [], locals: [], live: [], ranges: [], hairpins: [] }
+      drafts.set(id, draft)
+    }
+    return draft
+  }
+
+  /** Shows the entry point of each element; `take` gives false for what came before, undefined for what fits nothing. */
+  private async scan(
+    space: Space,
+    set: NftSetRef,
+    take: (draft: Draft, bytes: Buffer, rest: number, data: number) => boolean | undefined,
+  ): Promise<void> {
+    const { codec } = space
+    const whole = await present(
+      this.nft.scan(set, (bytes, key, data) => {
+        const id = codec.read(bytes, key)
+        const fits = id === undefined ? undefined : take(this.draft(space, id), bytes, key + codec.size, data)
+        if (fits === undefined) this.strays.push({ set, key: decodeFields(set.fields, bytes, key) })
+        return fits !== false
+      }),
+      true,
+    )
+    if (!whole) this.whole = false
+  }
+
+  private async space(space: Space): Promise<void> {
+    const { sets, flagSets } = space
+    const { target } = this.state.codec
+    for (const [i, set] of sets.size.entries())
+      await this.scan(space, set, draft => {
+        const before = draft.sizes
+        draft.sizes |= 1 << i
+        return before !== draft.sizes
+      })
+    for (const { bit, set } of flagSets)
+      await this.scan(space, set, draft => {
+        const before = draft.flags
+        draft.flags |= bit
+        return before !== draft.flags
+      })
+    await this.scan(space, sets.eps, (draft, bytes, rest, data) => {
+      let slot = bytes.readUInt32LE(rest)
+      if (slot >= 2 * slotOffset) return undefined
+      const slots = slot < slotOffset ? draft.slots : draft.locals
+      slot %= slotOffset
+      while (slots.length <= slot) slots.push(hole)
+      if (slots[slot] !== hole) return false
+      slots[slot] = target.read(bytes, data)
+      return true
+    })
+    const seen = new Set<string>()
+    await this.scan(space, sets.live, (draft, bytes, rest) => {
+      draft.live.push(target.read(bytes, rest))
+      const before = seen.size
+      return seen.add(bytes.toString('latin1', rest - space.codec.size, rest + target.size)).size > before
+    })
+    await this.scan(space, sets.proxyPorts, (draft, bytes, _, data) => {
+      if (draft.proxy !== 0) return false
+      draft.proxy = bytes.readUInt16BE(data)
+      return true
+    })
+    await this.values(space, sets.outside, (draft, { data }) => {
+      draft.outside = data?.[0] ?? ''
+    })
+    await this.values(space, sets.affinity, (draft, { data }) => {
+      draft.affinity = data?.[0] ?? ''
+    })
+  }
+
+  /** Sets of verdicts and intervals: few elements, read as values. */
+  private async values(
+    space: Space,
+    set: NftSetRef,
+    take: (draft: Draft, element: NftElement) => void,
+  ): Promise<void> {
+    for (const element of await present(this.nft.elements(set), [])) {
+      const [address = '', protocol = '', port = ''] = space.np ? ['', ...element.key] : element.key
+      if (!/^(tcp|udp|sctp)$/.test(protocol) || !/^\d+$/.test(port) || /[/-]/.test(address)) {
+        this.strays.push(element)
+        continue
+      }
+      const entry = { address, protocol: protocol as ServiceProtocol, port: Number(port) }
+      take(this.draft(space, space.codec.of(entry)), element)
+    }
+  }
+
+  /** Which addresses are in a shared set, and where an element is none: as `decode` says. */
+  private async shared(set: NftSetRef, pair: boolean): Promise<Set<Id>> {
+    const { address } = this.state.codec
+    const found = new Set<Id>()
+    const whole = await present(
+      this.nft.scan(set, (bytes, key) => {
+        const id = address.read(bytes, key)
+        if (pair && address.read(bytes, key + address.size) !== id) {
+          this.strays.push({ set, key: decodeFields(set.fields, bytes, key) })
+          return true
+        }
+        const before = found.size
+        return found.add(id).size > before
+      }),
+      true,
+    )
+    if (!whole) this.whole = false
+    return found
+  }
+
+  private attribute(
+    space: Space,
+    addresses: { readonly cluster: Set<Id>; readonly external: Set<Id>; readonly hairpin: Set<Id> },
+  ): void {
+    const { target } = this.state.codec
+    for (const [id, draft] of this.drafts.get(space) ?? []) {
+      const address = space.codec.addressOf(id)
+      if (address !== undefined && addresses.cluster.has(address)) draft.flags |= flag.clusterIp
+      if (address !== undefined && addresses.external.has(address)) draft.flags |= flag.externalIp
+      if (addresses.hairpin.size > 0)
+        for (const slots of [draft.slots, draft.locals])
+          for (const slot of slots) {
+            const endpoint = slot === hole ? undefined : target.addressOf(slot)
+            if (endpoint === undefined || !addresses.hairpin.has(endpoint)) continue
+            if (!draft.hairpins.includes(endpoint)) draft.hairpins.push(endpoint)
+          }
+      const footprint = settle(draft)
+      space.entries.set(id, footprint)
+      eachShared(this.state, space, id, footprint, ({ users }, user) => {
+        users.set(user, (users.get(user) ?? 0) + 1)
+      })
+    }
+  }
+
+  async read(): Promise<boolean> {
+    const { state } = this
+    await this.space(state.vip)
+    await this.space(state.np)
+    await this.values(state.vip, state.sets.ranges, (draft, { key }) => {
+      draft.ranges.push(key[3] ?? '')
+    })
+    const addresses = {
+      cluster: await this.shared(state.sets.clusterIps, false),
+      external: await this.shared(state.sets.externalIps, false),
+      hairpin: await this.shared(state.sets.hairpin, true),
+    }
+    if (!this.whole) return false
+    this.attribute(state.vip, addresses)
+    this.attribute(state.np, addresses)
+    for (const [ids, { set, users }] of [
+      [addresses.cluster, state.clusterIps],
+      [addresses.external, state.externalIps],
+      [addresses.hairpin, state.hairpin],
+    ] as const)
+      for (const id of ids)
+        if (!users.has(id)) {
+          const text = state.codec.address.text(id)
+          this.strays.push({ set, key: set.fields.map(() => text) })
+        }
+    state.strays = this.strays
+    return true
+  }
+}
+
+const tries = 20
+/** Milliseconds, times the number of tries: a resize of 100,000 elements takes about 10. */
+const resizeWait = 2
+
+/** What the table of a family has. Errors: EINTR when it was being resized during each read. */
+export async function readServices(nft: Nft, state: () => ServiceState): Promise<ServiceState> {
+  for (let i = 1; i <= tries; i += 1) {
+    const reading = new Reading(nft, state())
+    if (await reading.read()) return reading.state
+    await new Promise(resolve => setTimeout(resolve, resizeWait * i))
+  }
+  throw new WarrenError(
+    `Cannot list the sets of Services: they were being resized during each of ${tries} reads`,
+    {
+      code: 'EINTR',
+    },
+  )
+}
