@@ -191,7 +191,8 @@ class Rtnetlink implements Rtnl {
     results: Result[],
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    const all = Array.from({ length: to - from }, (_, i) => from + i)
+    const all: number[] = []
+    for (let i = from; i < to; i += 1) all.push(i)
     const again = await this.send(ops, all, results, signal)
     // The device was made again between our look at its index and the write: one more look.
     if (again.length > 0) await this.send(ops, again, results, signal)
@@ -213,18 +214,21 @@ class Rtnetlink implements Rtnl {
       try {
         messages.push(encode(out, op, names))
         sent.push(i)
+        results[i] = undefined // of a first try
       } catch (error) {
         results[i] = beforeSending(op, error)
       }
     }
     const failures = await this.writer.batch(messages, signal === undefined ? {} : { signal })
     const again: number[] = []
-    sent.forEach((i, k) => {
-      const op = ops[i] as RtnlOp
+    for (let k = 0; k < sent.length; k += 1) {
       const failure = failures[k]
-      results[i] = isReplacedRule(op, failure) ? undefined : errorOf(op, failure)
-      if (failure?.code === 'ENODEV' && op.object.kind !== 'link' && op.object.kind !== 'rule') again.push(i)
-    })
+      if (failure === undefined) continue
+      const i = sent[k] as number
+      const op = ops[i] as RtnlOp
+      results[i] = isReplacedRule(op, failure) ? undefined : failureError(actionOf(op), failure)
+      if (failure.code === 'ENODEV' && op.object.kind !== 'link' && op.object.kind !== 'rule') again.push(i)
+    }
     return again
   }
 

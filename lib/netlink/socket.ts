@@ -190,10 +190,10 @@ class Socket implements NetlinkSocket {
     for (let i = from; i < to; i += 1) {
       const message = messages[i] as Buffer
       message.writeUInt32LE(first + i - from, 8)
-      const flags = message.readUInt16LE(6)
-      message.writeUInt16LE(i === ackAt ? flags | NLM_F_ACK : flags & ~NLM_F_ACK, 6)
+      const low = message[6] as number
+      message[6] = i === ackAt ? low | NLM_F_ACK : low & ~NLM_F_ACK
     }
-    const data = to - from === 1 ? (messages[from] as Buffer) : Buffer.concat(messages.slice(from, to))
+    const data = joined(messages, from, to)
     const { fd } = this.connection
     if (fd !== undefined && data.length > CHUNK_BYTES) forceSendBuffer(fd, 2 * data.length + 4096)
     const failure = await this.connection.exchange(data, (reply, type, seq, start, end) => {
@@ -209,6 +209,19 @@ class Socket implements NetlinkSocket {
   close(): void {
     this.connection.close()
   }
+}
+
+/** Messages of one writer follow each other in its slab: nothing to copy. */
+function joined(messages: readonly Buffer[], from: number, to: number): Buffer {
+  const first = messages[from] as Buffer
+  let end = first.byteOffset
+  for (let i = from; i < to; i += 1) {
+    const message = messages[i] as Buffer
+    if (message.buffer !== first.buffer || message.byteOffset !== end)
+      return Buffer.concat(messages.slice(from, to))
+    end += message.length
+  }
+  return Buffer.from(first.buffer, first.byteOffset, end - first.byteOffset)
 }
 
 function chunkEnd(messages: readonly Buffer[], from: number): number {

@@ -8,7 +8,8 @@ export function fdbTable(rtnl: Rtnl, devices: readonly string[]): Table<FdbEntry
     {
       name: 'fdb',
       kind: 'fdb',
-      key: entry => `${entry.dev} ${entry.lladdr}`,
+      // As in neighbor.ts.
+      key: ({ dev, lladdr }) => (dev === devices[0] ? lladdr : `${dev} ${lladdr}`),
       equal: (desired, observed) => desired.dst === observed.dst && observed.state === 'permanent',
       filters: devices.map(dev => ({ dev })),
       ours: entry => entry.on === 'self' && devices.includes(entry.dev),

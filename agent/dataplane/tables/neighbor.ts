@@ -8,7 +8,8 @@ export function neighborTable(rtnl: Rtnl, devices: readonly string[]): Table<Nei
     {
       name: 'neighbor',
       kind: 'neighbor',
-      key: neighbor => `${neighbor.dev} ${neighbor.address}`,
+      // On the first device the address alone: at 5,000 nodes a text that is there costs less than one put together.
+      key: ({ dev, address }) => (dev === devices[0] ? address : `${dev} ${address}`),
       equal: (desired, observed) => desired.lladdr === observed.lladdr && observed.state === 'permanent',
       filters: devices.map(dev => ({ dev })),
       ours: neighbor => neighbor.state === 'permanent' && devices.includes(neighbor.dev),

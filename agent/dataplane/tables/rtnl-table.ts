@@ -41,19 +41,19 @@ export function rtnlTable<K extends RtnlKind>(spec: RtnlTableSpec<K>, rtnl: Rtnl
     async apply(ops, signal) {
       const messages: RtnlOp[] = []
       const owner: number[] = []
-      ops.forEach((op, i) => {
+      const results: OpResult[] = []
+      for (const [i, op] of ops.entries()) {
+        results.push(undefined)
         for (const message of spec.messages(op)) {
           messages.push(message)
           owner.push(i)
         }
-      })
+      }
       const answers = await rtnl.apply(messages, signal)
-      const results: OpResult[] = ops.map(() => undefined)
-      answers.forEach((error, i) => {
-        const op = owner[i] ?? 0
-        const fine = error === undefined || (messages[i]?.verb === 'delete' && hasCode(error, ...gone))
-        if (!fine) results[op] ??= error
-      })
+      for (const [i, error] of answers.entries()) {
+        if (error === undefined || (messages[i]?.verb === 'delete' && hasCode(error, ...gone))) continue
+        results[owner[i] ?? 0] ??= error
+      }
       return results
     },
     format: op => spec.messages(op).map(formatOp).join('\n'),

@@ -5,10 +5,10 @@ import { Attributes, HEADER, type MessageWriter } from './message.js'
 import {
   AF_BRIDGE,
   AF_INET,
+  attrIp,
   type DeviceNames,
   familyName,
   familyNumber,
-  ipBytes,
   ipText,
   macBytes,
   macText,
@@ -31,7 +31,10 @@ const NTF_PROXY = 0x08
 const NTF_EXT_LEARNED = 0x10
 
 function header(out: MessageWriter, family: number, index: number, state: number, flags: number): void {
-  out.u8(family).zeros(3).u32(index).u16(state).u8(flags).u8(0)
+  out
+    .u32(family)
+    .u32(index)
+    .u32(state | (flags << 16))
 }
 
 /** Errors: ADDRESS, ENODEV. */
@@ -45,7 +48,7 @@ export function encodeNeighbor(
   const state = entry.state === 'permanent' ? NUD_PERMANENT : NUD_REACHABLE
   const flags = entry.externLearned === true ? NTF_EXT_LEARNED : 0
   header(out, familyNumber(entry.family), names.indexOf(entry.dev), verb === 'delete' ? 0 : state, flags)
-  out.attrBytes(NDA.DST, ipBytes(entry.address, entry.family))
+  attrIp(out, NDA.DST, entry.address, entry.family)
   if (verb !== 'delete') out.attrBytes(NDA.LLADDR, macBytes(entry.lladdr))
   return out.finish()
 }
@@ -63,7 +66,7 @@ export function encodeFdb(
     (entry.on === 'self' ? NTF_SELF : NTF_MASTER) | (entry.externLearned === true ? NTF_EXT_LEARNED : 0)
   header(out, AF_BRIDGE, names.indexOf(entry.dev), entry.state === 'other' ? NUD_REACHABLE : state, flags)
   out.attrBytes(NDA.LLADDR, macBytes(entry.lladdr))
-  if (entry.dst !== undefined) out.attrBytes(NDA.DST, ipBytes(entry.dst))
+  if (entry.dst !== undefined) attrIp(out, NDA.DST, entry.dst)
   return out.finish()
 }
 

@@ -3,12 +3,14 @@ import { WarrenError } from '../../errors.js'
 import type { ListFilter, NextHop, Route, RouteScope, RtnlOp } from '../types.js'
 import { Attributes, HEADER, type MessageWriter } from './message.js'
 import {
+  attrIp,
   type DeviceNames,
   familyName,
   familyNumber,
   ipBytes,
   ipText,
-  prefixParts,
+  ipv4Number,
+  prefixLength,
   prefixText,
   type Writable,
 } from './text.js'
@@ -63,6 +65,10 @@ function scopeNumber(scope: Route['scope']): number {
 
 function writeGateway(out: MessageWriter, hop: NextHop, route: Route): void {
   if (hop.via === undefined) return
+  if (route.family === 'inet' && ipv4Number(hop.via) >= 0) {
+    attrIp(out, RTA.GATEWAY, hop.via)
+    return
+  }
   const bytes = ipBytes(hop.via)
   const family = bytes.length === 4 ? 'inet' : 'inet6'
   if (family === route.family) out.attrBytes(RTA.GATEWAY, bytes)
@@ -101,15 +107,16 @@ export function encodeRoute(
       code: 'EINVAL',
     })
   const gone = verb === 'delete'
-  const { bytes, length } = prefixParts(route.dst, route.family)
+  const slash = route.dst.indexOf('/')
+  const length = prefixLength(route.dst, slash, route.family)
   const onlink = route.nextHops.length === 1 && route.nextHops[0]?.onlink === true
   out.begin(gone ? RTM_DELROUTE : RTM_NEWROUTE, writeFlags(verb))
-  out.u8(familyNumber(route.family)).u8(length).u8(0).u8(0)
-  out.u8(route.table < 256 ? route.table : 0).u8(route.protocol)
+  out.u32(familyNumber(route.family) | (length << 8))
   // Scope "nowhere" in a delete matches any, as `ip route del` does.
-  out.u8(gone ? scopeNumbers.nowhere : scopeNumber(route.scope)).u8(type)
+  const scope = gone ? scopeNumbers.nowhere : scopeNumber(route.scope)
+  out.u32((route.table < 256 ? route.table : 0) | (route.protocol << 8) | (scope << 16) | (type << 24))
   out.u32(onlink ? RTNH_F_ONLINK : 0)
-  if (length > 0) out.attrBytes(RTA.DST, bytes)
+  if (length > 0) attrIp(out, RTA.DST, route.dst, route.family, slash < 0 ? route.dst.length : slash)
   out.attrU32(RTA.TABLE, route.table)
   writeNextHops(out, route, names)
   // An IPv6 delete looks at the device, not at the type: a blackhole's is lo. Unicast without next hops: whatever is there.
@@ -119,7 +126,7 @@ export function encodeRoute(
   const metric = route.metric ?? (gone && route.family === 'inet6' ? IPV6_DEFAULT_METRIC : undefined)
   if (metric !== undefined) out.attrU32(RTA.PRIORITY, metric)
   if (gone) return out.finish()
-  if (route.src !== undefined) out.attrBytes(RTA.PREFSRC, ipBytes(route.src, route.family))
+  if (route.src !== undefined) attrIp(out, RTA.PREFSRC, route.src, route.family)
   if (route.mtu !== undefined) out.nest(RTA.METRICS, () => out.attrU32(RTAX_MTU, route.mtu ?? 0))
   return out.finish()
 }

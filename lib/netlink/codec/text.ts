@@ -2,8 +2,8 @@
 // 5,000 nodes, hence the short cut for IPv4.
 import { WarrenError } from '../../errors.js'
 import { addressBytes, formatAddress } from '../../net/address.js'
-import { isMac } from '../../net/mac.js'
 import type { Family } from '../types.js'
+import type { MessageWriter } from './message.js'
 
 export const AF_INET = 2
 export const AF_BRIDGE = 7
@@ -23,6 +23,40 @@ export function ipBytes(text: string, family?: Family): Uint8Array {
   if (family !== undefined && bytes.length !== (family === 'inet' ? 4 : 16))
     throw new WarrenError(`Cannot use address "${text}": not of family ${family}`, { code: 'ADDRESS' })
   return bytes
+}
+
+/** IPv4 text up to `end` as a number, the first octet highest; -1 when it is anything else. Strict as isIPv4 of node:net. */
+export function ipv4Number(text: string, end = text.length): number {
+  let number = 0
+  let value = -1
+  let octets = 1
+  for (let i = 0; i < end; i += 1) {
+    const digit = text.charCodeAt(i) - 48
+    if (digit >= 0 && digit <= 9) {
+      if (value === 0) return -1 // "01" is 1 to some and octal to others
+      value = value < 0 ? digit : value * 10 + digit
+      if (value > 255) return -1
+    } else {
+      if (digit !== -2 || value < 0 || octets === 4) return -1
+      number = (number << 8) | value
+      value = -1
+      octets += 1
+    }
+  }
+  return octets === 4 && value >= 0 ? ((number << 8) | value) >>> 0 : -1
+}
+
+/** An attribute of 4 or 16 bytes from the address that `text` is, up to `end`. Errors: ADDRESS. */
+export function attrIp(
+  out: MessageWriter,
+  type: number,
+  text: string,
+  family?: Family,
+  end = text.length,
+): void {
+  const number = family === 'inet6' ? -1 : ipv4Number(text, end)
+  if (number >= 0) out.attrU32be(type, number)
+  else out.attrBytes(type, ipBytes(text.slice(0, end), family))
 }
 
 // Text is put together as bytes and made a string at the end: strings joined by + or a template stay trees of their
@@ -60,6 +94,16 @@ export function prefixText(data: Buffer, at: number, length: number, bits: numbe
   return scratch.toString('latin1', 0, putDecimal(bits, to + 1))
 }
 
+/** The length behind the slash at `slash`, all bits without one. Errors: ADDRESS. */
+export function prefixLength(text: string, slash: number, family: Family): number {
+  const bits = family === 'inet' ? 32 : 128
+  if (slash < 0) return bits
+  const length = Number(text.slice(slash + 1))
+  if (!Number.isInteger(length) || length < 0 || length > bits)
+    throw new WarrenError(`Cannot use prefix "${text}": its length is not 0 to ${bits}`, { code: 'ADDRESS' })
+  return length
+}
+
 /** "10.244.2.0/24" as bytes and length. Errors: ADDRESS. */
 export function prefixParts(
   text: string,
@@ -67,12 +111,7 @@ export function prefixParts(
 ): { readonly bytes: Uint8Array; readonly length: number } {
   const slash = text.indexOf('/')
   const bytes = ipBytes(slash < 0 ? text : text.slice(0, slash), family)
-  const length = slash < 0 ? bytes.length * 8 : Number(text.slice(slash + 1))
-  if (!Number.isInteger(length) || length < 0 || length > bytes.length * 8)
-    throw new WarrenError(`Cannot use prefix "${text}": its length is not 0 to ${bytes.length * 8}`, {
-      code: 'ADDRESS',
-    })
-  return { bytes, length }
+  return { bytes, length: prefixLength(text, slash, family) }
 }
 
 const hex = Buffer.from('0123456789abcdef')
@@ -89,13 +128,24 @@ export function macText(data: Buffer, at: number, length: number): string {
   return scratch.toString('latin1', 0, to)
 }
 
+/** -1 when it is none. */
+function hexDigit(code: number): number {
+  if (code >= 48 && code <= 57) return code - 48
+  const letter = code | 32
+  return letter >= 97 && letter <= 102 ? letter - 87 : -1
+}
+
 /** Errors: ADDRESS. */
 export function macBytes(text: string): Uint8Array {
-  const lower = text.toLowerCase()
-  if (!isMac(lower))
-    throw new WarrenError(`Cannot use link-layer address "${text}": not six octets`, { code: 'ADDRESS' })
   const bytes = new Uint8Array(6)
-  for (let i = 0; i < 6; i += 1) bytes[i] = Number.parseInt(lower.slice(3 * i, 3 * i + 2), 16)
+  let ok = text.length === 17
+  for (let i = 0; ok && i < 6; i += 1) {
+    const value = (hexDigit(text.charCodeAt(3 * i)) << 4) | hexDigit(text.charCodeAt(3 * i + 1))
+    ok = value >= 0 && (i === 5 || text.charCodeAt(3 * i + 2) === 58)
+    bytes[i] = value
+  }
+  if (!ok)
+    throw new WarrenError(`Cannot use link-layer address "${text}": not six octets`, { code: 'ADDRESS' })
   return bytes
 }
 
