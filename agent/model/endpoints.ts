@@ -3,10 +3,10 @@
 import { z } from 'zod'
 import { portSchema } from './cluster.js'
 import { apiVersion, nameSchema, namespacedMetadataSchema } from './object.js'
-import { hostAddressSchema, portNameSchema, protocolSchema } from './service.js'
+import { endpointAddressesSchema, portNameSchema, protocolSchema } from './service.js'
 
 export const endpointSchema = z.strictObject({
-  addresses: z.array(hostAddressSchema).min(1).max(2).describe('One, or one of each family.'),
+  addresses: endpointAddressesSchema,
   nodeName: nameSchema.optional().describe('The node that it runs on, for the policies Local.'),
   zone: z.string().max(63).optional(),
   ready: z.boolean().default(true),

@@ -16,7 +16,7 @@ export const nodeSpecSchema = z.strictObject({
     .max(2)
     .describe('Underlay addresses, one of a family: where the other nodes reach this one.'),
   linkLocal: underlayAddress
-    .refine(text => isLinkLocal(text), 'is not a link-local address')
+    .refine(text => familyOf(text) === undefined || isLinkLocal(text), 'is not a link-local address')
     .optional()
     .describe(
       'fe80::/10 address of the underlay interface: next hop of IPv6 pods over an IPv4 underlay (host-gw).',

@@ -2,11 +2,11 @@
 import { z } from 'zod'
 import { portSchema } from './cluster.js'
 import { apiVersion, nameSchema, namespacedMetadataSchema } from './object.js'
-import { hostAddressSchema, portNameSchema, protocolSchema } from './service.js'
+import { endpointAddressesSchema, portNameSchema, protocolSchema } from './service.js'
 
 export const podSpecSchema = z.strictObject({
   nodeName: nameSchema,
-  addresses: z.array(hostAddressSchema).min(1).max(2).describe('One, or one of each family.'),
+  addresses: endpointAddressesSchema,
   ports: z
     .array(
       z.strictObject({

@@ -1,7 +1,7 @@
 // Service: a stable address in front of endpoints, field by field as Kubernetes has it (v1 Service), but that only the
 // lists `clusterIPs` and `loadBalancerIPs` exist, not their singulars.
 import { z } from 'zod'
-import { familyOf, isLinkLocal, isUnicast } from '../../lib/net/address.js'
+import { canonicalAddress, familyOf, isLinkLocal, isUnicast } from '../../lib/net/address.js'
 import { portSchema, prefixSchema } from './cluster.js'
 import { apiVersion, labelsSchema, namespacedMetadataSchema } from './object.js'
 
@@ -17,10 +17,35 @@ export const portNameSchema = z
   .max(15)
 
 /** An address that packets may be sent to from anywhere in the cluster. */
-export const hostAddressSchema = z
-  .string()
-  .refine(text => familyOf(text) !== undefined && isUnicast(text), 'is not a unicast address')
-  .refine(text => !isLinkLocal(text), 'is a link-local address: no other host can reach it')
+export const hostAddressSchema = z.string().superRefine((text, context) => {
+  const message = addressFault(text)
+  if (message !== undefined) context.addIssue({ code: 'custom', message })
+})
+
+function addressFault(text: string): string | undefined {
+  const family = familyOf(text)
+  if (family === undefined || !isUnicast(text)) return 'is not a unicast address'
+  if (isLinkLocal(text)) return 'is a link-local address: no other host can reach it'
+  // ::ffff:0:0/96: on the wire it would be IPv4.
+  const mapped = family === 'inet6' && canonicalAddress(text).startsWith('::ffff:')
+  return mapped ? 'is an IPv4 address written as IPv6: write the IPv4 address' : undefined
+}
+
+/** Of endpoints: one address, or one of each family. */
+export const endpointAddressesSchema = z
+  .array(hostAddressSchema)
+  .min(1)
+  .max(2)
+  .superRefine(([first = '', second], context) => {
+    if (second !== undefined && familyOf(first) === familyOf(second))
+      context.addIssue({
+        code: 'custom',
+        path: [1],
+        message: 'is of the same family as the first',
+        params: { hint: 'one address of each family; write another endpoint for it' },
+      })
+  })
+  .describe('One, or one of each family.')
 
 export const servicePortSchema = z.strictObject({
   name: portNameSchema.optional().describe('Required when there are several ports.'),
@@ -121,6 +146,14 @@ export const serviceSpecSchema = z
       issue(['clusterIPs'], 'has None beside an address', 'a headless Service has no other')
     if (ips.includes('None') && published)
       issue(['clusterIPs'], `does not go with type ${spec.type}`, 'a headless Service is of type ClusterIP')
+    const [oneFamily, otherFamily] = spec.ipFamilies ?? []
+    if (oneFamily !== undefined && oneFamily === otherFamily)
+      issue(['ipFamilies', 1], 'is there twice', 'one entry is enough')
+    ips.forEach((ip, i) => {
+      const family = spec.ipFamilies?.[i]
+      if (family !== undefined && ip !== 'None' && (familyOf(ip) === 'inet6') !== (family === 'IPv6'))
+        issue(['clusterIPs', i], `is not of ${family}, as ipFamilies wants it`, 'correct one of the two')
+    })
     if (ips.length === 2 && familyOf(ips[0] ?? '') === familyOf(ips[1] ?? ''))
       issue(['clusterIPs', 1], 'is of the same family as the first', 'one cluster IP of each family')
     if (spec.type !== 'LoadBalancer')

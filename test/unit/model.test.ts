@@ -4,7 +4,7 @@ import { checkWrite } from '../../agent/model/cross-check.js'
 import { parseDocuments, parseObject } from '../../agent/model/document.js'
 import { jsonSchema } from '../../agent/model/json-schema.js'
 import { keyOfRef, objectKey, refOfKey } from '../../agent/model/keys.js'
-import type { ModelObject } from '../../agent/model/kinds.js'
+import { fullRef, type ModelObject } from '../../agent/model/kinds.js'
 import type { Node } from '../../agent/model/node.js'
 import { refOf } from '../../agent/model/object.js'
 import { isNetworkPrefix, parsePrefix } from '../../lib/net/prefix.js'
@@ -243,7 +243,10 @@ t.test('prefixes: the quick test and the parser agree', async t => {
 
 t.test('json schema: one of all kinds, with defaults optional and unknown fields refused', async t => {
   const schema = jsonSchema()
-  t.same(schema['oneOf'], [{ $ref: '#/$defs/Cluster' }, { $ref: '#/$defs/Node' }])
+  t.same(
+    schema['oneOf'],
+    ['Cluster', 'Endpoints', 'Node', 'Pod', 'Service'].map(kind => ({ $ref: `#/$defs/${kind}` })),
+  )
   t.match(schema['$defs'], {
     Cluster: {
       properties: {
@@ -253,6 +256,7 @@ t.test('json schema: one of all kinds, with defaults optional and unknown fields
       additionalProperties: false,
     },
     Node: { properties: { spec: { required: ['addresses'] } } },
+    Pod: { properties: { spec: { required: ['nodeName', 'addresses'] } } },
   })
 })
 
@@ -290,3 +294,152 @@ t.test(
     t.equal(refused?.message, 'Cannot apply cluster/default: it stands in cluster.yaml:1')
   },
 )
+
+t.test('services: what stands there when people leave it out', async t => {
+  const { objects, problems } = read(
+    `${head('Service', 'web')}spec: { selector: { app: web }, ports: [{ port: 80 }] }
+---
+${head('Endpoints', 'web-1')}spec: { service: web, endpoints: [{ addresses: [192.0.2.7, "2001:db8::7"] }] }
+---
+${head('Pod', 'web-a')}spec: { nodeName: h1, addresses: [10.244.1.2] }
+---
+apiVersion: warren/v1
+kind: Service
+metadata: { name: web, namespace: shop }
+spec: { clusterIPs: [None] }
+`,
+  )
+  t.same(problems, [])
+  t.same(
+    objects.map(({ object }) => refOf(object)),
+    ['service/default/web', 'endpoints/default/web-1', 'pod/default/web-a', 'service/shop/web'],
+  )
+  t.same(objects[0]?.object.spec, {
+    type: 'ClusterIP',
+    ipFamilyPolicy: 'SingleStack',
+    ports: [{ protocol: 'TCP', port: 80 }],
+    selector: { app: 'web' },
+    sessionAffinity: 'None',
+    externalTrafficPolicy: 'Cluster',
+    internalTrafficPolicy: 'Cluster',
+    externalIPs: [],
+    loadBalancerIPs: [],
+  })
+  t.match(objects[1]?.object.spec, { endpoints: [{ ready: true, terminating: false }], ports: [] })
+  t.match(objects[2]?.object.spec, { ready: true, terminating: false, ports: [] })
+  t.same(['service/web', 'Services/web', 'service/shop/web', 'pods/a', 'node/h1', 'nods/h1'].map(fullRef), [
+    'service/default/web',
+    'service/default/web',
+    'service/shop/web',
+    'pod/default/a',
+    'node/h1',
+    'nods/h1',
+  ])
+})
+
+t.test('services: each mistake names the field, the value, the reason and what to do', async t => {
+  const service = (spec: string): string => `${head('Service', 'web')}spec: { ${spec} }\n`
+  const endpoints = (list: string): string =>
+    `${head('Endpoints', 'web-1')}spec: { service: web, endpoints: [{ addresses: [${list}] }] }\n`
+  const p80 = 'ports: [{ port: 80 }]'
+  const linkLocal = 'is a link-local address: no other host can reach it'
+  const cases: readonly (readonly [string, string])[] = [
+    [service('ports: [{ port: 0 }]'), 'spec.ports[0].port 0 must be 1 or more'],
+    [service('ports: [{ port: 70000 }]'), 'spec.ports[0].port 70000 must be 65535 at most'],
+    [service('ports: [{ port: 80, targetPort: 0 }]'), 'spec.ports[0].targetPort 0 must be 1 or more'],
+    [
+      service('ports: [{ port: 80, protocol: tcp }]'),
+      'spec.ports[0].protocol "tcp" must be one of TCP, UDP, SCTP (did you mean "TCP"?)',
+    ],
+    [
+      service('ports: [{ name: a, port: 80 }, { name: b, port: 80 }]'),
+      'spec.ports[1].port 80 is there twice with TCP (one entry is enough)',
+    ],
+    [
+      service('ports: [{ name: a, port: 80 }, { port: 81 }]'),
+      'spec.ports[1].name is required when there are several ports (give every port a name)',
+    ],
+    [
+      service('ports: [{ name: a, port: 80 }, { name: a, port: 81 }]'),
+      'spec.ports[1].name "a" is the name of another port (names of ports are unique in a Service)',
+    ],
+    [
+      service('ports: [{ port: 80, nodePort: 31234 }]'),
+      'spec.ports[0].nodePort 31234 does not go with type ClusterIP (write type: NodePort or LoadBalancer)',
+    ],
+    [
+      service(
+        'type: NodePort, ports: [{ name: a, port: 80, nodePort: 31234 }, { name: b, port: 81, nodePort: 31234 }]',
+      ),
+      'spec.ports[1].nodePort 31234 is there twice with TCP (leave it out: one is allocated)',
+    ],
+    [service(`clusterIPs: [127.0.0.1], ${p80}`), 'spec.clusterIPs[0] "127.0.0.1" is not a unicast address'],
+    [service(`clusterIPs: [ten], ${p80}`), 'spec.clusterIPs[0] "ten" is not a unicast address'],
+    [
+      service(`clusterIPs: ["::ffff:10.0.0.1"], ${p80}`),
+      'spec.clusterIPs[0] "::ffff:10.0.0.1" is an IPv4 address written as IPv6: write the IPv4 address',
+    ],
+    [
+      service('clusterIPs: [None, 10.0.0.1]'),
+      'spec.clusterIPs ["None","10.0.0.1"] has None beside an address (a headless Service has no other)',
+    ],
+    [
+      service('type: NodePort, clusterIPs: [None]'),
+      'spec.clusterIPs ["None"] does not go with type NodePort (a headless Service is of type ClusterIP)',
+    ],
+    [
+      service('clusterIPs: [10.0.0.1, 10.0.0.2]'),
+      'spec.clusterIPs[1] "10.0.0.2" is of the same family as the first (one cluster IP of each family)',
+    ],
+    [
+      service('ipFamilies: [IPv6], clusterIPs: [10.0.0.1]'),
+      'spec.clusterIPs[0] "10.0.0.1" is not of IPv6, as ipFamilies wants it (correct one of the two)',
+    ],
+    [service('ipFamilies: [IPv6, IPv6]'), 'spec.ipFamilies[1] "IPv6" is there twice (one entry is enough)'],
+    [
+      service('type: NodePort, loadBalancerIPs: [192.0.2.9]'),
+      'spec.loadBalancerIPs ["192.0.2.9"] does not go with type NodePort (write type: LoadBalancer, or use externalIPs)',
+    ],
+    [
+      service('loadBalancerSourceRanges: [192.0.2.0/24]'),
+      'spec.loadBalancerSourceRanges ["192.0.2.0/24"] does not go with type ClusterIP (write type: LoadBalancer, or use externalIPs)',
+    ],
+    [
+      service('sessionAffinityConfig: { clientIP: { timeoutSeconds: 5 } }'),
+      'spec.sessionAffinityConfig {"clientIP":{"timeoutSeconds":5}} does not go with sessionAffinity: None (write sessionAffinity: ClientIP)',
+    ],
+    [
+      service('type: LoadBalancer, healthCheckNodePort: 30001'),
+      'spec.healthCheckNodePort 30001 goes with type: LoadBalancer and externalTrafficPolicy: Local only (leave it out)',
+    ],
+    [service('externalIPs: [169.254.1.1]'), `spec.externalIPs[0] "169.254.1.1" ${linkLocal}`],
+    [service('clusterIP: 10.0.0.1'), 'spec.clusterIP is not a known field (did you mean "clusterIPs"?)'],
+    [endpoints('127.0.0.1'), 'spec.endpoints[0].addresses[0] "127.0.0.1" is not a unicast address'],
+    [endpoints('0.0.0.0'), 'spec.endpoints[0].addresses[0] "0.0.0.0" is not a unicast address'],
+    [endpoints('"::1"'), 'spec.endpoints[0].addresses[0] "::1" is not a unicast address'],
+    [endpoints('224.0.0.1'), 'spec.endpoints[0].addresses[0] "224.0.0.1" is not a unicast address'],
+    [endpoints('"ff02::1"'), 'spec.endpoints[0].addresses[0] "ff02::1" is not a unicast address'],
+    [endpoints('"fe80::1"'), `spec.endpoints[0].addresses[0] "fe80::1" ${linkLocal}`],
+    [
+      endpoints('10.0.0.1, 10.0.0.2'),
+      'spec.endpoints[0].addresses[1] "10.0.0.2" is of the same family as the first (one address of each family; write another endpoint for it)',
+    ],
+    [`${head('Endpoints', 'web-1')}spec: { endpoints: [] }\n`, 'spec.service is required'],
+    [
+      `${head('Pod', 'a')}spec: { nodeName: h1, addresses: [] }\n`,
+      'spec.addresses [] must have 1 entry or more',
+    ],
+    [
+      `${head('Pod', 'a')}spec: { nodeName: h1, addresses: [10.0.0.1], ports: [{ port: 0 }] }\n`,
+      'spec.ports[0].port 0 must be 1 or more',
+    ],
+    [
+      `${head('Node', 'h1')}spec: { addresses: [192.0.2.1], linkLocal: x }\n`,
+      'spec.linkLocal "x" is not a unicast address',
+    ],
+  ]
+  for (const [text, expected] of cases) {
+    const said = wrong(text)
+    t.equal(said.slice(said.indexOf('): ') + 3), expected)
+  }
+})

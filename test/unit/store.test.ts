@@ -346,15 +346,15 @@ t.test('one bad object: its last good version stays in force, the others change'
   s.put('objects/cluster/-/default', JSON.stringify({ ...objects(clusterText())[0], color: 'red' }))
   s.put('objects/node/-/h2', JSON.stringify(node(2, { mtu: 1400 })))
   s.put('objects/node/-/h3', JSON.stringify(node(4)))
-  s.put('objects/service/default/web', '{}')
-  s.put('objects/service/default/db', '{}')
+  s.put('objects/gateway/default/web', '{}')
+  s.put('objects/gateway/default/db', '{}')
   s.put('alloc/node-ipv4/10.128.9.0-24', '{}')
   t.same(s.nodes(), ['node/h1', 'node/h2'])
   t.match(s.model.objects.get('node/h2')?.object, { spec: { mtu: 1400 } })
   t.match(
     s.model.problems().map(problem => [problem.code, problem.message]),
     [
-      ['KIND', /2 objects of kind "service"/],
+      ['KIND', /2 objects of kind "gateway"/],
       ['JSON', /memory: objects\/node\/-\/h1/],
       ['FIELD', /cluster\/default \(memory: objects\/cluster\/-\/default\): color is not a known field/],
       ['KEY', /objects\/node\/-\/h3: it holds node\/h4/],
@@ -365,8 +365,8 @@ t.test('one bad object: its last good version stays in force, the others change'
   s.put('objects/cluster/-/default', JSON.stringify(objects(clusterText())[0]))
   s.delete(
     'objects/node/-/h3',
-    'objects/service/default/web',
-    'objects/service/default/db',
+    'objects/gateway/default/web',
+    'objects/gateway/default/db',
     'alloc/node-ipv4/10.128.9.0-24',
   )
   t.same(s.model.problems(), [], 'all mended; a record may have fields of a newer version')
