@@ -1,4 +1,5 @@
 // The codec by golden bytes and round trips, the ip/bridge lines, error messages, and what only the fake kernel has.
+import { isIPv4 } from 'node:net'
 import t from 'tap'
 import { decodeAddress, encodeAddress, encodeAddressDump } from '../../lib/netlink/codec/address.js'
 import { decodeLink, encodeLinkCreate, encodeLinkDelete, linkChanges } from '../../lib/netlink/codec/link.js'
@@ -12,7 +13,7 @@ import {
 } from '../../lib/netlink/codec/neighbor.js'
 import { decodeRoute, encodeRoute, encodeRouteDump } from '../../lib/netlink/codec/route.js'
 import { decodeRule, encodeRule } from '../../lib/netlink/codec/rule.js'
-import { AF_BRIDGE, type DeviceNames } from '../../lib/netlink/codec/text.js'
+import { AF_BRIDGE, type DeviceNames, ipv4Number, macBytes } from '../../lib/netlink/codec/text.js'
 import { failureError, readFailure } from '../../lib/netlink/failure.js'
 import { fakeKernel } from '../../lib/netlink/fake.js'
 import { formatObject, formatOp } from '../../lib/netlink/format.js'
@@ -394,6 +395,32 @@ function sorted(value: unknown): unknown {
       .map(([k, v]) => [k, sorted(v)]),
   )
 }
+
+t.test('codec: what is no IPv4 address to node:net is none here', t => {
+  const odd = random(7)
+  const alphabet = ['0', '1', '2', '5', '9', '.', '.', '.', '12', '255', '256', 'a', ' ']
+  const texts = [
+    '',
+    '.',
+    '1.2.3',
+    '1.2.3.4.',
+    '01.2.3.4',
+    '1.2.3.256',
+    '1.2.3.4',
+    '255.255.255.255',
+    '0.0.0.0',
+  ]
+  for (let i = 0; i < 3_000; i += 1)
+    texts.push(Array.from({ length: 1 + odd.below(9) }, () => odd.pick(alphabet)).join(''))
+  const wrong = texts.filter(text => isIPv4(text) !== ipv4Number(text) >= 0)
+  t.strictSame(wrong, [])
+  t.equal(ipv4Number('10.1.2.255'), 0x0a01_02ff)
+  t.equal(ipv4Number('192.0.2.1/24', 9), 0xc000_0201)
+  t.strictSame([...macBytes('0A:00:00:00:01:fb')], [10, 0, 0, 0, 1, 251])
+  for (const text of ['', '0a:00:00:00:01', '0a-00-00-00-01-fb', '0a:00:00:00:01:fg', '0a:00:00:00:01:fbb'])
+    t.throws(() => macBytes(text), { code: 'ADDRESS' })
+  t.end()
+})
 
 t.test('codec: damaged messages are skipped or half read, never thrown at', async t => {
   const damage = random(11)
