@@ -111,13 +111,6 @@ function clusterIpNeeds(service: Service, ranges: ServiceRanges | undefined): Se
     }
     claims.push({ pool, owner, field: 'clusterIPs', value, key, candidates, fits })
   }
-  const { ipFamilies } = service.spec
-  for (const value of given) {
-    if (ipFamilies === undefined || ipFamilies.includes(familyName(value))) continue
-    const reason = `clusterIPs "${value}" is ${familyName(value)}, ipFamilies is ${ipFamilies.join(', ')}`
-    const hint = 'leave one of the two out, or make them agree'
-    problems.push(serviceProblem(service, 'IP_FAMILY', reason, hint))
-  }
   return { claims, problems }
 }
 

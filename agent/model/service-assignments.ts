@@ -1,0 +1,197 @@
+// The records of Services by Service, and what each Service has of them, kept up to date by the difference of two
+// snapshots: O(changed). A value that the store lost (a wipe) stays with its Service for as long as nobody else claims it.
+import { diffMaps } from '../../lib/persistent/map.js'
+import type { Cluster } from './cluster.js'
+import { servicePools } from './keys.js'
+import { refOf } from './object.js'
+import type { Service } from './service.js'
+import { serviceNeeds, serviceOfOwner } from './service-claims.js'
+import {
+  type Assigned,
+  assigned,
+  type PlanOptions,
+  planRecords,
+  type RecordPlan,
+  type RecordView,
+} from './service-plan.js'
+import { type ServiceRanges, serviceRanges } from './service-ranges.js'
+import { type Allocation, clusterOf, type Snapshot } from './snapshot.js'
+
+type Allocations = ReadonlyMap<string, Allocation>
+
+export interface OwnerIndex extends RecordView {
+  /** Calls `changed` for each record of a Service that came, went or changed hands. O(changed). */
+  update(allocations: Allocations, changed?: (key: string, after?: string, before?: string) => void): void
+  /** `pool/value` of an owner's records: "service/default/web", "service/default/web:http". */
+  keysOf(owner: string): readonly string[]
+}
+
+const none: ReadonlyMap<string, string> = new Map()
+const isServiceKey = (key: string): boolean => servicePools.some(pool => key.startsWith(`${pool}/`))
+
+/** allocationsByOwner: every record of the pools of Services, by Service and owner. */
+export function createOwnerIndex(): OwnerIndex {
+  let seen: Allocations = new Map()
+  const byService = new Map<string, Map<string, string>>()
+
+  function set(owner: string, key: string, present: boolean): void {
+    const service = serviceOfOwner(owner)
+    if (service === undefined) return
+    const records = byService.get(service) ?? new Map<string, string>()
+    if (present) records.set(key, owner)
+    else records.delete(key)
+    if (records.size > 0) byService.set(service, records)
+    else byService.delete(service)
+  }
+
+  return {
+    update(allocations, changed) {
+      diffMaps(seen, allocations, (key, after, before) => {
+        if (!isServiceKey(key) || after?.owner === before?.owner) return
+        if (before !== undefined) set(before.owner, key, false)
+        if (after !== undefined) set(after.owner, key, true)
+        changed?.(key, after?.owner, before?.owner)
+      })
+      seen = allocations
+    },
+    ownerOf: key => seen.get(key)?.owner,
+    recordsOf: service => byService.get(service) ?? none,
+    keysOf: owner =>
+      [...(byService.get(serviceOfOwner(owner) ?? '') ?? none)]
+        .filter(([, of]) => of === owner)
+        .map(([key]) => key)
+        .sort(),
+  }
+}
+
+export interface ServiceAssignments {
+  /** Takes in a snapshot; names (`namespace/name`) of the Services that may have other values now, gone ones included. */
+  update(snapshot: Pick<Snapshot, 'services' | 'allocations' | 'clusters'>): ReadonlySet<string>
+  /** What a Service in force has; undefined when there is no such Service. The same value until it changes. */
+  of(name: string): Assigned | undefined
+  /** The records that a Service should claim, and those that it should release. */
+  plan(name: string): RecordPlan
+  /** The value that an owner had, `pool/value`, when the store has no record of it any more. */
+  remembered(pool: string, owner: string): string | undefined
+  readonly records: OwnerIndex
+}
+
+function rangesOf(cluster: Cluster | undefined): ServiceRanges | undefined {
+  return cluster === undefined ? undefined : serviceRanges(cluster)
+}
+
+export function createServiceAssignments(): ServiceAssignments {
+  const records = createOwnerIndex()
+  let services: ReadonlyMap<string, Service> = new Map()
+  let cluster: Cluster | undefined
+  let ranges: ServiceRanges | undefined
+  const memo = new Map<string, Assigned>()
+  /** Services by the values that their specs give. */
+  const givenBy = new Map<string, Set<string>>()
+  const given = new Map<string, readonly string[]>()
+  /** By Service: `pool owner` -> the key that the store lost. */
+  const lost = new Map<string, Map<string, string>>()
+  /** The Service that had it, by key of `lost`. */
+  const loser = new Map<string, string>()
+
+  function setGiven(name: string, keys: readonly string[]): void {
+    for (const key of given.get(name) ?? []) {
+      const names = givenBy.get(key)
+      names?.delete(name)
+      if (names?.size === 0) givenBy.delete(key)
+    }
+    for (const key of keys) givenBy.set(key, (givenBy.get(key) ?? new Set()).add(name))
+    if (keys.length > 0) given.set(name, keys)
+    else given.delete(name)
+  }
+
+  const poolOf = (key: string): string => key.slice(0, key.indexOf('/'))
+
+  function remember(key: string, after: string | undefined, before: string | undefined): void {
+    if (after !== undefined) lost.get(serviceOfOwner(after) ?? '')?.delete(`${poolOf(key)} ${after}`)
+    const service = before === undefined ? undefined : serviceOfOwner(before)
+    if (service === undefined || after !== undefined) return
+    const mine = lost.get(service) ?? new Map<string, string>()
+    loser.set(key, service)
+    lost.set(service, mine.set(`${poolOf(key)} ${before}`, key))
+  }
+
+  const remembered = (pool: string, owner: string): string | undefined =>
+    lost.get(serviceOfOwner(owner) ?? '')?.get(`${pool} ${owner}`)
+
+  /** Two specs that ask for one value that has no record yet: the first by name has it. */
+  const optionsFor = (name: string): PlanOptions => ({
+    remembered,
+    wantedBy: key => {
+      const names = givenBy.get(key)
+      if (names === undefined) return undefined
+      const mine = names.has(name)
+      for (const other of names) {
+        const service = other === name || (mine && other > name) ? undefined : services.get(other)
+        if (service !== undefined) return refOf(service)
+      }
+      return undefined
+    },
+  })
+
+  return {
+    records,
+    remembered,
+    update(snapshot) {
+      const changed = new Set<string>()
+      const touchGiven = (key: string): void => {
+        for (const name of givenBy.get(key) ?? []) changed.add(name)
+      }
+      records.update(snapshot.allocations, (key, after, before) => {
+        remember(key, after, before)
+        for (const owner of [after, before]) {
+          const name = owner === undefined ? undefined : serviceOfOwner(owner)
+          if (name !== undefined) changed.add(name)
+        }
+        touchGiven(key)
+        const hadIt = loser.get(key)
+        if (after === undefined || hadIt === undefined) return
+        loser.delete(key)
+        changed.add(hadIt)
+      })
+      const next = clusterOf(snapshot as Snapshot)
+      const all = next !== cluster
+      if (all) {
+        cluster = next
+        ranges = rangesOf(next)
+      }
+      diffMaps(services, snapshot.services, (name, after) => {
+        changed.add(name)
+        given.get(name)?.forEach(touchGiven)
+        const keys =
+          after === undefined ? [] : serviceNeeds(after, ranges).claims.flatMap(claim => claim.key ?? [])
+        setGiven(name, keys)
+        keys.forEach(touchGiven)
+        if (after !== undefined) return
+        for (const key of lost.get(name)?.values() ?? []) if (loser.get(key) === name) loser.delete(key)
+        lost.delete(name)
+      })
+      services = snapshot.services
+      if (all)
+        for (const [name, service] of services) {
+          changed.add(name)
+          setGiven(
+            name,
+            serviceNeeds(service, ranges).claims.flatMap(claim => claim.key ?? []),
+          )
+        }
+      for (const name of changed) memo.delete(name)
+      return changed
+    },
+    of(name) {
+      const service = services.get(name)
+      if (service === undefined) return undefined
+      const known = memo.get(name)
+      if (known !== undefined) return known
+      const value = assigned(service, ranges, records, optionsFor(name))
+      memo.set(name, value)
+      return value
+    },
+    plan: name => planRecords(name, services.get(name), ranges, records, optionsFor(name)),
+  }
+}
