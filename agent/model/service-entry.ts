@@ -40,6 +40,8 @@ export interface ServiceEntry {
   readonly affinitySeconds: number
   /** loadBalancerSourceRanges (load balancer IPs only), prefixes of this family; empty: nobody. Undefined: everybody. */
   readonly sourceRanges: readonly string[] | undefined
+  /** Userspace mode: connections end in a listener of warrend, which carries them on. */
+  readonly proxied?: true
 }
 
 /** Identity: "10.0.0.1 tcp 1234", "nodeport inet tcp 31234". */
