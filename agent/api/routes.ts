@@ -43,8 +43,10 @@ const tables: Readonly<Record<TableName, true>> = {
   rule: true,
   filter: true,
   element: true,
+  service: true,
   jump: true,
   route: true,
+  conntrack: true,
   file: true,
   record: true,
 }

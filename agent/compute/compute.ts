@@ -19,6 +19,7 @@ import { createPeers } from './overlay/peers.js'
 import { vtepOf } from './overlay/vxlan.js'
 import { ownRecord } from './record.js'
 import { clusterTable, vtepSet } from './rules.js'
+import { createServiceRole } from './services/role.js'
 import { subnetEnv } from './subnet-env.js'
 import { hostSysctls, linkSysctls } from './sysctls.js'
 
@@ -36,8 +37,10 @@ const empty: DesiredState = {
   rule: none,
   filter: none,
   element: none,
+  service: none,
   jump: none,
   route: none,
+  conntrack: none,
   file: none,
   record: none,
   problems: [],
@@ -103,13 +106,26 @@ function withUsableIpv6(self: Self, cluster: Cluster, mtu: number): { self: Self
 
 /** Nothing that compute looks at differs: a revision or a generation is not its business. */
 function sameInput(a: readonly [Snapshot, Self], b: readonly [Snapshot, Self]): boolean {
-  const model = ['clusters', 'nodes', 'allocations', 'live', 'held', 'partial', 'problems'] as const
+  const model = [
+    'clusters',
+    'nodes',
+    'services',
+    'endpoints',
+    'pods',
+    'allocations',
+    'live',
+    'held',
+    'partial',
+    'problems',
+  ] as const
   const own = Object.keys(b[1]) as (keyof Self)[]
   return model.every(name => a[0][name] === b[0][name]) && own.every(name => a[1][name] === b[1][name])
 }
 
 export function createCompute(): Compute {
-  const compute = createPlanner()
+  const overlay = createPlanner()
+  const services = createServiceRole()
+  const compute: Compute = (snapshot, self) => services(overlay(snapshot, self), snapshot, self)
   let last: { readonly input: readonly [Snapshot, Self]; readonly state: DesiredState } | undefined
   return (snapshot, self) => {
     const input = [snapshot, self] as const

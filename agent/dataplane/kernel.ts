@@ -1,4 +1,5 @@
-// Opens the kernel of this host: our network namespace's rtnetlink, nftables and iptables.
+// Opens the kernel of this host: our network namespace's rtnetlink, nftables, iptables and conntrack.
+import { openConntrack } from '../../lib/conntrack/conntrack.js'
 import { openIptables } from '../../lib/iptables/iptables.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
 import { openNetns } from '../../lib/netns/netns.js'
@@ -11,12 +12,15 @@ export function openKernel(names: Names): Kernel & { close(): void } {
   const rtnl = openRtnl(netns)
   const nft = openNft(netns)
   const iptables = openIptables(netns, { prefix: names.forwardChain.replace(/FORWARD$/, '') })
+  const conntrack = openConntrack(netns)
   return {
     netns,
     rtnl,
     nft,
     iptables,
+    conntrack,
     close() {
+      conntrack.close()
       rtnl.close()
       nft.close()
       netns.close()

@@ -97,6 +97,7 @@ export async function runMonitor(options: MonitorOptions, signal: AbortSignal): 
     if (event.tables.some(ours)) {
       reconciler.notice('filter', hand)
       reconciler.notice('element', hand)
+      reconciler.notice('service', hand)
     }
     if (
       event.tables.some(table => (table.family === 'ip' || table.family === 'ip6') && table.name === 'filter')

@@ -1,15 +1,20 @@
 // The order of the tables: writes go down this list, removals up. A route comes after its neighbour and FDB entry, our
 // record after everything that it promises.
+import type { Conntrack } from '../../lib/conntrack/types.js'
 import type { Iptables } from '../../lib/iptables/iptables.js'
 import type { Address, Route, Rtnl } from '../../lib/netlink/types.js'
 import type { Netns } from '../../lib/netns/netns.js'
 import type { Nft, NftElement, NftSetRef, NftTableName } from '../../lib/nftables/types.js'
 import type { Table } from '../../lib/reconcile/table.js'
 import { vtepSet } from '../compute/rules.js'
+import { natKeeperTable, serviceTable } from '../compute/services/ruleset.js'
+import { baseSets } from '../compute/services/sets.js'
 import type { DesiredState, Sysctl, TableName } from '../model/desired.js'
 import type { Names } from '../model/marks.js'
+import type { ServiceEntry } from '../model/service-entry.js'
 import type { Stage } from './stage.js'
 import { addressTable } from './tables/address.js'
+import { type ConntrackTable, conntrackTable } from './tables/conntrack.js'
 import { elementTable } from './tables/element.js'
 import { fdbTable } from './tables/fdb.js'
 import { fileTable } from './tables/file.js'
@@ -20,6 +25,7 @@ import { neighborTable } from './tables/neighbor.js'
 import { type RecordIo, recordTable } from './tables/record.js'
 import { routeTable } from './tables/route.js'
 import { ruleTable } from './tables/rule.js'
+import { serviceNftTable } from './tables/service-nft.js'
 import { hostSysctlTable, linkSysctlTable, sysctlIo, sysctlRecord } from './tables/sysctl.js'
 
 /** A host's kernel, as far as we write it. */
@@ -28,6 +34,7 @@ export interface Kernel {
   readonly rtnl: Rtnl
   readonly nft: Nft
   readonly iptables: Iptables
+  readonly conntrack: Conntrack
 }
 
 export interface OrderOptions {
@@ -42,17 +49,25 @@ export interface OrderOptions {
   readonly record?: RecordIo
 }
 
+const serviceFamilies = ['inet', 'inet6'] as const
+const plain = { nodePortAddresses: false }
+
 /** Devices of ours that carry addresses, neighbours and FDB entries. */
 export function ownDevices(names: Names): readonly string[] {
   return [names.podBridge, names.overlay]
 }
 
 export function ownTables(names: Names): readonly NftTableName[] {
-  return [{ family: 'inet', name: names.nftTable }]
+  const services = serviceFamilies.flatMap(family => [
+    natKeeperTable(family, names),
+    serviceTable(family, plain, names, []),
+  ])
+  return [{ family: 'inet', name: names.nftTable }, ...services.map(({ family, name }) => ({ family, name }))]
 }
 
 export function ownSets(names: Names): readonly NftSetRef[] {
-  return [vtepSet(names, 'inet'), vtepSet(names, 'inet6')]
+  const base = serviceFamilies.flatMap(family => baseSets(family, names, { nodePortAddresses: true }))
+  return [vtepSet(names, 'inet'), vtepSet(names, 'inet6'), ...base]
 }
 
 /** Is it an address, neighbour, FDB entry, route or sysctl of that device? */
@@ -60,6 +75,31 @@ function standsOn(object: unknown, device: string): boolean {
   const { dev, nextHops, name } = object as Partial<Pick<Address, 'dev'> & Pick<Route, 'nextHops'> & Sysctl>
   const sysctl = name?.includes(`.conf.${device.replaceAll('.', '/')}.`)
   return dev === device || sysctl === true || nextHops?.some(hop => hop.dev === device) === true
+}
+
+/** Entry points in nftables; what stands in conntrack for one is looked at once its rules were written. */
+function serviceTableOf(nft: Nft, names: Names, flows: ConntrackTable): Table<ServiceEntry> {
+  const table = serviceNftTable(nft, { families: serviceFamilies, names })
+  const ours = new Set(serviceFamilies.map(family => serviceTable(family, plain, names, []).name))
+  return {
+    ...table,
+    // Most hosts without Services have no such table: one question in place of one for each of its sets.
+    async observe(signal) {
+      const tables = await nft.tables()
+      return tables.some(({ name }) => ours.has(name)) ? table.observe(signal) : []
+    },
+    async apply(ops, signal) {
+      const results = await table.apply(ops, signal)
+      ops.forEach((op, i) => {
+        if (results[i] !== undefined) return
+        flows.touch(
+          op.verb === 'add' ? undefined : op.observed,
+          op.verb === 'remove' ? undefined : op.desired,
+        )
+      })
+      return results
+    },
+  }
 }
 
 export function orderedStages(options: OrderOptions): readonly Stage[] {
@@ -75,6 +115,13 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
   const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage<T>, 'name' | 'table'> = {}): Stage =>
     // A stage's own table only ever sees objects that it observed or that compute made for it.
     ({ name, table, ...more }) as unknown as Stage
+  const flows = conntrackTable(kernel.conntrack, {
+    base: () => desired()?.serviceBase,
+    entries: () => wanted('service') ?? new Map(),
+    localAddresses: async signal =>
+      new Set((await rtnl.list('address', {}, signal)).map(({ address }) => address)),
+  })
+  const services = serviceTableOf(nft, names, flows)
   const below: readonly TableName[] = ['link-sysctl', 'address', 'neighbor', 'fdb', 'route']
   return [
     stage('sysctl', hostSysctlTable(io, sysctlRecord(`${options.stateDir}/sysctl.json`, kernel.netns))),
@@ -97,14 +144,16 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
       'filter',
       filterTable(nft, ownTables(names), () => [...(wanted('filter')?.values() ?? [])].flat(), elementsOf),
       {
-        cascades: ['element'],
+        cascades: ['element', 'service'],
         takes: ({ desired: spec }, table, object) =>
           table === 'element' && !spec.text.includes(`set ${(object as NftElement).set.set} {`),
       },
     ),
     stage('element', elementTable(nft, ownSets(names))),
+    stage('service', services, { cascades: ['conntrack'] }),
     stage('jump', jumpTable(kernel.iptables)),
     stage('route', routeTable(rtnl)),
+    stage('conntrack', flows),
     stage('file', fileTable(options.subnetFile === 'none' ? [] : [options.subnetFile])),
     ...(options.record === undefined ? [] : [stage('record', recordTable(options.record), { remote: true })]),
   ]

@@ -1,11 +1,13 @@
 // Everything that the agent will ever write on its host, as one plain value: a table per kind of object, grouped by
 // the model object that wants it. compute makes it, the dataplane's tables make it true.
+import type { Flow } from '../../lib/conntrack/types.js'
 import type { IptablesJump } from '../../lib/iptables/types.js'
 import type { Address, FdbEntry, Link, Neighbor, Route, Rule } from '../../lib/netlink/types.js'
 import type { NftElement, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Desired } from '../../lib/reconcile/table.js'
 import type { Node } from './node.js'
 import type { Problem } from './object.js'
+import type { ServiceBase, ServiceEntry } from './service-entry.js'
 
 export interface Sysctl {
   /** With dots, as sysctl(8) has it; dots inside a link's name are written as slashes. */
@@ -32,11 +34,17 @@ export interface DesiredState {
   readonly rule: Desired<Rule>
   readonly filter: Desired<NftTableSpec>
   readonly element: Desired<NftElement>
+  /** Entry points of Services, in the proxy mode in force. */
+  readonly service: Desired<ServiceEntry>
   readonly jump: Desired<IptablesJump>
   readonly route: Desired<Route>
+  /** Nothing is wanted of it: what it observes is stale, and goes. */
+  readonly conntrack: Desired<Flow>
   readonly file: Desired<HostFile>
   /** Our own record in the store. */
   readonly record: Desired<Node>
+  /** What the entry points have in common; undefined where this host serves no Services. */
+  readonly serviceBase?: ServiceBase
   readonly problems: readonly Problem[]
   /** Why nothing may be written now: what stands keeps forwarding. */
   readonly hold?: string
@@ -44,4 +52,4 @@ export interface DesiredState {
   readonly keep?: boolean
 }
 
-export type TableName = Exclude<keyof DesiredState, 'problems' | 'hold' | 'keep'>
+export type TableName = Exclude<keyof DesiredState, 'problems' | 'hold' | 'keep' | 'serviceBase'>

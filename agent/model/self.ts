@@ -1,5 +1,6 @@
 // What a host knows of itself: its configuration, its kernel, its lease. With the snapshot, all that compute sees.
 import type { Family } from '../../lib/netlink/types.js'
+import type { ProxyMode } from './cluster.js'
 import type { Names } from './marks.js'
 import type { Problem } from './object.js'
 
@@ -54,6 +55,8 @@ export interface Self {
   readonly subnetFile: string
   /** Frames of other VNIs on our UDP port are dropped too; default: they pass. */
   readonly exclusiveVxlan?: boolean
+  /** Of this host alone; default: the Cluster's. */
+  readonly proxyMode?: ProxyMode | undefined
   readonly host: HostFacts
   readonly lease: Lease | undefined
 }

@@ -10,6 +10,7 @@ import type { DesiredState, TableName } from '../../agent/model/desired.js'
 import { namesOf, routeProtocol } from '../../agent/model/marks.js'
 import type { Self } from '../../agent/model/self.js'
 import { systemClock } from '../../lib/clock.js'
+import { openConntrack } from '../../lib/conntrack/conntrack.js'
 import { exec } from '../../lib/exec.js'
 import { openIptables } from '../../lib/iptables/iptables.js'
 import { silentLog } from '../../lib/log.js'
@@ -160,6 +161,7 @@ export async function coldRows(place: Place, nodes: number, rounds: number): Pro
     rtnl: openRtnl(netns),
     nft: openNft(netns),
     iptables: openIptables(netns, { prefix: 'WRN-' }),
+    conntrack: openConntrack(netns),
   }
   let current: DesiredState | undefined
   const all = orderedStages({

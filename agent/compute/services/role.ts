@@ -1,0 +1,68 @@
+// The Services of a cluster laid over its overlay: entry points, and the tables that hold them.
+import type { NftElement, NftTableSpec } from '../../../lib/nftables/types.js'
+import { PersistentMap } from '../../../lib/persistent/map.js'
+import type { Cluster } from '../../model/cluster.js'
+import type { DesiredState } from '../../model/desired.js'
+import type { Problem } from '../../model/object.js'
+import type { Self } from '../../model/self.js'
+import { clusterOf, type Snapshot } from '../../model/snapshot.js'
+import { natKeeperTable, serviceTable } from './ruleset.js'
+import { createServices, type Services, servesServices } from './services.js'
+import { baseElements } from './sets.js'
+
+export type ServiceRole = (overlay: DesiredState, snapshot: Snapshot, self: Self) => DesiredState
+
+const owner = 'services/base'
+
+interface Tables {
+  readonly key: string
+  readonly filter: readonly NftTableSpec[]
+  readonly element: readonly NftElement[]
+}
+
+function tablesOf({ base, affinity }: Services, self: Self): Omit<Tables, 'key'> {
+  const options = { nodePortAddresses: base.nodePortAddresses !== undefined }
+  return {
+    filter: base.families.flatMap(family => [
+      natKeeperTable(family, self.names),
+      serviceTable(family, options, self.names, affinity[family]),
+    ]),
+    element: base.families.flatMap(family => baseElements(family, base, self.names)),
+  }
+}
+
+/** Modes that are not there yet: said, and what stands of another mode stays away. */
+function modeProblem(mode: Cluster['spec']['proxyMode']): Problem {
+  return {
+    level: 'error',
+    about: 'cluster/default',
+    code: 'PROXY_MODE',
+    message: `Cannot serve Services by proxyMode "${mode}": this version programs nftables only`,
+    hint: 'set proxyMode: nftables',
+  }
+}
+
+export function createServiceRole(): ServiceRole {
+  const servicesOf = createServices()
+  let tables: Tables | undefined
+  return (overlay, snapshot, self) => {
+    const cluster = clusterOf(snapshot)
+    if (cluster === undefined || overlay.hold !== undefined || !servesServices(cluster)) return overlay
+    const mode = self.proxyMode ?? cluster.spec.proxyMode
+    if (mode !== 'nftables') return { ...overlay, problems: [...overlay.problems, modeProblem(mode)] }
+    const services = servicesOf(snapshot, self, cluster)
+    const key = JSON.stringify([services.base, services.affinity, self.names])
+    if (tables?.key !== key) tables = { key, ...tablesOf(services, self) }
+    const element =
+      overlay.element instanceof PersistentMap ? overlay.element : PersistentMap.from(overlay.element)
+    return {
+      ...overlay,
+      filter: new Map([...overlay.filter, [owner, tables.filter]]),
+      element: element.set(owner, tables.element),
+      service: services.entries,
+      serviceBase: services.base,
+      problems:
+        services.problems.length === 0 ? overlay.problems : [...overlay.problems, ...services.problems],
+    }
+  }
+}

@@ -1,0 +1,242 @@
+// All Services of a host, kept up to date by what changed: an endpoint that comes or goes costs its own Service.
+import { containsAddress, parsePrefix, prefixOf } from '../../../lib/net/prefix.js'
+import type { Family } from '../../../lib/netlink/types.js'
+import { PersistentMap } from '../../../lib/persistent/map.js'
+import type { Cluster } from '../../model/cluster.js'
+import type { Problem } from '../../model/object.js'
+import type { Self } from '../../model/self.js'
+import { headless, type Service } from '../../model/service.js'
+import { createServiceAssignments } from '../../model/service-assignments.js'
+import { entryKey, type ServiceBase, type ServiceEntry } from '../../model/service-entry.js'
+import type { Snapshot } from '../../model/snapshot.js'
+import { type Place, planService, type ServicePlan } from './entries.js'
+import { Selection } from './selection.js'
+
+export interface HealthCheck {
+  /** `namespace/name` of the Service. */
+  readonly service: string
+  readonly port: number
+  /** Endpoints on this node: none is answered by 503. */
+  readonly local: number
+}
+
+export interface Services {
+  /** By `service/namespace/name`. */
+  readonly entries: PersistentMap<readonly ServiceEntry[]>
+  readonly health: PersistentMap<readonly HealthCheck[]>
+  readonly problems: readonly Problem[]
+  /** Seconds of every session affinity in use, by family, ascending. */
+  readonly affinity: Readonly<Record<Family, readonly number[]>>
+  readonly base: ServiceBase
+}
+
+export type ServicesOf = (snapshot: Snapshot, self: Self, cluster: Cluster) => Services
+
+/** Empty: this host serves no Services. */
+export function servesServices(cluster: Cluster): boolean {
+  return cluster.spec.serviceCIDRs.length > 0
+}
+
+function baseOf(self: Self, cluster: Cluster): ServiceBase {
+  const families = (['inet', 'inet6'] as const).filter(
+    family =>
+      (family === 'inet' || self.host.ipv6) &&
+      cluster.spec.serviceCIDRs.some(cidr => cidr.includes(':') === (family === 'inet6')),
+  )
+  const { nodePortAddresses } = cluster.spec
+  const allowed = nodePortAddresses.map(parsePrefix)
+  const own = self.host.underlay?.addresses ?? []
+  return {
+    families,
+    serviceCidrs: cluster.spec.serviceCIDRs,
+    localPods: [self.lease?.ipv4, self.lease?.ipv6].filter(block => block !== undefined),
+    nodePortAddresses:
+      allowed.length === 0
+        ? undefined
+        : own
+            .map(({ address }) => address)
+            .filter(address => allowed.some(prefix => containsAddress(prefix, address))),
+  }
+}
+
+function placeOf(self: Self, cluster: Cluster, base: ServiceBase): Place {
+  const own = self.host.underlay?.addresses ?? []
+  return {
+    node: self.node,
+    own: [
+      ...base.localPods.map(parsePrefix),
+      ...own.map(({ address, family }) => prefixOf(address, family === 'inet' ? 32 : 128)),
+    ],
+    serviceCidrs: base.serviceCidrs.map(parsePrefix),
+    families: base.families,
+    proxied: (self.proxyMode ?? cluster.spec.proxyMode) === 'userspace',
+  }
+}
+
+/** Who wants which entry point: the first by name has it. */
+class Claims {
+  readonly #claimants = new Map<string, string | Set<string>>()
+
+  holder(key: string): string | undefined {
+    const all = this.#claimants.get(key)
+    if (all === undefined || typeof all === 'string') return all
+    return [...all].sort()[0]
+  }
+
+  /** The others that want it, where there are any. */
+  others(key: string, service: string): readonly string[] {
+    const all = this.#claimants.get(key)
+    return all === undefined || typeof all === 'string' ? [] : [...all].filter(each => each !== service)
+  }
+
+  add(key: string, service: string): void {
+    const all = this.#claimants.get(key)
+    if (all === undefined) this.#claimants.set(key, service)
+    else if (typeof all === 'string') {
+      if (all !== service) this.#claimants.set(key, new Set([all, service]))
+    } else all.add(service)
+  }
+
+  drop(key: string, service: string): void {
+    const all = this.#claimants.get(key)
+    if (all === service) this.#claimants.delete(key)
+    else if (all instanceof Set) {
+      all.delete(service)
+      const [only] = all
+      if (all.size === 1 && only !== undefined) this.#claimants.set(key, only)
+    }
+  }
+}
+
+/** How many entries have each affinity timeout. */
+class Timeouts {
+  readonly #counts: Record<Family, Map<number, number>> = { inet: new Map(), inet6: new Map() }
+
+  count(entries: readonly ServiceEntry[], by: 1 | -1): void {
+    for (const { family, affinitySeconds } of entries) {
+      if (affinitySeconds === 0) continue
+      const counts = this.#counts[family]
+      const after = (counts.get(affinitySeconds) ?? 0) + by
+      if (after === 0) counts.delete(affinitySeconds)
+      else counts.set(affinitySeconds, after)
+    }
+  }
+
+  get inUse(): Services['affinity'] {
+    const list = (family: Family): readonly number[] => [...this.#counts[family].keys()].sort((a, b) => a - b)
+    return { inet: list('inet'), inet6: list('inet6') }
+  }
+}
+
+export function createServices(): ServicesOf {
+  let assignments = createServiceAssignments()
+  let selection = new Selection()
+  let claims = new Claims()
+  let timeouts = new Timeouts()
+  let plans = new Map<string, ServicePlan>()
+  let entries: PersistentMap<readonly ServiceEntry[]> = PersistentMap.empty()
+  let health: PersistentMap<readonly HealthCheck[]> = PersistentMap.empty()
+  let problems = new Map<string, readonly Problem[]>()
+  let flat: readonly Problem[] = []
+  let affinity: Services['affinity'] = { inet: [], inet6: [] }
+  let where = ''
+  let base: ServiceBase | undefined
+  let place: Place | undefined
+  let lastCluster: Cluster | undefined
+
+  function forget(): void {
+    assignments = createServiceAssignments()
+    selection = new Selection()
+    claims = new Claims()
+    timeouts = new Timeouts()
+    plans = new Map()
+    problems = new Map()
+    entries = PersistentMap.empty()
+    health = PersistentMap.empty()
+  }
+
+  /** Plans one Service anew; gives those that want an entry point of it, too. */
+  function replan(name: string, service: Service | undefined, at: Place): ReadonlySet<string> {
+    const touched = new Set<string>()
+    const before = plans.get(name)
+    const assigned = assignments.of(name)
+    const after =
+      service === undefined || assigned === undefined || headless(service)
+        ? undefined
+        : planService(service, assigned, found => selection.each(service, found), at)
+    const keys = new Set((after?.entries ?? []).map(entryKey))
+    for (const entry of before?.entries ?? []) {
+      const key = entryKey(entry)
+      if (keys.has(key)) continue
+      for (const other of claims.others(key, name)) touched.add(other)
+      claims.drop(key, name)
+    }
+    for (const key of keys) {
+      claims.add(key, name)
+      for (const other of claims.others(key, name)) touched.add(other)
+    }
+    if (after === undefined) plans.delete(name)
+    else plans.set(name, after)
+    return touched
+  }
+
+  /** Puts into force what the Service has of its plan. */
+  function settle(name: string): void {
+    const plan = plans.get(name)
+    const ref = `service/${name}`
+    const clashes: Problem[] = []
+    const own = (plan?.entries ?? []).filter(entry => {
+      const key = entryKey(entry)
+      const holder = claims.holder(key)
+      if (holder === name) return true
+      clashes.push({
+        level: 'error',
+        about: ref,
+        code: 'ENTRY_TAKEN',
+        message: `Cannot serve ${ref} at "${key}": service/${holder} has it`,
+        hint: 'give one of the two another address or port',
+      })
+      return false
+    })
+    timeouts.count(entries.get(ref) ?? [], -1)
+    timeouts.count(own, 1)
+    entries = entries.with(ref, own.length === 0 ? undefined : own)
+    const check = plan?.health
+    health = health.with(ref, check === undefined ? undefined : [{ service: name, ...check }])
+    const all = [...(plan?.problems ?? []), ...clashes]
+    if (all.length === 0) problems.delete(name)
+    else problems.set(name, all)
+  }
+
+  return (snapshot, self, cluster) => {
+    const key = JSON.stringify([
+      self.node,
+      self.lease,
+      self.host.ipv6,
+      self.host.underlay?.addresses,
+      self.proxyMode,
+    ])
+    if (place === undefined || base === undefined || key !== where || cluster !== lastCluster) {
+      where = key
+      lastCluster = cluster
+      forget()
+      base = baseOf(self, cluster)
+      place = placeOf(self, cluster, base)
+    }
+    const dirty = new Set<string>()
+    const changed = (name: string): void => void dirty.add(name)
+    assignments.update(snapshot).forEach(changed)
+    selection.update(snapshot, changed)
+    if (dirty.size > 0) {
+      const settling = new Set<string>()
+      for (const name of dirty) {
+        settling.add(name)
+        for (const other of replan(name, snapshot.services.get(name), place)) settling.add(other)
+      }
+      for (const name of settling) settle(name)
+      flat = [...problems.values()].flat()
+      affinity = timeouts.inUse
+    }
+    return { entries, health, problems: flat, affinity, base }
+  }
+}
