@@ -78,6 +78,8 @@ export async function makePlace(): Promise<Place> {
     async makeHost(host) {
       const me = `h${host}`
       await add(me, `${me}-p`)
+      // A host is up long before its agent: its link-local address is no news any more when that starts.
+      await exec(['ip', 'netns', 'exec', ns(me), 'sysctl', '-qw', 'net.ipv6.conf.default.accept_dad=0'])
       await ip([`link add ${me} type veth peer name eth0 netns ${ns(me)}`, `link set ${me} master br0 up`])
       await ip(
         [
