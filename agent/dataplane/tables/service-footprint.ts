@@ -166,8 +166,13 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
   const served = targets.length > 0 || (outside !== undefined && outside.length > 0)
   const port = served ? proxy.portOf?.(entryKey(entry)) : undefined
   const address = proxy.addresses?.[family]
-  const proxied = port !== undefined
-  const wanted = !proxied ? idsOf(targets) : address === undefined ? [] : [codec.of(address, port)]
+  // Without a port yet nothing stands, and what no entry point takes is refused.
+  const proxied = served && (port !== undefined || entry.proxied === true)
+  const wanted = !proxied
+    ? idsOf(targets)
+    : address === undefined || port === undefined
+      ? []
+      : [codec.of(address, port)]
   const { slots, size } = assign(before.slots, before.sizes, wanted)
 
   let flags = kind === 'nodeport' ? flag.nodePort : kind === 'cluster' ? flag.clusterIp : flag.externalIp
@@ -194,7 +199,7 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
     live: sticky ? keepSet(before.live, [...new Set([...wanted, ...idsOf(outside ?? none)])]) : none,
     ranges:
       flags & flag.restricted ? keepSet(before.ranges, canonicalRanges(entry.sourceRanges ?? none)) : none,
-    proxy: proxied && address === undefined ? port : 0,
+    proxy: proxied && address === undefined ? (port ?? 0) : 0,
     hairpins: proxied ? none : keepSet(before.hairpins, hairpinsOf(entry, family)),
   }
 }

@@ -12,13 +12,7 @@ import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import { entryKey, type ServiceEntry } from '../../model/service-entry.js'
 import type { Id } from './service-codec.js'
 import { ElementWriter, emptyState, type ServiceState, type Space } from './service-elements.js'
-import {
-  type Footprint,
-  footprintOf,
-  nothing,
-  type ProxyOptions,
-  unchanged,
-} from './service-footprint.js'
+import { type Footprint, footprintOf, nothing, type ProxyOptions, unchanged } from './service-footprint.js'
 import { ObservedEntry, strays } from './service-observed.js'
 import { readServices } from './service-scan.js'
 import { Leavers, purgeSticky } from './service-sticky.js'
