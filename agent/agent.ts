@@ -24,6 +24,7 @@ import type { Self } from './model/self.js'
 import { createNodeLease } from './node-lease.js'
 import { publishRecord } from './objects.js'
 import { anyAddress, instanceId, roleProblems, underlayChoice } from './own.js'
+import { createServiceAllocator } from './service-alloc.js'
 import { createStore } from './store.js'
 
 export interface AgentOptions {
@@ -81,6 +82,14 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       mark('leased')
       reconciler.kick()
     },
+  })
+  const services = createServiceAllocator({
+    kv,
+    store,
+    node: config.node,
+    clock,
+    log,
+    identityHeld: () => identity,
   })
   const host = createHostWatch({
     kernel,
@@ -262,6 +271,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
               onHeld: () => {
                 mark('identity')
                 identity = true
+                services.kick()
                 kick()
               },
               onLost: reason => {
@@ -272,6 +282,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
           ),
         // Without the role a block would only be kept from those who have it.
         lease: inner => (config.roles.includes('cluster') ? lease.run(inner) : aborted(inner)),
+        services: inner => (config.roles.includes('cluster') ? services.run(inner) : aborted(inner)),
         reconciler: inner => reconciler.run(inner),
         api,
         service,

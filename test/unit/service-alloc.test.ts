@@ -1,4 +1,4 @@
-// Cluster IPs and nodePorts: what a Service needs, what it has, and which records are claimed and released. Pure.
+// Cluster IPs and nodePorts: what a Service needs, what it has, and which records are claimed and released.
 import t from 'tap'
 import type { Cluster } from '../../agent/model/cluster.js'
 import { parseDocuments } from '../../agent/model/document.js'
@@ -13,6 +13,13 @@ import {
   serviceRanges,
 } from '../../agent/model/service-ranges.js'
 import type { Allocation } from '../../agent/model/snapshot.js'
+import { applyObjects, deleteObject, ensureFormat } from '../../agent/objects.js'
+import { createServiceAllocator } from '../../agent/service-alloc.js'
+import { createStore } from '../../agent/store.js'
+import { systemClock } from '../../lib/clock.js'
+import type { Kv } from '../../lib/kv/kv.js'
+import { memoryKv } from '../../lib/kv/memory.js'
+import { silentLog } from '../../lib/log.js'
 import { parsePrefix } from '../../lib/net/prefix.js'
 import { PersistentMap } from '../../lib/persistent/map.js'
 
@@ -249,3 +256,62 @@ t.test('plan: the last value of a range is given, and then there is none', async
     problems: [{ code: 'EXHAUSTED', message: /all of serviceCIDRs 10.0.0.0\/30 are taken/ }],
   })
 })
+
+t.test(
+  'allocator: agents that race give every Service one cluster IP of its own, and take back what nobody needs',
+  async t => {
+    const kv = memoryKv()
+    await ensureFormat(kv)
+    const stop = new AbortController()
+    t.teardown(() => stop.abort())
+    const names = ['a', 'b', 'c', 'd', 'e']
+    const runs = names.map(node => {
+      const store = createStore({ kv, clock: systemClock, log: silentLog, graceMs: 20 })
+      const allocator = createServiceAllocator({
+        kv,
+        store,
+        node,
+        clock: systemClock,
+        log: silentLog,
+        identityHeld: () => true,
+        turnMs: 0,
+        releaseAfterMs: 30,
+      })
+      return { store, all: [store.run(stop.signal), allocator.run(stop.signal)] }
+    })
+    const records = async (): Promise<Map<string, string>> =>
+      new Map(
+        (await kv.list('alloc/')).entries.map(({ key, value }) => [key, JSON.parse(value).owner as string]),
+      )
+    const until = async (done: () => Promise<boolean>): Promise<void> => {
+      for (let i = 0; i < 400 && !(await done()); i += 1)
+        await new Promise(resolve => setTimeout(resolve, 25))
+    }
+    const wanted = Array.from({ length: 60 }, (_, i) =>
+      service(`s${i}`, i === 7 ? 'clusterIPs: [10.0.0.9]' : 'type: NodePort'),
+    )
+    await applyObjects(kv, [single, ...wanted])
+    await until(async () => (await records()).size === 60 + 59)
+    const found = await records()
+    t.equal(found.size, 119, 'a cluster IP each, and a nodePort of those that want one')
+    t.equal(new Set(found.values()).size, 119, 'nobody has two')
+    t.equal(found.get('alloc/service-ipv4/10.0.0.9'), 'service/default/s7', 'what the spec gives is claimed')
+
+    await unset(kv, [...found.keys()])
+    await until(async () => (await records()).size === 119)
+    t.strictSame(await records(), found, 'a store that lost its records has the same ones again')
+
+    await deleteObject(kv, 'service/default/s3')
+    await until(async () => (await records()).size === 117)
+    const left = [...(await records()).values()]
+    t.equal(left.length, 117)
+    t.notOk(left.some(owner => /^service\/default\/s3(:|$)/.test(owner)))
+    stop.abort()
+    await Promise.all(runs.flatMap(run => run.all))
+  },
+)
+
+async function unset(kv: Kv, keys: readonly string[]): Promise<void> {
+  for (let at = 0; at < keys.length; at += 50)
+    await kv.txn({ compare: [], puts: [], deletes: keys.slice(at, at + 50) })
+}
