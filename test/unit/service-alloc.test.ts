@@ -17,7 +17,7 @@ import { applyObjects, deleteObject, ensureFormat } from '../../agent/objects.js
 import { createServiceAllocator } from '../../agent/service-alloc.js'
 import { createStore } from '../../agent/store.js'
 import { systemClock } from '../../lib/clock.js'
-import type { Kv } from '../../lib/kv/kv.js'
+import type { Kv, KvBatch } from '../../lib/kv/kv.js'
 import { memoryKv } from '../../lib/kv/memory.js'
 import { silentLog } from '../../lib/log.js'
 import { parsePrefix } from '../../lib/net/prefix.js'
@@ -279,6 +279,17 @@ t.test(
       })
       return { store, all: [store.run(stop.signal), allocator.run(stop.signal)] }
     })
+    const owners = new Map<string, string>()
+    const robbed: string[] = []
+    const onBatch = ({ puts, deletes }: KvBatch): void => {
+      for (const key of deletes) owners.delete(key)
+      for (const { key, value } of puts) {
+        const { owner } = JSON.parse(value) as { readonly owner: string }
+        if ((owners.get(key) ?? owner) !== owner) robbed.push(key)
+        owners.set(key, owner)
+      }
+    }
+    const watching = kv.watch('alloc/', 0, { onBatch }, stop.signal)
     const records = async (): Promise<Map<string, string>> =>
       new Map(
         (await kv.list('alloc/')).entries.map(({ key, value }) => [key, JSON.parse(value).owner as string]),
@@ -306,8 +317,9 @@ t.test(
     const left = [...(await records()).values()]
     t.equal(left.length, 117)
     t.notOk(left.some(owner => /^service\/default\/s3(:|$)/.test(owner)))
+    t.strictSame(robbed, [], 'no record ever went from one owner to another')
     stop.abort()
-    await Promise.all(runs.flatMap(run => run.all))
+    await Promise.all([watching, ...runs.flatMap(run => run.all)])
   },
 )
 
