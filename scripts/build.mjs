@@ -3,6 +3,7 @@
 //
 //   dist/warrend, dist/warren          sh launchers: .node/bin/node beside dist/ when it is there, else the node on PATH
 //   dist/warrend.cjs, dist/warren.cjs  the bundles; `node dist/warrend.cjs` runs too, only slower
+//   dist/proxy-worker.cjs              a thread of warrend (lib/proxy), begun in the userspace mode only
 //   dist/boot.cjs                      loads a bundle with its code cache
 //   dist/*.cache                       made by this Node for this bundle; one that does not fit is ignored
 //   dist/.built                        the Node version of the build; its time is what scripts/env.sh compares
@@ -32,6 +33,7 @@ const dist = join(root, 'dist')
 const fresh = join(root, `dist.new.${process.pid}`)
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const programs = { warrend: 'agent/main.ts', warren: 'agent/cli/main.ts' }
+const threads = { 'proxy-worker': 'lib/proxy/worker.ts' }
 
 /** `process.argv` of the program is the same with and without this loader. V8 itself refuses a cache of another version. */
 const boot = `'use strict'
@@ -90,7 +92,7 @@ const englishOnly = {
 async function bundle() {
   await build({
     absWorkingDir: root,
-    entryPoints: Object.entries(programs).map(([out, path]) => ({ in: path, out })),
+    entryPoints: Object.entries({ ...programs, ...threads }).map(([out, path]) => ({ in: path, out })),
     outdir: fresh,
     outExtension: { '.js': '.cjs' },
     bundle: true,

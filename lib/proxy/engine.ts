@@ -14,7 +14,7 @@ type Listener = TcpListener | UdpListener
 const lastAnswersMs = 250
 
 export class Engine {
-  readonly loop = new Loop()
+  readonly #loop: Loop
   readonly #limits: Limits
   readonly #origins = new Origins()
   readonly #carrier = new Carrier()
@@ -24,10 +24,12 @@ export class Engine {
   #drainBy = Number.POSITIVE_INFINITY
   #drainFrom = Number.POSITIVE_INFINITY
 
-  constructor(limits: Limits) {
+  /** See Loop: `woken` gives the orders that came. */
+  constructor(limits: Limits, wakeFd: number, woken: () => void) {
     this.#limits = limits
-    this.#tcp = new TcpProxy(this.loop, this.#carrier, limits)
-    this.#udp = new UdpProxy(this.loop, limits)
+    this.#loop = new Loop(wakeFd, woken)
+    this.#tcp = new TcpProxy(this.#loop, this.#carrier, limits)
+    this.#udp = new UdpProxy(this.#loop, limits)
   }
 
   order(order: Order): void {
@@ -75,7 +77,7 @@ export class Engine {
     const now = performance.now()
     const wait = this.#drainBy - now
     if (wait <= 0 || this.#isDrained(now)) return false
-    this.loop.turn(Number.isFinite(wait) ? Math.min(wait, 50) : undefined)
+    this.#loop.turn(Number.isFinite(wait) ? Math.min(wait, 50) : undefined)
     return true
   }
 
@@ -91,7 +93,7 @@ export class Engine {
     this.#listeners.clear()
     this.#carrier.close()
     this.#origins.close()
-    this.loop.close()
+    this.#loop.close()
     return broken
   }
 }

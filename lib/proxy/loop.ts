@@ -5,12 +5,10 @@ import type { Deadlines } from './deadlines.js'
 import {
   EPOLL_CTL_ADD,
   EPOLL_CTL_DEL,
-  EPOLLET,
   EPOLLIN,
   epollEvent,
   fixedBytes,
   SOCK_CLOEXEC,
-  SOCK_NONBLOCK,
   syscalls,
 } from './syscalls.js'
 
@@ -33,16 +31,18 @@ export class Loop {
   readonly #generations: number[] = []
   readonly #deadlines: Deadlines<never>[] = []
   #again: Watcher[] = []
-  /** Other threads write to it to end a wait. */
-  readonly wakeFd: number
+  readonly #wakeFd: number
   readonly #wakeBytes = fixedBytes(8)
+  readonly #woken: () => void
   /** Milliseconds of a clock that never jumps, read once a turn. */
   now = performance.now()
 
-  constructor() {
+  /** `wakeFd`: an eventfd(2) that others write to, which ends a wait and calls `woken`. */
+  constructor(wakeFd: number, woken: () => void) {
     this.#epoll = this.#sys.epoll_create1(SOCK_CLOEXEC)
-    this.wakeFd = this.#sys.eventfd(0, SOCK_CLOEXEC | SOCK_NONBLOCK)
-    this.watch(this.wakeFd, EPOLLIN, { ready: () => this.#sys.read(this.wakeFd, this.#wakeBytes, 8) })
+    this.#wakeFd = wakeFd
+    this.#woken = woken
+    this.watch(wakeFd, EPOLLIN, { ready: () => undefined })
   }
 
   /** False (errno in lastErrno) when the kernel refuses. */
@@ -83,6 +83,7 @@ export class Loop {
     const count = this.#sys.epoll_wait(this.#epoll, this.#events, batch, Math.ceil(wait))
     this.now = performance.now()
     if (count < 0 && lastErrno() !== 'EINTR') throw new Error(`Cannot wait for events: ${lastErrno()}`)
+    this.#wake(count)
     for (let i = 0, at = 0; i < count; i += 1, at += epollEvent.size) {
       const fd = this.#events.readUInt32LE(at + epollEvent.data)
       if (this.#generations[fd] !== this.#events.readUInt32LE(at + epollEvent.data + 4)) continue
@@ -96,11 +97,17 @@ export class Loop {
     for (const deadlines of this.#deadlines) deadlines.run(this.now)
   }
 
+  /** First of all: what was ordered before a client came holds for that client. */
+  #wake(count: number): void {
+    for (let i = 0, at = epollEvent.data; i < count; i += 1, at += epollEvent.size) {
+      if (this.#events.readUInt32LE(at) !== this.#wakeFd) continue
+      this.#sys.read(this.#wakeFd, this.#wakeBytes, 8)
+      this.#woken()
+      return
+    }
+  }
+
   close(): void {
-    this.#sys.close(this.wakeFd)
     this.#sys.close(this.#epoll)
   }
 }
-
-/** What a connection's fds are watched for; every edge once. */
-export const edges = EPOLLET

@@ -7,7 +7,7 @@ import type { AddressFamily } from '../net/address.js'
 import { close } from '../netns/libc.js'
 import { inheritedPort, openListener } from './listen.js'
 import type { PortMemory } from './port-memory.js'
-import { syscalls } from './syscalls.js'
+import { SOCK_CLOEXEC, SOCK_NONBLOCK, syscalls } from './syscalls.js'
 import {
   counter,
   counters,
@@ -43,7 +43,7 @@ export interface InheritedListener {
   readonly family: AddressFamily
 }
 
-export interface Proxy {
+export interface UserspaceProxy {
   /** Opens the listener, or changes where its new connections go. Errors: those of socket(2) and bind(2). */
   set(spec: ListenerSpec): void
   /** Its connections go on, its flows end. */
@@ -75,7 +75,7 @@ function storeName({ protocol, family, key }: InheritedListener): string {
   return `proxy ${protocol} ${family} ${key}`
 }
 
-class UserspaceProxy implements Proxy {
+class ThreadedProxy implements UserspaceProxy {
   readonly #options: ProxyOptions
   readonly #listeners = new Map<string, Listener>()
   #thread: Thread | undefined
@@ -212,57 +212,53 @@ function workerUrl(): URL {
 }
 
 class Thread {
-  readonly #worker: Worker
   readonly #port: MessageChannel['port1']
   readonly #one = Buffer.from(new BigUint64Array([1n]).buffer)
-  readonly #ended: Promise<void>
-  #wakeFd = -1
+  /** Ours: an order wakes the thread from its first turn on. */
+  readonly #wakeFd = syscalls().eventfd(0, SOCK_CLOEXEC | SOCK_NONBLOCK)
+  readonly #ended: Promise<number>
   #draining = false
 
   constructor(limits: Limits, fail: (error: unknown) => void) {
     const { port1, port2 } = new MessageChannel()
     this.#port = port1
-    this.#worker = new Worker(workerUrl(), {
+    const worker = new Worker(workerUrl(), {
       name: 'proxy',
-      workerData: { port: port2, limits },
+      workerData: { port: port2, wakeFd: this.#wakeFd, limits },
       transferList: [port2],
     })
+    let broken = 0
     port1.on('message', (report: Report) => {
-      // From here on orders wake it; those before it reads without.
-      if (report.type === 'ready') this.#wakeFd = report.wakeFd
-      if (report.type === 'drained') this.#wakeFd = -1
-      this.#wake()
+      broken = report.broken
     })
-    this.#worker.on('error', cause =>
+    worker.on('error', cause =>
       fail(new WarrenError(`Cannot go on as a proxy: ${String(cause)}`, { code: 'WORKER', cause })),
     )
     this.#ended = new Promise(resolve => {
-      this.#worker.on('exit', code => {
-        this.#wakeFd = -1
+      worker.on('exit', code => {
         if (!this.#draining)
           fail(new WarrenError(`Cannot go on as a proxy: its thread ended (${code})`, { code: 'WORKER' }))
-        resolve()
+        resolve(broken)
       })
     })
   }
 
   tell(order: Order): void {
     this.#port.postMessage(order)
-    this.#wake()
+    syscalls().write(this.#wakeFd, this.#one, 8)
   }
 
-  #wake(): void {
-    if (this.#wakeFd >= 0) syscalls().write(this.#wakeFd, this.#one, 8)
-  }
-
-  async drain(ms: number): Promise<void> {
+  /** Resolves to how many connections did not end in time. */
+  async drain(ms: number): Promise<number> {
     this.#draining = true
     this.tell({ type: 'drain', ms })
-    await this.#ended
+    const broken = await this.#ended
     this.#port.close()
+    close(this.#wakeFd)
+    return broken
   }
 }
 
-export function createProxy(options: ProxyOptions): Proxy {
-  return new UserspaceProxy(options)
+export function createProxy(options: ProxyOptions): UserspaceProxy {
+  return new ThreadedProxy(options)
 }

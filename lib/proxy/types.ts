@@ -90,8 +90,8 @@ export type Order =
   | { readonly type: 'inside'; readonly prefixes: readonly string[] }
   | { readonly type: 'drain'; readonly ms: number }
 
-/** From it. */
-export type Report =
-  | { readonly type: 'ready'; readonly wakeFd: number }
-  /** Nothing is served any more; `broken` connections were cut. */
-  | { readonly type: 'drained'; readonly broken: number }
+/** From it, at its end: nothing is served any more; `broken` connections were cut. */
+export interface Report {
+  readonly type: 'drained'
+  readonly broken: number
+}

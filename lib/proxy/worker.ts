@@ -6,21 +6,24 @@ import type { Limits, Order, Report } from './types.js'
 
 interface WorkerData {
   readonly port: MessagePort
+  readonly wakeFd: number
   readonly limits: Limits
 }
 
-function run({ port, limits }: WorkerData): void {
-  const engine = new Engine(limits)
-  const report = (message: Report): void => port.postMessage(message)
-  report({ type: 'ready', wakeFd: engine.loop.wakeFd })
-  do {
+function run({ port, wakeFd, limits }: WorkerData): void {
+  const obey = (): void => {
     for (;;) {
       const received = receiveMessageOnPort(port) as { readonly message: Order } | undefined
-      if (received === undefined) break
+      if (received === undefined) return
       engine.order(received.message)
     }
-  } while (engine.turn())
-  report({ type: 'drained', broken: engine.close() })
+  }
+  const engine = new Engine(limits, wakeFd, obey)
+  while (engine.turn()) {
+    // The loop calls obey() as orders come.
+  }
+  const report: Report = { type: 'drained', broken: engine.close() }
+  port.postMessage(report)
   port.close()
 }
 

@@ -2,7 +2,7 @@
 // the entry's clients. In process, not in the kernel: `ss -tlnp` and `ss -ulnp` show them as warrend's; what systemd keeps
 // of an earlier life counts as there. Endpoints see this node's address.
 import { asError, WarrenError } from '../../../lib/errors.js'
-import type { Proxy } from '../../../lib/proxy/proxy.js'
+import type { UserspaceProxy } from '../../../lib/proxy/proxy.js'
 import type { ListenerSpec } from '../../../lib/proxy/types.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import { entryKey, type ServiceEntry, type ServiceTarget } from '../../model/service-entry.js'
@@ -61,7 +61,7 @@ function sameTargets(
 }
 
 /** `after`: called when a batch is applied, to save what must survive (the ports). */
-export function proxyTable(proxy: Proxy, after: () => void = () => undefined): Table<ServiceEntry> {
+export function proxyTable(proxy: UserspaceProxy, after: () => void = () => undefined): Table<ServiceEntry> {
   const live = new Map<string, ServiceEntry>()
   const write = (op: TableOp<ServiceEntry>): void => {
     if (op.verb === 'remove') {
@@ -82,7 +82,16 @@ export function proxyTable(proxy: Proxy, after: () => void = () => undefined): T
       desired.affinitySeconds === observed.affinitySeconds &&
       sameTargets(desired.targets, observed.targets) &&
       sameTargets(desired.outside, observed.outside),
-    observe: async () => [...live.values(), ...proxy.inherited().flatMap(({ key }) => unclaimed(key) ?? [])],
+    async observe() {
+      const found = [...live.values()]
+      for (const { key } of proxy.inherited()) {
+        const entry = unclaimed(key)
+        // Another version's name for something: nobody will ever want it.
+        if (entry === undefined) proxy.remove(key)
+        else found.push(entry)
+      }
+      return found
+    },
     async apply(ops) {
       const results = ops.map((op): OpResult => {
         try {
