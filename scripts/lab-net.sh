@@ -8,7 +8,7 @@
 #   h1/                warrend.yaml .pid .log .sock, subnet.env, state/, pods (name, IPv4, IPv6 of each pod)
 
 # Defaults of `lab.sh up`; the other commands read what `up` was given from lab.env.
-HOSTS=3 PODS=2 BACKEND=vxlan STORE=file FAMILY=ipv4 UNDERLAY='' MTU=1500 DIRECT_ROUTING=false
+HOSTS=3 PODS=2 BACKEND=vxlan STORE=file FAMILY=ipv4 UNDERLAY='' MTU=1500 DIRECT_ROUTING=false SERVICES=false
 LAB_NAME=${WARREN_LAB:-lab}
 WARREN_DIST=${WARREN_DIST:-$WARREN_ROOT/dist}
 LAB_LOCK_FD=9
@@ -81,6 +81,8 @@ make_host() {
     echo "netns add $(ns "$host")"
     for ((p = 1; p <= PODS; p++)); do echo "netns add $(ns "$host/p$p")"; done
   } | ip -batch -
+  # A host is up long before its warrend: its link-local address is no news any more.
+  in_ns "$host" sysctl -qw net.ipv6.conf.default.accept_dad=0
   {
     echo "link add $host mtu $MTU type veth peer name eth0 mtu $MTU netns $(ns "$host")"
     echo "link set $host master br0 up"
@@ -138,6 +140,7 @@ spec:
   backend: { $backend }
   masquerade: true
 YAML
+  [[ $SERVICES != true ]] || echo "  serviceCIDRs: [$(service_cidrs)]" >>"$1"
 }
 
 # --- pods ------------------------------------------------------------------------------------------------------------
@@ -164,6 +167,8 @@ attach_pods() {
   done <"$dir/subnet.env"
   for ((p = 1; p <= PODS; p++)); do
     echo "link set veth-p$p mtu $mtu master wrn0 up"
+    # A pod that reaches itself through its Service: the bridge sends the frame back where it came from.
+    [[ $SERVICES != true ]] || echo "link set veth-p$p type bridge_slave hairpin on"
   done | ip_batch "$host"
   : >"$dir/pods.new"
   for ((p = 1; p <= PODS; p++)); do

@@ -34,19 +34,23 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 . "$here/lab-net.sh"
 # shellcheck source=scripts/lab-show.sh
 . "$here/lab-show.sh"
+# shellcheck source=scripts/lab-services.sh
+. "$here/lab-services.sh"
 
 usage() {
   cat <<'TEXT'
 Usage: lab.sh COMMAND [--name NAME] ...          NAME: default "lab", or $WARREN_LAB; several labs live side by side
 
   up [--hosts 3] [--pods 2] [--backend vxlan|host-gw] [--store file|etcd] [--family ipv4|ipv6|dual]
-     [--underlay ipv4|ipv6|dual] [--mtu 1500] [--direct-routing] [--cluster FILE] [--keep]
+     [--underlay ipv4|ipv6|dual] [--mtu 1500] [--direct-routing] [--services] [--cluster FILE] [--keep]
+                        --services: a backend in every pod and a Service in front of them;
                         --cluster: a Cluster object of your own; --keep: leave what is there when it fails
   down [--all]          removes the lab (--all: every lab), whatever state it is in
   exec PLACE [CMD...]   a command or a shell in h2 (`warren` talks to its warrend), h2/p1, ext or sw
   status                one line per host
   pods [-o json]        addresses of the pods
   ping [-o json|--tap]  every pair of pods; exit 1 when one gets no answer
+  services [COUNT]      asks the Service from a pod, a node and outside; exit 1 when an answer is missing
   join                  adds a host, and tells how long it took
   start|stop|restart|kill HOST       its warrend (stop: SIGTERM, kill: SIGKILL)
   attach HOST           plugs its pods into wrn0 again (after `warren cleanup` and a start)
@@ -73,7 +77,7 @@ need_host() {
 
 save_env() {
   local name
-  for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING WARREN_DIST; do
+  for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING SERVICES WARREN_DIST; do
     printf '%s=%q\n' "$name" "${!name}"
   done >"$LAB_DIR/lab.env.new"
   # Whose lab this is, when scripts/test.sh runs it.
@@ -105,6 +109,7 @@ cmd_up() {
     case $1 in
       --keep) keep=1 ;;
       --direct-routing) DIRECT_ROUTING=true ;;
+      --services) SERVICES=true ;;
       --hosts | --pods | --backend | --store | --family | --underlay | --mtu | --cluster)
         (($# > 1)) || usage_error "$1 needs a value"
         case $1 in
@@ -162,6 +167,7 @@ cmd_up() {
   UP_DONE=1
   log "lab \"$LAB_NAME\" is up: $HOSTS hosts, $((HOSTS * PODS)) pods, $BACKEND, store $STORE, pods $FAMILY," \
     "underlay $UNDERLAY; all reachable $(seconds $((now - started))) s after the start"
+  [[ $SERVICES != true ]] || apply_services
   for host in $(lab_hosts); do
     warren_on "$host" wait --converged --timeout 10s >/dev/null &
   done
@@ -324,7 +330,7 @@ main() {
       need_root
       "cmd_$command" "$@"
       ;;
-    exec | status | pods | ping | join)
+    exec | status | pods | ping | services | join)
       need_root
       need_lab
       "cmd_$command" "$@"

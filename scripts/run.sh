@@ -43,7 +43,9 @@ for ((i = 1; i <= $#; i++)); do
 done
 # The last lab of this name makes room: the command may be typed twice.
 "$here/lab.sh" down --name "$name" 2>/dev/null || die "Cannot remove the lab \"$name\" that was up" "scripts/lab.sh down --name $name"
-"$here/lab.sh" up "$@"
+services=(--services)
+[[ " $* " != *' --cluster '* ]] || services=()
+"$here/lab.sh" up "${services[@]}" "$@"
 
 bold='' plain=''
 if [[ -t 1 && -z ${NO_COLOR-} && ${TERM-dumb} != dumb ]]; then bold=$BOLD plain=$PLAIN; fi
@@ -53,6 +55,10 @@ suffix=''
 
 printf '\n'
 "$here/lab.sh" ping --name "$name"
+if ((${#services[@]} > 0)); then
+  printf '\nService "web": cluster IP 10.0.0.1:1234 or fd00:10::1:1234, nodePort 31234, an HTTP and UDP backend in every pod\n'
+  "$here/lab.sh" services --name "$name" 6
+fi
 cat <<TEXT
 
 ${bold}Where to look next${plain}
@@ -60,7 +66,8 @@ ${bold}Where to look next${plain}
   $lab exec$suffix h1 warren status               what one warrend knows; also: plan, show observed, events
   $lab exec$suffix h1 ip -d link show type vxlan  what it made in the kernel; routes: ip route show proto 87
   $lab exec$suffix h1 bridge fdb                  where it sends the frames for each peer
-  $lab exec$suffix h1 nft list ruleset            masquerade and the guard around VXLAN
+  $lab exec$suffix h1 nft list ruleset            masquerade, Services and the guard around VXLAN
+  $lab exec$suffix h1 warren get service web -o yaml   what is served; nft list map ip warren-services eps
   $lab exec$suffix h1 ip route flush proto 87     break it: it is back before you look (warren events)
   $lab exec$suffix h1/p1 ping 198.51.100.1        a pod talks to the world outside
   $lab join$suffix                                one more host

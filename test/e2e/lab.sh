@@ -77,6 +77,16 @@ tap_ok 'lab: down of the other' "$lab" down --name "$name-b"
 tap_ok 'lab: nothing is left of both, not even what ran in a pod' no_traces
 tap_ok 'lab: down of a lab that is not there is no error' run down
 
+# Services: both families, both protocols, cluster IPs and nodePorts, asked from a pod (itself among the endpoints), a node
+# and outside.
+tap_ok 'lab: Services: up' run up --services --family dual
+tap_ok 'lab: Services: every question has its answer' run services 10
+run exec h2 nft flush ruleset || :
+tap_ok 'lab: Services: and again after "nft flush ruleset" on a node' busywait 5 run services 3
+tap_ok 'lab: Services: warren delete service/default/web' run exec h1 warren delete service/default/web
+tap_ok 'lab: Services: nothing answers any more' busywait 5 fails run services 1
+tap_ok 'lab: Services: down' run down
+
 # A crash in the middle: SIGKILL gives no trap a chance.
 setsid "$lab" up --name "$name" >/dev/null 2>&1 </dev/null &
 up=$!

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { clusterTable, vtepSet } from '../../agent/compute/rules.js'
+import { serviceTable } from '../../agent/compute/services/ruleset.js'
 import { orderedStages } from '../../agent/dataplane/order.js'
 import { addressTable } from '../../agent/dataplane/tables/address.js'
 import { elementTable } from '../../agent/dataplane/tables/element.js'
@@ -17,6 +18,7 @@ import { neighborTable } from '../../agent/dataplane/tables/neighbor.js'
 import { recordTable } from '../../agent/dataplane/tables/record.js'
 import { routeTable } from '../../agent/dataplane/tables/route.js'
 import { ruleTable } from '../../agent/dataplane/tables/rule.js'
+import { serviceNftTable } from '../../agent/dataplane/tables/service-nft.js'
 import {
   hostSysctlTable,
   linkSysctlTable,
@@ -30,6 +32,7 @@ import { formatKey, formatVersion, objectKey } from '../../agent/model/keys.js'
 import { fileMark, namesOf } from '../../agent/model/marks.js'
 import type { Node } from '../../agent/model/node.js'
 import { nodeSchema } from '../../agent/model/node.js'
+import type { ServiceEntry } from '../../agent/model/service-entry.js'
 import { publishRecord } from '../../agent/objects.js'
 import { systemClock } from '../../lib/clock.js'
 import { WarrenError } from '../../lib/errors.js'
@@ -45,6 +48,7 @@ import { Mirror } from '../../lib/reconcile/mirror.js'
 import { createReceipts, type Receipts } from '../../lib/reconcile/receipt.js'
 import type { Desired, Table, TableOp } from '../../lib/reconcile/table.js'
 import { createWorld, devices, underlay, type World } from '../support/netns-world.js'
+import { serviceEntry, target } from '../support/service-entries.js'
 
 const never = new AbortController().signal
 const scratch = mkdtempSync(join(tmpdir(), 'wt-tables-'))
@@ -511,6 +515,38 @@ nft 'add set inet warren mine { type ipv4_addr; }'; nft 'add element inet warren
   missing: { ground: underlay, bring: line(elementGround.slice(underlay.length)), fails: 4 },
 }
 
+const serviceText = (['inet', 'inet6'] as const)
+  .map(family => serviceTable(family, { nodePortAddresses: false }, names, []))
+  .map(({ family, name, text }) => `table ${family} ${name} {\n${text}}\n`)
+  .join('')
+const serviceGround = `nft -f - <<'EOF'\n${serviceText}EOF\n`
+const serviceCase: TableCase<ServiceEntry> = {
+  name: 'service',
+  ground: underlay + serviceGround,
+  make: host => serviceNftTable(host.nft, { families: ['inet', 'inet6'], names }),
+  want: () => [
+    serviceEntry('tcp', '10.0.0.1:1234', ['10.244.1.2:8080', '10.244.2.2:8080']),
+    serviceEntry('udp', '10.0.0.2:53', []),
+    serviceEntry('tcp', ':31234', ['10.244.1.2:8080'], { outside: [target('10.244.1.2:8080')] }),
+    serviceEntry('sctp', '[fd00:10::1]:1234', ['[fd00:244:1::2]:8080']),
+  ],
+  bad: () => serviceEntry('tcp', '10.0.0.9:80', ['10.244.1.2:8080'], { affinitySeconds: 77 }),
+  drift: [
+    drift('nft flush map ip warren-services eps', 2),
+    drift('nft flush map ip warren-services np-eps'),
+    drift("nft delete element ip warren-services cluster-ips '{ 10.0.0.1 }'"),
+    drift("nft delete element ip warren-services no-endpoints '{ 10.0.0.2 . udp . 53 }'", 2),
+    drift('nft flush set ip6 warren-services size-1'),
+    drift("nft add element ip warren-services size-3 '{ 10.0.0.66 . tcp . 80 }'"),
+    drift('nft flush map ip warren-services eps; nft flush map ip6 warren-services eps', 4),
+  ],
+  orphan: () => serviceEntry('tcp', '10.0.0.77:80', ['10.244.1.2:8080', '10.244.1.3:8080']),
+  foreign: line(`nft 'table ip other { set cluster-ips { type ipv4_addr; elements = { 10.0.0.1 }; }; }'
+nft 'table inet warren-services { set cluster-ips { type ipv4_addr; elements = { 10.0.0.1 }; }; }'`),
+  look: line('nft list table ip other; nft list table inet warren-services'),
+  missing: { ground: underlay, bring: line(serviceGround), fails: 4 },
+}
+
 const jump = (family: IptablesJump['family'], from: IptablesJump['from'], cidr: string): IptablesJump => ({
   variant: 'nft',
   family,
@@ -654,6 +690,7 @@ const cases: readonly TableCase<never>[] = [
   ruleCase,
   filterCase,
   elementCase,
+  serviceCase,
   jumpCase,
   routeCase,
   fileCase,
@@ -724,7 +761,9 @@ t.test('every table of the agent is in this file', async t => {
     desired: () => undefined,
     record: { read: () => undefined, publish: async () => undefined },
   })
-  t.same(cases.map(({ name }) => name).sort(), stages.map(({ name }) => name).sort())
+  // Nothing is ever wanted of conntrack: its cases are its own (test/unit/conntrack.test.ts).
+  const others = ['conntrack']
+  t.same([...cases.map(({ name }) => name), ...others].sort(), stages.map(({ name }) => name).sort())
 })
 
 for (const subject of cases) {

@@ -219,7 +219,7 @@ class ServiceNft implements ServiceNftTable {
     const state = this.states.get(entry.family)
     if (state === undefined) return ''
     // Asked after the op was written, the difference is none: then it is told as from nothing, or to nothing.
-    const standing = this.place(entry)
+    const standing = entry.port === 0 ? undefined : this.place(entry)
     const now = standing?.space.entries.get(standing.id)
     const batch = new ElementBatch()
     const writer = new ElementWriter(state, batch)
