@@ -20,7 +20,7 @@ export interface ReconcilerOptions {
   readonly receipts: Receipts
   /**
    * Every mirror is dropped that often, ms: the last resort against a lost notice. More rarely where a look at everything
-   * takes long: it may cost a two-thousandth of the time.
+   * takes long: it may cost a two-thousandth of the time, but at least once in five times as long.
    */
   readonly driftMs: number
   /** Tests end the process between two batches. */
@@ -46,8 +46,10 @@ export interface Seen {
 
 /** Milliseconds. */
 const idleRetryMs = 1000
-/** 60 s up to 30 ms for a look; 5,000 nodes take 100 ms or so. */
+/** 60 s up to 30 ms for a look; 5,000 nodes take 100 ms or more. */
 const driftShare = 2000
+/** Times driftMs, at most. */
+const mostDrift = 5
 
 export class Reconciler {
   readonly #options: ReconcilerOptions
@@ -129,8 +131,8 @@ export class Reconciler {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { clock } = this.#options
-    let nextDrift = clock.now() + this.#options.driftMs
+    const { clock, driftMs } = this.#options
+    let nextDrift = clock.now() + driftMs
     while (!signal.aborted) {
       if (this.#kickedAt === undefined) {
         const due = Math.min(nextDrift, this.#retryAt())
@@ -138,10 +140,15 @@ export class Reconciler {
         if (signal.aborted) return
       }
       const from = clock.now()
-      const everything = from >= nextDrift
-      if (everything) for (const mirror of this.#mirrors.values()) mirror.invalidate()
+      const due = from >= nextDrift
+      if (due) for (const mirror of this.#mirrors.values()) mirror.invalidate()
+      const first = this.#passes === 0
       await this.#exclusive(() => this.#pass(signal))
-      if (everything) nextDrift = from + Math.max(this.#options.driftMs, driftShare * (clock.now() - from))
+      // The first pass looks at everything, too.
+      if (due || (first && this.#passes > 0)) {
+        const rest = Math.min(driftShare * (clock.now() - from), mostDrift * driftMs)
+        nextDrift = from + Math.max(driftMs, rest)
+      }
       // Let what waits in the event loop (notices, API calls) in before the next pass.
       await new Promise<void>(resolve => setImmediate(resolve))
     }
