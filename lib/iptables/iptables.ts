@@ -6,16 +6,14 @@
 // WRN-MADE-FORWARD (-INPUT, -OUTPUT, -TABLE) beside it remembers that, across restarts, so that `remove` can take it away again.
 
 import { asError, hasCode, WarrenError } from '../errors.js'
-import { exec } from '../exec.js'
 import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
-import { childArgv } from '../netns/child.js'
 import type { Netns } from '../netns/netns.js'
 import { listChains, listTables } from '../nftables/observe.js'
 import type { NftBaseChain } from '../nftables/types.js'
 import { builtin, compatChains, nftFamily, removeBaseChains } from './base-chains.js'
 import { legacyDigest, legacyFamilies } from './legacy-state.js'
-import { findPrograms, lockHolder, type Programs } from './programs.js'
+import { IptablesRunner, placeName, places } from './run.js'
 import {
   ensureText,
   isEnsured,
@@ -30,8 +28,8 @@ import type {
   IptablesFamily,
   IptablesInUse,
   IptablesJump,
+  IptablesPlace,
   IptablesPolicy,
-  IptablesVariant,
   ObservedJump,
 } from './types.js'
 
@@ -42,52 +40,28 @@ export interface IptablesOptions {
   readonly lockWait?: number
 }
 
-interface Place {
-  readonly variant: IptablesVariant
-  readonly family: IptablesFamily
-}
-
-const places: readonly Place[] = [
-  { variant: 'nft', family: 'inet' },
-  { variant: 'nft', family: 'inet6' },
-  { variant: 'legacy', family: 'inet' },
-  { variant: 'legacy', family: 'inet6' },
-]
 /** Somebody else's change between our look and our write; a look costs 10 ms. */
 const tries = 3
 
-const nameOf = ({ variant, family }: Place): string =>
-  `${family === 'inet' ? 'iptables' : 'ip6tables'}-${variant}`
-const isIn = ({ variant, family }: Place, other: Place): boolean =>
+const isIn = ({ variant, family }: IptablesPlace, other: IptablesPlace): boolean =>
   variant === other.variant && family === other.family
 
 class HostIptables implements Iptables {
   private readonly netns: Netns
   private readonly prefix: string
-  private readonly lockWait: number
-  private readonly programs = new Map<string, Promise<Programs | string>>()
+  private readonly runner: IptablesRunner
   private queue: Promise<unknown> = Promise.resolve()
 
   constructor(netns: Netns, options: IptablesOptions) {
     this.netns = netns
     this.prefix = options.prefix ?? 'WRN-'
-    this.lockWait = options.lockWait ?? 30
+    this.runner = new IptablesRunner(netns, options.lockWait ?? 30)
   }
 
   private enqueue<T>(work: () => Promise<T>): Promise<T> {
     const result = this.queue.then(work)
     this.queue = result.catch(() => undefined)
     return result
-  }
-
-  private programsOf(place: Place): Promise<Programs | string> {
-    const key = nameOf(place)
-    let found = this.programs.get(key)
-    if (found === undefined) {
-      found = findPrograms(place.variant, place.family)
-      this.programs.set(key, found)
-    }
-    return found
   }
 
   private async listing<T>(list: (socket: NetlinkSocket) => Promise<T>): Promise<T> {
@@ -104,7 +78,7 @@ class HostIptables implements Iptables {
   }
 
   /** Where there is no table yet no program looks: some versions make it by looking. */
-  private async hasTable({ variant, family }: Place): Promise<boolean> {
+  private async hasTable({ variant, family }: IptablesPlace): Promise<boolean> {
     if (variant === 'legacy') return this.hasLegacy(family)
     const tables = await this.listing(listTables)
     return tables.some(table => table.family === nftFamily[family] && table.name === 'filter')
@@ -114,13 +88,13 @@ class HostIptables implements Iptables {
     return legacyFamilies(this.netns).includes(family)
   }
 
-  private isInUse({ variant, family }: Place, chains: readonly NftBaseChain[]): boolean {
+  private isInUse({ variant, family }: IptablesPlace, chains: readonly NftBaseChain[]): boolean {
     return variant === 'legacy'
       ? this.hasLegacy(family)
       : chains.some(chain => chain.family === nftFamily[family])
   }
 
-  private async placesInUse(): Promise<Place[]> {
+  private async placesInUse(): Promise<IptablesPlace[]> {
     const chains = await this.compatChains()
     return places.filter(place => this.isInUse(place, chains))
   }
@@ -129,7 +103,7 @@ class HostIptables implements Iptables {
     const chains = await this.compatChains()
     return Promise.all(
       places.map(async place => {
-        const found = await this.programsOf(place)
+        const found = await this.runner.programs(place)
         return {
           ...place,
           inUse: this.isInUse(place, chains),
@@ -151,7 +125,7 @@ class HostIptables implements Iptables {
       })
     for (const place of places) {
       if (place.variant !== 'legacy' || !this.hasLegacy(place.family)) continue
-      if (typeof (await this.programsOf(place)) === 'string') continue // variants() says so
+      if (typeof (await this.runner.programs(place)) === 'string') continue // variants() says so
       const saved = await this.save(place)
       for (const { name, policy } of saved.chains) {
         const chain = builtin.find(known => known === name)
@@ -162,55 +136,17 @@ class HostIptables implements Iptables {
     return found
   }
 
-  private async run(
-    place: Place,
-    which: keyof Programs,
-    args: readonly string[],
-    input = '',
-  ): Promise<string> {
-    const programs = await this.programsOf(place)
-    if (typeof programs === 'string')
-      throw new WarrenError(`Cannot run "${nameOf(place)}": ${programs}`, {
-        code: 'ENOENT',
-        hint: 'install iptables, or take the DROP policy away by hand',
-      })
-    const { code, stdout, stderr } = await exec(childArgv(this.netns, [programs[which], ...args]), {
-      input,
-      ok: [0, 1, 2, 3, 4, 111, 127],
-      timeout: (this.lockWait + 10) * 1000,
-    })
-    const complaint = stderr.trim()
-    if (/incompatible, use 'nft' tool/.test(stdout + stderr))
-      throw new WarrenError(
-        `Cannot read table "${nameOf(place)} filter": it has rules that only nft understands`,
-        {
-          code: 'EOPNOTSUPP',
-          hint: 'see "nft list ruleset"',
-        },
-      )
-    if (code === 0) return stdout
-    if (/xtables lock/.test(complaint)) {
-      const holder = lockHolder()
-      throw new WarrenError(
-        `Cannot run "${programs[which]}": the xtables lock is held${holder === undefined ? '' : ` by ${holder}`}, waited ${this.lockWait} s`,
-        { code: 'EBUSY' },
-      )
-    }
-    const reason = complaint.split('\n').find(line => !line.startsWith('#')) ?? `exit status ${code}`
-    throw new WarrenError(`Cannot change "${nameOf(place)} filter": ${reason}`, { code: 'IPTABLES' })
+  private async save(place: IptablesPlace): Promise<SavedTable> {
+    return parseSave(await this.runner.save(place, 'filter'))
   }
 
-  private async save(place: Place): Promise<SavedTable> {
-    return parseSave(await this.run(place, 'save', ['-t', 'filter']))
-  }
-
-  private async restore(place: Place, text: string): Promise<void> {
-    await this.run(place, 'restore', ['--noflush', '-w', String(this.lockWait)], text)
+  private restore(place: IptablesPlace, text: string): Promise<void> {
+    return this.runner.restore(place, 'filter', text)
   }
 
   /** Asks the kernel first, where it can tell: on most hosts no program needs to run. */
-  private async mayBeOurs(place: Place): Promise<boolean> {
-    if (typeof (await this.programsOf(place)) === 'string') return false // nothing of ours without them
+  private async mayBeOurs(place: IptablesPlace): Promise<boolean> {
+    if (typeof (await this.runner.programs(place)) === 'string') return false // nothing of ours without them
     if (place.variant === 'legacy') return true
     const chains = await this.listing(listChains)
     return chains.some(
@@ -242,7 +178,7 @@ class HostIptables implements Iptables {
       const chains = (await this.compatChains()).filter(chain => chain.family === nftFamily[place.family])
       const hasTable = await this.hasTable(place)
       if (!hasTable && place.variant === 'legacy')
-        throw new WarrenError(`Cannot change "${nameOf(place)} filter": the kernel has no such table`, {
+        throw new WarrenError(`Cannot change "${placeName(place)} filter": the kernel has no such table`, {
           code: 'ENOENT',
         })
       const saved = hasTable ? await this.save(place) : { chains: [], rules: [] }
@@ -291,7 +227,7 @@ class HostIptables implements Iptables {
   /** Each variant and family by itself; a look that was out of date by the time of the write is taken again. */
   private forEachPlace(
     jumps: readonly IptablesJump[],
-    work: (place: Place, own: readonly IptablesJump[]) => Promise<void>,
+    work: (place: IptablesPlace, own: readonly IptablesJump[]) => Promise<void>,
   ): Promise<void> {
     return this.enqueue(async () => {
       const failures: WarrenError[] = []

@@ -91,6 +91,11 @@ export function madePrefix(prefix: string): string {
   return `${prefix}MADE-`
 }
 
+/** Prefix of chains that belong to Services; they are no jumps of compute's, and stand before those. */
+export function servicePrefix(prefix: string): string {
+  return `${prefix}SVC-`
+}
+
 /** Rules anywhere that lead to `chain`. */
 export function rulesTo(saved: SavedTable, chain: string): SavedRule[] {
   return saved.rules.filter(rule => targetOf(rule.args) === chain)
@@ -103,8 +108,9 @@ export function observedJumps(
   prefix: string,
 ): ObservedJump[] {
   const found: ObservedJump[] = []
+  const isService = (chain: string | undefined): boolean => chain?.startsWith(servicePrefix(prefix)) === true
   for (const { name } of saved.chains) {
-    if (!name.startsWith(prefix) || name.startsWith(madePrefix(prefix))) continue
+    if (!name.startsWith(prefix) || name.startsWith(madePrefix(prefix)) || isService(name)) continue
     const rules = saved.rules.filter(rule => rule.chain === name).map(rule => rule.args)
     const leading = rulesTo(saved, name)
     const first = leading[0]
@@ -113,7 +119,8 @@ export function observedJumps(
     const comment = at < 0 ? '' : (first?.args[at + 1] ?? '')
     const exact =
       first !== undefined && first.chain === from && same(first.args, jumpArgs({ chain: name, comment }))
-    const position = exact ? saved.rules.filter(rule => rule.chain === from).indexOf(first) + 1 : 0
+    const others = saved.rules.filter(rule => rule.chain === from && !isService(targetOf(rule.args)))
+    const position = exact ? others.indexOf(first) + 1 : 0
     found.push({
       variant,
       family,

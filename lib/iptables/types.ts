@@ -2,6 +2,13 @@
 
 export type IptablesVariant = 'nft' | 'legacy'
 export type IptablesFamily = 'inet' | 'inet6'
+
+/** One iptables of the host: what `iptables-nft`, `ip6tables-legacy`... change. */
+export interface IptablesPlace {
+  readonly variant: IptablesVariant
+  readonly family: IptablesFamily
+}
+
 export type BuiltinChain = 'INPUT' | 'FORWARD' | 'OUTPUT'
 
 export interface IptablesPolicy {
