@@ -395,8 +395,11 @@ t.test('5,000 nodes: quick to read, and a list again keeps every object', async 
   })
   const before = new Map([...model.objects].map(([ref, { object }]) => [ref, object]))
   model.take()
-  const list = { revision: 11, entries: entries() }
-  const again = timed(() => model.list(list, 0))
+  const repeats = [11, 12, 13].map(revision => {
+    const list = { revision, entries: entries() }
+    return timed(() => model.list(list, 0))
+  })
+  const again = repeats.reduce((a, b) => (a.cpu < b.cpu ? a : b))
   t.equal(before.size, 5_001)
   t.ok([...model.objects].every(([ref, { object }]) => before.get(ref) === object))
   t.equal(model.take().refs.size, 0)
@@ -407,7 +410,7 @@ t.test('5,000 nodes: quick to read, and a list again keeps every object', async 
   )
   const least = Math.min(...times.map(time => time.cpu))
   t.ok(least < 400, 'goal: 150 ms on a quiet machine')
-  t.ok(again.cpu < Math.max(200, 2 * least), 'an equal text is not read again')
+  t.ok(again.cpu < Math.max(60, least), 'an equal text is not read again')
 })
 
 t.test(
