@@ -10,6 +10,7 @@ import { notify } from '../lib/systemd/notify.js'
 import { createCompute } from './compute/compute.js'
 import type { Config } from './config.js'
 import { createControl } from './control.js'
+import { openHostProxy } from './dataplane/host-proxy.js'
 import { openKernel } from './dataplane/kernel.js'
 import { acquireLock } from './dataplane/lock.js'
 import { runMonitor } from './dataplane/monitor.js'
@@ -104,6 +105,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     onLegacy: () => reconciler.notice('jump', 'iptables-legacy (the kernel does not tell whose)'),
   })
   const compute = createCompute()
+  const proxy = openHostProxy(config.stateDir, config.proxyDrain)
 
   function lookAt(): DesiredState | undefined {
     const facts = host.facts()
@@ -122,6 +124,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       roles: config.roles,
       subnetFile: config.subnetFile === 'none' ? '' : config.subnetFile,
       exclusiveVxlan: config.underlay?.exclusiveVXLAN === true,
+      proxyMode: config.proxyMode,
       host: facts,
       lease: lease.current(),
     }
@@ -151,6 +154,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       stateDir: config.stateDir,
       subnetFile: config.subnetFile,
       desired: () => desired,
+      proxy,
       record: {
         read: () => {
           const snapshot = store.snapshot()
@@ -284,6 +288,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
         lease: inner => (config.roles.includes('cluster') ? lease.run(inner) : aborted(inner)),
         services: inner => (config.roles.includes('cluster') ? services.run(inner) : aborted(inner)),
         reconciler: inner => reconciler.run(inner),
+        proxy: inner => proxy.proxy.run(inner),
         api,
         service,
       },

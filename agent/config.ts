@@ -5,7 +5,7 @@ import { codeOf, WarrenError } from '../lib/errors.js'
 import { familyOf } from '../lib/net/address.js'
 import { parseYaml } from '../lib/yaml/yaml.js'
 import { check, z } from './model/check.js'
-import { prefixSchema } from './model/cluster.js'
+import { prefixSchema, proxyModeSchema } from './model/cluster.js'
 import { defaultPrefix, namesOf } from './model/marks.js'
 import { nameSchema } from './model/object.js'
 import { defaultConfigFile, defaultSocket } from './model/paths.js'
@@ -27,6 +27,8 @@ export const defaults = {
   leaseGrace: 24,
   /** Seconds: everything is looked at again that often, notices or not. */
   resyncInterval: 60,
+  /** Seconds: connections of the userspace proxy may finish when warrend ends. */
+  proxyDrain: 10,
   /** Milliseconds: deadline of every call to etcd. */
   etcdTimeout: 5000,
 } as const
@@ -136,6 +138,10 @@ export const configSchema = z.strictObject({
   socketGroup: z.string().optional().describe('Group that may use the control socket.'),
   liveTtl: z.int().min(2).max(3600).default(defaults.liveTtl),
   leaseGrace: z.number().min(0).max(8760).default(defaults.leaseGrace),
+  proxyMode: proxyModeSchema
+    .optional()
+    .describe("How this host serves Services; default: the Cluster's proxyMode."),
+  proxyDrain: z.number().min(0).max(600).default(defaults.proxyDrain),
   resyncInterval: z.int().min(1).max(3600).default(defaults.resyncInterval),
   log: z
     .strictObject({

@@ -11,10 +11,10 @@ import { natKeeperTable, serviceTable } from '../compute/services/ruleset.js'
 import { baseSets } from '../compute/services/sets.js'
 import type { DesiredState, Sysctl, TableName } from '../model/desired.js'
 import type { Names } from '../model/marks.js'
-import type { ServiceEntry } from '../model/service-entry.js'
+import type { HostProxy } from './host-proxy.js'
+import { plainRuleset, serviceFamilies, serviceTables } from './service-stages.js'
 import type { Stage } from './stage.js'
 import { addressTable } from './tables/address.js'
-import { type ConntrackTable, conntrackTable } from './tables/conntrack.js'
 import { elementTable } from './tables/element.js'
 import { fdbTable } from './tables/fdb.js'
 import { fileTable } from './tables/file.js'
@@ -25,7 +25,6 @@ import { neighborTable } from './tables/neighbor.js'
 import { type RecordIo, recordTable } from './tables/record.js'
 import { routeTable } from './tables/route.js'
 import { ruleTable } from './tables/rule.js'
-import { serviceNftTable } from './tables/service-nft.js'
 import { hostSysctlTable, linkSysctlTable, sysctlIo, sysctlRecord } from './tables/sysctl.js'
 
 /** A host's kernel, as far as we write it. */
@@ -47,10 +46,8 @@ export interface OrderOptions {
   desired(): DesiredState | undefined
   /** Without it (cleanup) no record is written. */
   readonly record?: RecordIo
+  readonly proxy?: HostProxy
 }
-
-const serviceFamilies = ['inet', 'inet6'] as const
-const plain = { nodePortAddresses: false }
 
 /** Devices of ours that carry addresses, neighbours and FDB entries. */
 export function ownDevices(names: Names): readonly string[] {
@@ -60,7 +57,7 @@ export function ownDevices(names: Names): readonly string[] {
 export function ownTables(names: Names): readonly NftTableName[] {
   const services = serviceFamilies.flatMap(family => [
     natKeeperTable(family, names),
-    serviceTable(family, plain, names, []),
+    serviceTable(family, plainRuleset, names, []),
   ])
   return [{ family: 'inet', name: names.nftTable }, ...services.map(({ family, name }) => ({ family, name }))]
 }
@@ -77,31 +74,6 @@ function standsOn(object: unknown, device: string): boolean {
   return dev === device || sysctl === true || nextHops?.some(hop => hop.dev === device) === true
 }
 
-/** Entry points in nftables; what stands in conntrack for one is looked at once its rules were written. */
-function serviceTableOf(nft: Nft, names: Names, flows: ConntrackTable): Table<ServiceEntry> {
-  const table = serviceNftTable(nft, { families: serviceFamilies, names })
-  const ours = new Set(serviceFamilies.map(family => serviceTable(family, plain, names, []).name))
-  return {
-    ...table,
-    // Most hosts without Services have no such table: one question in place of one for each of its sets.
-    async observe(signal) {
-      const tables = await nft.tables()
-      return tables.some(({ name }) => ours.has(name)) ? table.observe(signal) : []
-    },
-    async apply(ops, signal) {
-      const results = await table.apply(ops, signal)
-      ops.forEach((op, i) => {
-        if (results[i] !== undefined) return
-        flows.touch(
-          op.verb === 'add' ? undefined : op.observed,
-          op.verb === 'remove' ? undefined : op.desired,
-        )
-      })
-      return results
-    },
-  }
-}
-
 export function orderedStages(options: OrderOptions): readonly Stage[] {
   const { kernel, names, desired } = options
   const { rtnl, nft } = kernel
@@ -115,13 +87,12 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
   const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage<T>, 'name' | 'table'> = {}): Stage =>
     // A stage's own table only ever sees objects that it observed or that compute made for it.
     ({ name, table, ...more }) as unknown as Stage
-  const flows = conntrackTable(kernel.conntrack, {
-    base: () => desired()?.serviceBase,
-    entries: () => wanted('service') ?? new Map(),
-    localAddresses: async signal =>
-      new Set((await rtnl.list('address', {}, signal)).map(({ address }) => address)),
+  const services = serviceTables({
+    kernel,
+    names,
+    desired,
+    ...(options.proxy === undefined ? {} : { proxy: options.proxy }),
   })
-  const services = serviceTableOf(nft, names, flows)
   const below: readonly TableName[] = ['link-sysctl', 'address', 'neighbor', 'fdb', 'route']
   return [
     stage('sysctl', hostSysctlTable(io, sysctlRecord(`${options.stateDir}/sysctl.json`, kernel.netns))),
@@ -150,10 +121,12 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
       },
     ),
     stage('element', elementTable(nft, ownSets(names))),
-    stage('service', services, { cascades: ['conntrack'] }),
+    // Listeners before the rules that lead to them, and after them on the way out.
+    stage('proxy', services.proxy),
+    stage('service', services.service, { cascades: ['conntrack'] }),
     stage('jump', jumpTable(kernel.iptables)),
     stage('route', routeTable(rtnl)),
-    stage('conntrack', flows),
+    stage('conntrack', services.conntrack),
     stage('file', fileTable(options.subnetFile === 'none' ? [] : [options.subnetFile])),
     ...(options.record === undefined ? [] : [stage('record', recordTable(options.record), { remote: true })]),
   ]

@@ -34,6 +34,8 @@ export interface DesiredState {
   readonly rule: Desired<Rule>
   readonly filter: Desired<NftTableSpec>
   readonly element: Desired<NftElement>
+  /** Listeners of the userspace mode, in our own process. */
+  readonly proxy: Desired<ServiceEntry>
   /** Entry points of Services, in the proxy mode in force. */
   readonly service: Desired<ServiceEntry>
   readonly jump: Desired<IptablesJump>

@@ -99,6 +99,20 @@ function problemsOf(service: Service, refused: ReadonlyMap<string, Refused>): Pr
   }))
 }
 
+function sctpProblem(service: Service, ports: readonly string[]): Problem[] {
+  if (ports.length === 0) return []
+  const about = `service/${serviceName(service)}`
+  return [
+    {
+      level: 'error',
+      about,
+      code: 'PROXY_SCTP',
+      message: `Cannot serve port "${ports.join('", "')}" of ${about}: proxyMode "userspace" carries TCP and UDP, not SCTP`,
+      hint: 'set proxyMode to nftables or iptables; the other ports are in force',
+    },
+  ]
+}
+
 export function planService(
   service: Service,
   assigned: Assigned,
@@ -156,9 +170,14 @@ export function planService(
   const outsideLocal = spec.externalTrafficPolicy === 'Local'
   const name = serviceName(service)
   const taken = new Set<string>()
+  const sctp: string[] = []
   let local = 0
   for (const port of spec.ports) {
     const protocol = protocols[port.protocol]
+    if (place.proxied && protocol === 'sctp') {
+      sctp.push(port.name ?? String(port.port))
+      continue
+    }
     for (const family of families) {
       const chosen = choose(listOf(port, family))
       if (chosen.local.length > local) local = chosen.local.length
@@ -216,6 +235,6 @@ export function planService(
   return {
     entries,
     health: assigned.healthPort === undefined ? undefined : { port: assigned.healthPort, local },
-    problems: [...assigned.problems, ...problemsOf(service, refused)],
+    problems: [...assigned.problems, ...problemsOf(service, refused), ...sctpProblem(service, sctp)],
   }
 }

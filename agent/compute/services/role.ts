@@ -37,7 +37,7 @@ function modeProblem(mode: Cluster['spec']['proxyMode']): Problem {
     level: 'error',
     about: 'cluster/default',
     code: 'PROXY_MODE',
-    message: `Cannot serve Services by proxyMode "${mode}": this version programs nftables only`,
+    message: `Cannot serve Services by proxyMode "${mode}": this version programs nftables and userspace`,
     hint: 'set proxyMode: nftables',
   }
 }
@@ -49,7 +49,7 @@ export function createServiceRole(): ServiceRole {
     const cluster = clusterOf(snapshot)
     if (cluster === undefined || overlay.hold !== undefined || !servesServices(cluster)) return overlay
     const mode = self.proxyMode ?? cluster.spec.proxyMode
-    if (mode !== 'nftables') return { ...overlay, problems: [...overlay.problems, modeProblem(mode)] }
+    if (mode === 'iptables') return { ...overlay, problems: [...overlay.problems, modeProblem(mode)] }
     const services = servicesOf(snapshot, self, cluster)
     const key = JSON.stringify([services.base, services.affinity, self.names])
     if (tables?.key !== key) tables = { key, ...tablesOf(services, self) }
@@ -59,6 +59,7 @@ export function createServiceRole(): ServiceRole {
       ...overlay,
       filter: new Map([...overlay.filter, [owner, tables.filter]]),
       element: element.set(owner, tables.element),
+      proxy: mode === 'userspace' ? services.entries : overlay.proxy,
       service: services.entries,
       serviceBase: services.base,
       problems:

@@ -87,6 +87,7 @@ function emptyScope(all: boolean): Scope {
 /** Has an endpoint left that flows could still go to? */
 function hasLost(before: ServiceEntry, after: ServiceEntry): boolean {
   const { targets, outside } = after
+  if (before.proxied !== after.proxied) return true
   if (before.targets === targets && before.outside === outside) return false
   const stay = new Set<string>()
   for (const { address, port } of [...targets, ...(outside ?? [])]) stay.add(`${address} ${port}`)

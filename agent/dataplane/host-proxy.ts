@@ -1,0 +1,22 @@
+// The userspace proxy of this host: its sockets come from and go to systemd's file descriptor store where there is one,
+// its ports are remembered in <stateDir>/proxy-ports.json.
+import { openPortMemory } from '../../lib/proxy/port-memory.js'
+import { createProxy, type UserspaceProxy } from '../../lib/proxy/proxy.js'
+import { openFdStore, takeStoredFds } from '../../lib/systemd/fdstore.js'
+
+export interface HostProxy {
+  readonly proxy: UserspaceProxy
+  savePorts(): void
+}
+
+/** `drain`: seconds that connections have to finish once warrend ends. */
+export function openHostProxy(stateDir: string, drain: number): HostProxy {
+  const ports = openPortMemory(`${stateDir}/proxy-ports.json`)
+  const proxy = createProxy({
+    store: openFdStore(),
+    inherited: takeStoredFds(),
+    ports,
+    drainMs: drain * 1000,
+  })
+  return { proxy, savePorts: () => ports.save() }
+}

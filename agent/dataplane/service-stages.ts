@@ -1,0 +1,118 @@
+// The tables of Services, in their order: listeners of the userspace mode, entry points in nftables, flows that these
+// rules would not make again.
+import { WarrenError } from '../../lib/errors.js'
+import type { Nft } from '../../lib/nftables/types.js'
+import type { OpResult, Table, TableOp } from '../../lib/reconcile/table.js'
+import { serviceTable } from '../compute/services/ruleset.js'
+import type { DesiredState } from '../model/desired.js'
+import type { Names } from '../model/marks.js'
+import { entryKey, type ServiceEntry } from '../model/service-entry.js'
+import type { HostProxy } from './host-proxy.js'
+import type { Kernel } from './order.js'
+import { type ConntrackTable, conntrackTable } from './tables/conntrack.js'
+import { proxyTable } from './tables/proxy.js'
+import { serviceNftTable } from './tables/service-nft.js'
+
+export interface ServiceTablesOptions {
+  readonly kernel: Kernel
+  readonly names: Names
+  desired(): DesiredState | undefined
+  /** Without it (cleanup) nothing listens. */
+  readonly proxy?: HostProxy
+}
+
+export interface ServiceTables {
+  readonly proxy: Table<ServiceEntry>
+  readonly service: Table<ServiceEntry>
+  readonly conntrack: ConntrackTable
+}
+
+type Op = TableOp<ServiceEntry>
+type PortOf = (key: string) => number | undefined
+
+export const serviceFamilies = ['inet', 'inet6'] as const
+export const plainRuleset = { nodePortAddresses: false }
+
+/** Rules that lead to nobody: what stood before stays until the listener is there. */
+function withoutListener(op: Op, portOf: PortOf): OpResult {
+  if (op.verb === 'remove' || op.desired.proxied !== true) return undefined
+  const { targets, outside } = op.desired
+  const served = targets.length > 0 || (outside !== undefined && outside.length > 0)
+  if (!served || portOf(entryKey(op.desired)) !== undefined) return undefined
+  return new WarrenError(`Cannot lead clients of "${entryKey(op.desired)}" to warrend: nothing listens yet`, {
+    code: 'NO_LISTENER',
+    hint: 'see the errors of table "proxy"',
+  })
+}
+
+/** Entry points in nftables; what stands in conntrack for one is looked at once its rules were written. */
+function nftEntryPoints(nft: Nft, names: Names, flows: ConntrackTable, portOf: PortOf): Table<ServiceEntry> {
+  const table = serviceNftTable(nft, { families: serviceFamilies, names, proxy: { portOf } })
+  const ours = new Set(serviceFamilies.map(family => serviceTable(family, plainRuleset, names, []).name))
+  return {
+    ...table,
+    // Most hosts without Services have no such table: one question in place of one for each of its sets.
+    async observe(signal) {
+      const tables = await nft.tables()
+      return tables.some(({ name }) => ours.has(name)) ? table.observe(signal) : []
+    },
+    async apply(ops, signal) {
+      const refused = ops.map(op => withoutListener(op, portOf))
+      const ready = ops.filter((_, i) => refused[i] === undefined)
+      const written = await table.apply(ready, signal)
+      let next = 0
+      return ops.map((op, i) => {
+        if (refused[i] !== undefined) return refused[i]
+        const result = written[next++]
+        if (result === undefined)
+          flows.touch(
+            op.verb === 'add' ? undefined : op.observed,
+            op.verb === 'remove' ? undefined : op.desired,
+          )
+        return result
+      })
+    },
+  }
+}
+
+export function serviceTables({ kernel, names, desired, proxy }: ServiceTablesOptions): ServiceTables {
+  const portOf: PortOf = key => proxy?.proxy.portOf(key)
+  const conntrack = conntrackTable(kernel.conntrack, {
+    base: () => desired()?.serviceBase,
+    entries: () => desired()?.service ?? new Map(),
+    localAddresses: async signal =>
+      new Set((await kernel.rtnl.list('address', {}, signal)).map(({ address }) => address)),
+    portOf,
+  })
+  return {
+    proxy: listeners(proxy, () => desired()?.serviceBase?.localPods ?? []),
+    service: nftEntryPoints(kernel.nft, names, conntrack, portOf),
+    conntrack,
+  }
+}
+
+function listeners(host: HostProxy | undefined, localPods: () => readonly string[]): Table<ServiceEntry> {
+  if (host === undefined) return nothingListens
+  const { proxy, savePorts } = host
+  let inside = ''
+  const table = proxyTable(proxy, savePorts)
+  return {
+    ...table,
+    apply(ops, signal) {
+      const prefixes = localPods()
+      const text = prefixes.join()
+      if (text !== inside) proxy.setInside(prefixes)
+      inside = text
+      return table.apply(ops, signal)
+    },
+  }
+}
+
+const nothingListens: Table<ServiceEntry> = {
+  name: 'proxy',
+  key: entryKey,
+  equal: () => true,
+  observe: async () => [],
+  apply: async ops => ops.map(() => undefined),
+  format: () => '',
+}
