@@ -25,9 +25,9 @@ import { fleet, nodeRecord, snapshotOf } from './fleet.js'
 import type { Place } from './place.js'
 import { median, type Row, row, spread } from './row.js'
 
-const names = namesOf('wrn', 'wrn0')
+export const names = namesOf('wrn', 'wrn0')
 
-const self: Self = {
+export const self: Self = {
   node: 'h1',
   names,
   ownBridge: true,
@@ -52,13 +52,13 @@ const self: Self = {
 
 const entries = ['neighbor', 'fdb', 'route'] as const
 
-interface Loop {
+export interface Loop {
   /** One pass over these stages, everything looked at first. */
   pass(desired: DesiredState): Promise<PassReport & { readonly wall: number }>
   stop(): Promise<void>
 }
 
-function runLoop(stages: readonly Stage[]): Loop {
+export function runLoop(stages: readonly Stage[]): Loop {
   let desired: DesiredState | undefined
   let done: (report: PassReport) => void = () => undefined
   const reconciler = new Reconciler({

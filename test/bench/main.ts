@@ -1,8 +1,9 @@
-// Entry of `npm run bench -- overlay`: runs the sections one after the other, prints the rows as they come.
+// Entry of `npm run bench -- overlay` and `-- services`: runs the sections one after the other, prints the rows as they come.
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { cpus, loadavg, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
+import { type ChildMain, childMain } from './child.js'
 import { coldRows } from './cold.js'
 import { faultRows } from './faults.js'
 import { joinRows } from './join.js'
@@ -12,12 +13,16 @@ import { makePlace, type Place } from './place.js'
 import { raceRows } from './races.js'
 import { repairRows } from './repair.js'
 import { formatRows, type Row } from './row.js'
+import { coldChild, serviceColdRows } from './services-cold.js'
+import { proxyChild, proxyRows } from './services-proxy.js'
 
 type Section = (place: Place, quick: boolean) => Promise<Row[]>
 
 const nodes = 5_000
 
-const sections: Readonly<Record<string, Section>> = {
+type Sections = Readonly<Record<string, Section>>
+
+const overlay: Sections = {
   cold: (place, quick) => coldRows(place, nodes, quick ? 3 : 9),
   large: (place, quick) => largeRows(place, { nodes, joins: quick ? 30 : 150, idleSeconds: quick ? 5 : 65 }),
   lab: (place, quick) => labRows(place, quick ? 5 : 30),
@@ -28,11 +33,28 @@ const sections: Readonly<Record<string, Section>> = {
   races: place => raceRows(place, 100),
 }
 
-const usage = `Usage: npm run bench -- overlay [--quick] [--json FILE] [--only SECTION,...]
+const coldSizes = [
+  { services: 44_125, endpoints: 1 },
+  { services: 10_000, endpoints: 10 },
+  { services: 5_000, endpoints: 50 },
+]
+
+const services: Sections = {
+  cold: (place, quick) => serviceColdRows(place, coldSizes, quick ? 1 : 2, quick ? 2 : 3),
+  proxy: (_place, quick) => proxyRows(quick ? 2 : 5),
+}
+
+const benches: Readonly<Record<string, Sections>> = { overlay, services }
+
+const children: Readonly<Record<string, ChildMain>> = { cold: coldChild, proxy: proxyChild }
+
+const usage = `Usage: npm run bench -- overlay|services [--quick] [--json FILE] [--only SECTION,...]
 
   --quick    fewer rounds: a look, not a measurement
   --json     the rows as [{name, value, unit, against, ratio, goal, holds}] (docs/reference/bench.md)
-  --only     of: ${Object.keys(sections).join(', ')}
+${Object.entries(benches)
+  .map(([name, sections]) => `  --only     of ${name}: ${Object.keys(sections).join(', ')}`)
+  .join('\n')}
 `
 
 function version(program: string, ...args: readonly string[]): string {
@@ -64,9 +86,10 @@ async function main(): Promise<number> {
       help: { type: 'boolean', short: 'h' },
     },
   })
-  const only = values.only?.split(',') ?? Object.keys(sections)
-  const unknown = only.filter(name => sections[name] === undefined)
-  if (values.help === true || positionals[0] !== 'overlay' || unknown.length > 0) {
+  const sections = benches[positionals[0] ?? '']
+  const only = values.only?.split(',') ?? Object.keys(sections ?? {})
+  const unknown = only.filter(name => sections?.[name] === undefined)
+  if (values.help === true || sections === undefined || unknown.length > 0) {
     process.stderr.write(usage)
     return values.help === true ? 0 : 2
   }
@@ -114,7 +137,9 @@ function report(error: unknown): void {
     process.stderr.write(`${each instanceof Error ? (each.stack ?? each.message) : String(each)}\n`)
 }
 
-main().then(
+const run = process.argv[2] === 'child' ? childMain(children).then(() => 0) : main()
+
+run.then(
   code => {
     process.exitCode = code
   },

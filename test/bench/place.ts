@@ -17,6 +17,9 @@ export interface Place {
   /** Its namespace and cable, and a pod beside it whose veth no bridge has yet. */
   makeHost(host: number): Promise<void>
   removeHost(host: number): Promise<void>
+  /** Namespaces with nothing but `lo` in them, up. */
+  makeBare(...whats: readonly string[]): Promise<void>
+  removeBare(...whats: readonly string[]): Promise<void>
   /** Runs at the end, the last one first. */
   onEnd(f: () => Promise<void> | void): void
   /** Ends and removes what is there, after a failure: the next section starts from nothing. */
@@ -60,7 +63,7 @@ export async function makePlace(): Promise<Place> {
   }
   const clear = async (): Promise<void> => {
     for (const f of ends.splice(0).reverse()) await f()
-    const cables = [...made].filter(what => !what.endsWith('-p'))
+    const cables = [...made].filter(what => /^h\d+$/.test(what))
     for (const what of cables) await exec(['ip', 'link', 'delete', what], { ok: [0, 1] })
     await remove(...made)
   }
@@ -93,6 +96,11 @@ export async function makePlace(): Promise<Place> {
       )
       await ip(['link set lo up', 'link set eth0 up'], ns(`${me}-p`))
     },
+    async makeBare(...whats) {
+      await add(...whats)
+      for (const what of whats) await ip(['link set lo up'], ns(what))
+    },
+    removeBare: remove,
     async removeHost(host) {
       // The cable first: the kernel removes a namespace, and the other end with it, some time later.
       await exec(['ip', 'link', 'delete', `h${host}`], { ok: [0, 1] })

@@ -1,11 +1,11 @@
 // The userspace proxy against the direct path: one stream, connections, CPU. In a process of its own, whose thread moves to
 // a fresh network namespace for good: nothing of the host's filter is on the way, so that the ratios are the proxy's own.
-import { execFileSync, fork, spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { connect } from 'node:net'
-import { fileURLToPath } from 'node:url'
 import { unshareNet } from '../../lib/netns/libc.js'
 import { createProxy } from '../../lib/proxy/proxy.js'
+import { runChild } from './child.js'
 import { median, type Row, row, spread } from './row.js'
 
 interface Figures {
@@ -74,7 +74,7 @@ async function exchanges(port: number, count: number): Promise<number> {
   return (count * 1000) / (performance.now() - began)
 }
 
-async function measure(rounds: number): Promise<Figures> {
+export async function proxyChild(rounds: number): Promise<Figures> {
   unshareNet()
   execFileSync('ip', ['link', 'set', 'lo', 'up'])
   const server = spawn(process.execPath, ['-e', serverText], {
@@ -119,13 +119,7 @@ async function measure(rounds: number): Promise<Figures> {
 
 /** Errors: the child's, when it cannot make a namespace. */
 export async function proxyRows(rounds: number): Promise<Row[]> {
-  const child = fork(fileURLToPath(import.meta.url), ['measure', String(rounds)])
-  const ended = once(child, 'exit')
-  const [figures] = (await Promise.race([
-    once(child, 'message'),
-    ended.then(() => Promise.reject(new Error('the measuring process ended early'))),
-  ])) as [Figures]
-  await ended
+  const figures = await runChild<Figures>('proxy', rounds)
   const { gbits, cpu, perSecond } = figures
   return [
     row('proxy-throughput', median(gbits.proxied), 'Gbit/s', {
@@ -138,10 +132,4 @@ export async function proxyRows(rounds: number): Promise<Row[]> {
       note: `${parallel} at a time, one byte each; ${spread(perSecond.proxied, '1/s')}`,
     }),
   ]
-}
-
-if (process.argv[2] === 'measure' && process.send !== undefined) {
-  const figures = await measure(Number(process.argv[3]))
-  process.send(figures)
-  process.disconnect()
 }
