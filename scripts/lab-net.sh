@@ -8,7 +8,7 @@
 #   h1/                warrend.yaml .pid .log .sock, subnet.env, state/, pods (name, IPv4, IPv6 of each pod)
 
 # Defaults of `lab.sh up`; the other commands read what `up` was given from lab.env.
-HOSTS=3 PODS=2 BACKEND=vxlan STORE=file FAMILY=ipv4 UNDERLAY='' MTU=1500 DIRECT_ROUTING=false SERVICES=false
+HOSTS=3 PODS=2 BACKEND=vxlan STORE=file FAMILY=ipv4 UNDERLAY='' MTU=1500 DIRECT_ROUTING=false SERVICES=false PROXY_MODE=nftables
 LAB_NAME=${WARREN_LAB:-lab}
 WARREN_DIST=${WARREN_DIST:-$WARREN_ROOT/dist}
 LAB_LOCK_FD=9
@@ -140,7 +140,7 @@ spec:
   backend: { $backend }
   masquerade: true
 YAML
-  [[ $SERVICES != true ]] || echo "  serviceCIDRs: [$(service_cidrs)]" >>"$1"
+  [[ $SERVICES != true ]] || printf '  serviceCIDRs: [%s]\n  proxyMode: %s\n' "$(service_cidrs)" "$PROXY_MODE" >>"$1"
 }
 
 # --- pods ------------------------------------------------------------------------------------------------------------

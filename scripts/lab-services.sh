@@ -93,6 +93,22 @@ node_address() {
   if [[ $1 == *:* ]]; then host_addr6 "$2"; else host_addr4 "$2"; fi
 }
 
+# cmd_proxy_mode MODE
+cmd_proxy_mode() {
+  (($# == 1)) || usage_error "proxy-mode needs a mode: nftables, iptables or userspace"
+  [[ $SERVICES == true ]] || die "Lab \"$LAB_NAME\" has no Services" "lab.sh up --services"
+  # shellcheck disable=SC2034 # for write_cluster
+  PROXY_MODE=$(one_of proxy-mode "$1" nftables iptables userspace)
+  write_cluster "$LAB_DIR/cluster.yaml"
+  if [[ $STORE == file ]]; then
+    cp "$LAB_DIR/cluster.yaml" "$LAB_DIR/cluster/.cluster.yaml.new"
+    mv "$LAB_DIR/cluster/.cluster.yaml.new" "$LAB_DIR/cluster/cluster.yaml"
+  else
+    warren_on h1 apply -f "$LAB_DIR/cluster.yaml" >/dev/null
+  fi
+  save_env
+}
+
 # cmd_services [COUNT]: who asks what, how many answers came, from how many pods, and the addresses that those saw.
 cmd_services() {
   [[ $SERVICES == true ]] || die "Lab \"$LAB_NAME\" has no Services" "lab.sh up --services"

@@ -42,7 +42,8 @@ usage() {
 Usage: lab.sh COMMAND [--name NAME] ...          NAME: default "lab", or $WARREN_LAB; several labs live side by side
 
   up [--hosts 3] [--pods 2] [--backend vxlan|host-gw] [--store file|etcd] [--family ipv4|ipv6|dual]
-     [--underlay ipv4|ipv6|dual] [--mtu 1500] [--direct-routing] [--services] [--cluster FILE] [--keep]
+     [--underlay ipv4|ipv6|dual] [--mtu 1500] [--direct-routing] [--cluster FILE] [--keep]
+     [--services] [--proxy-mode nftables|iptables|userspace]
                         --services: a backend in every pod and a Service in front of them;
                         --cluster: a Cluster object of your own; --keep: leave what is there when it fails
   down [--all]          removes the lab (--all: every lab), whatever state it is in
@@ -50,6 +51,7 @@ Usage: lab.sh COMMAND [--name NAME] ...          NAME: default "lab", or $WARREN
   status                one line per host
   pods [-o json]        addresses of the pods
   ping [-o json|--tap]  every pair of pods; exit 1 when one gets no answer
+  proxy-mode MODE       serves the Services in another way, from now on
   services [COUNT]      asks the Service from a pod, a node and outside; exit 1 when an answer is missing
   join                  adds a host, and tells how long it took
   start|stop|restart|kill HOST       its warrend (stop: SIGTERM, kill: SIGKILL)
@@ -77,7 +79,7 @@ need_host() {
 
 save_env() {
   local name
-  for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING SERVICES WARREN_DIST; do
+  for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING SERVICES PROXY_MODE WARREN_DIST; do
     printf '%s=%q\n' "$name" "${!name}"
   done >"$LAB_DIR/lab.env.new"
   # Whose lab this is, when scripts/test.sh runs it.
@@ -110,7 +112,7 @@ cmd_up() {
       --keep) keep=1 ;;
       --direct-routing) DIRECT_ROUTING=true ;;
       --services) SERVICES=true ;;
-      --hosts | --pods | --backend | --store | --family | --underlay | --mtu | --cluster)
+      --hosts | --pods | --backend | --store | --family | --underlay | --mtu | --cluster | --proxy-mode)
         (($# > 1)) || usage_error "$1 needs a value"
         case $1 in
           --hosts) HOSTS=$(number "$1" "$2" 1 200) ;;
@@ -121,6 +123,7 @@ cmd_up() {
           --family) FAMILY=$(one_of "$1" "$2" ipv4 ipv6 dual) ;;
           --underlay) UNDERLAY=$(one_of "$1" "$2" ipv4 ipv6 dual) ;;
           --cluster) cluster=$2 ;;
+          --proxy-mode) PROXY_MODE=$(one_of "$1" "$2" nftables iptables userspace) ;;
         esac
         shift
         ;;
@@ -330,10 +333,10 @@ main() {
       need_root
       "cmd_$command" "$@"
       ;;
-    exec | status | pods | ping | services | join)
+    exec | status | pods | ping | services | proxy-mode | join)
       need_root
       need_lab
-      "cmd_$command" "$@"
+      "cmd_${command//-/_}" "$@"
       ;;
     start | stop | restart | kill | attach | logs)
       need_root

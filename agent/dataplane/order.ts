@@ -116,8 +116,13 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
       filterTable(nft, ownTables(names), () => [...(wanted('filter')?.values() ?? [])].flat(), elementsOf),
       {
         cascades: ['element', 'service'],
-        takes: ({ desired: spec }, table, object) =>
-          table === 'element' && !spec.text.includes(`set ${(object as NftElement).set.set} {`),
+        takes: ({ desired: spec }, table, object) => {
+          if (table !== 'element') return false
+          const { set } = object as NftElement
+          return (
+            set.family === spec.family && set.table === spec.name && !spec.text.includes(`set ${set.set} {`)
+          )
+        },
       },
     ),
     stage('element', elementTable(nft, ownSets(names))),

@@ -83,6 +83,14 @@ tap_ok 'lab: Services: up' run up --services --family dual
 tap_ok 'lab: Services: every question has its answer' run services 10
 run exec h2 nft flush ruleset || :
 tap_ok 'lab: Services: and again after "nft flush ruleset" on a node' busywait 5 run services 3
+tap_ok 'lab: Services: a restarted warrend finds its rules as they should be' run restart h1
+tap_ok 'lab: Services: and warren plan is empty' run exec h1 warren plan
+for mode in userspace nftables; do
+  tap_ok "lab: Services: proxy mode $mode, changed live" run proxy-mode "$mode"
+  tap_ok "lab: Services: $mode: every question has its answer" run services 10
+  tap_ok "lab: Services: $mode: converged" run exec h1 warren wait --converged --timeout 10s
+  tap_ok "lab: Services: $mode: warren plan is empty" run exec h1 warren plan
+done
 tap_ok 'lab: Services: warren delete service/default/web' run exec h1 warren delete service/default/web
 tap_ok 'lab: Services: nothing answers any more' busywait 5 fails run services 1
 tap_ok 'lab: Services: down' run down

@@ -193,8 +193,10 @@ t.test('userspace: a flow into the proxy lives while the proxy has that port', a
     flow('udp 10.0.0.1:53', '10.244.7.7:40001'),
     flow('udp 10.0.0.1:53', '10.244.1.2:5353'),
   ]
-  t.same(stale(flows, [dns], { portOf }), [flows[1], flows[2]], 'and a flow from the mode before goes on')
-  t.same(stale(flows, [dns]), flows.slice(0, 3), 'no proxy any more')
+  const proxied = { ...dns, proxied: true as const }
+  t.same(stale(flows, [proxied], { portOf }), [flows[1], flows[2]], 'and a flow from the mode before goes on')
+  t.same(stale(flows, [proxied]), flows.slice(0, 3), 'no proxy any more')
+  t.same(stale(flows, [dns], { portOf }), flows.slice(0, 3), 'another mode, and the listener is there yet')
 })
 
 interface Host {

@@ -166,20 +166,25 @@ const golden: readonly {
   {
     name: 'userspace mode on an address of the node, and by REDIRECT',
     entries: [
-      entry('tcp', '172.30.0.18:80', [R], { affinitySeconds: 5 }),
+      entry('tcp', '172.30.0.18:80', [R], { affinitySeconds: 5, proxied: true }),
       entry('tcp', ':31018', [L], { proxied: true }),
-      serviceEntry('udp', '[fd00:10::18]:53', ['[fd00::2]:53']),
+      serviceEntry('udp', '[fd00:10::18]:53', ['[fd00::2]:53'], { proxied: true }),
+      // A listener that is there yet, on the way to another mode.
+      entry('tcp', '172.30.0.19:80', [R]),
     ],
     proxy: { portOf: () => 40123, addresses: { inet: '192.0.2.10' } },
     elements: [
       'cluster-ips { 172.30.0.18 }',
+      'cluster-ips { 172.30.0.19 }',
       'cluster-ips { fd00:10::18 }',
       'eps { 172.30.0.18 . tcp . 80 . 0 : 192.0.2.10 . 40123 }',
+      'eps { 172.30.0.19 . tcp . 80 . 0 : 10.1.2.2 . 8080 }',
       'np-eps { tcp . 31018 . 0 : 192.0.2.10 . 40123 }',
       'np-ports { tcp . 31018 }',
       'np-size-1 { tcp . 31018 }',
       'proxy-ports { fd00:10::18 . udp . 53 : 40123 }',
       'size-1 { 172.30.0.18 . tcp . 80 }',
+      'size-1 { 172.30.0.19 . tcp . 80 }',
     ],
   },
   {

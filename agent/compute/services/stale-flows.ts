@@ -76,8 +76,9 @@ export function staleFlows(flows: Iterable<Flow>, view: FlowView): Flow[] {
     }
     return known.has(`${src} ${sport}`)
   }
-  const isProxied = (key: string, { src, sport }: Flow['reply']): boolean =>
-    view.portOf?.(key) === sport && localAddresses.has(src)
+  /** A listener that is still there on the way to another mode counts no more. */
+  const isProxied = (entry: ServiceEntry, key: string, { src, sport }: Flow['reply']): boolean =>
+    entry.proxied === true && view.portOf?.(key) === sport && localAddresses.has(src)
 
   const isStale = (flow: Flow): boolean => {
     const { family, protocol, original, reply, status } = flow
@@ -96,7 +97,8 @@ export function staleFlows(flows: Iterable<Flow>, view: FlowView): Flow[] {
     const atPlace = view.entry(place)
     const onNode = atPlace === undefined && servesNodePorts(dst)
     const entry = onNode ? view.entry(nodePort) : atPlace
-    if (entry !== undefined) return !isLive(entry, reply) && !isProxied(onNode ? nodePort : place, reply)
+    if (entry !== undefined)
+      return !isLive(entry, reply) && !isProxied(entry, onNode ? nodePort : place, reply)
     const wasOurs = view.gone?.has(place) === true || (onNode && view.gone?.has(nodePort) === true)
     return (wasOurs && translated) || isServiceAddress(dst)
   }

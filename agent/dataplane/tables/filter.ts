@@ -28,13 +28,14 @@ export function filterTable(
   wanted: () => Iterable<NftTableSpec>,
   elementsOf: (table: NftTableName) => readonly NftElement[],
 ): Table<NftTableSpec> {
-  /** From a spec's text to the form that the kernel lists it in. */
-  const canonical = new Map<string, string>()
+  /** Of each spec (two tables may have the same text), the form that the kernel lists it in. */
+  const canonical = new Map<string, { readonly text: string; readonly image: string }>()
+  const specKey = (spec: NftTableSpec): string => `${nameOf(spec)} ${spec.text}`
   return {
     name: 'filter',
     key: nameOf,
     equal: (desired, observed) =>
-      desired.text === observed.text || canonical.get(desired.text) === observed.text,
+      desired.text === observed.text || canonical.get(specKey(desired))?.image === observed.text,
     async observe() {
       const found: NftTableSpec[] = []
       for (const { family, name } of names) {
@@ -44,7 +45,8 @@ export function filterTable(
       // equal() has to answer at once, so the canonical forms are made here; not on a cold start, where nothing stands yet.
       if (found.length > 0) {
         for (const spec of wanted()) {
-          if (!canonical.has(spec.text)) canonical.set(spec.text, await nft.canonical(spec))
+          if (!canonical.has(specKey(spec)))
+            canonical.set(specKey(spec), { text: spec.text, image: await nft.canonical(spec) })
         }
       }
       return found
@@ -71,9 +73,9 @@ export function filterTable(
       let { text } = op.desired
       if (text.startsWith('table ')) {
         // The kernel's own form: shown by the text that it was loaded from, where that is known.
-        const known = [...canonical].find(([, image]) => image === text)
+        const known = [...canonical.values()].find(({ image }) => image === text)
         if (known === undefined) return `nft -s list table ${name} # not as wanted`
-        ;[text] = known
+        text = known.text
       }
       const before = op.verb === 'change' ? replaced(name, op.observed.text, text) : ''
       return `nft -f - <<'EOF'\n${before}table ${name} {\n${text}}\nEOF`

@@ -164,10 +164,11 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
   const idsOf = (list: readonly ServiceTarget[]): Id[] =>
     list.map(({ address, port }) => codec.of(address, port))
   const served = targets.length > 0 || (outside !== undefined && outside.length > 0)
-  const port = served ? proxy.portOf?.(entryKey(entry)) : undefined
+  // Not by the port alone: on the way to another mode the listener goes after the rules. Without a port yet nothing
+  // stands, and what no entry point takes is refused.
+  const proxied = served && entry.proxied === true
+  const port = proxied ? proxy.portOf?.(entryKey(entry)) : undefined
   const address = proxy.addresses?.[family]
-  // Without a port yet nothing stands, and what no entry point takes is refused.
-  const proxied = served && (port !== undefined || entry.proxied === true)
   const wanted = !proxied
     ? idsOf(targets)
     : address === undefined || port === undefined
