@@ -5,6 +5,7 @@ import { type Clock, systemClock } from '../lib/clock.js'
 import type { Kv } from '../lib/kv/kv.js'
 import { aborted, type Part, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
+import { createAnswers } from '../lib/probe/answers.js'
 import { createReceipts } from '../lib/reconcile/receipt.js'
 import { notify } from '../lib/systemd/notify.js'
 import { createCompute } from './compute/compute.js'
@@ -106,6 +107,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   })
   const compute = createCompute()
   const proxy = openHostProxy(config.stateDir, config.proxyDrain)
+  const answers = createAnswers()
 
   function lookAt(): DesiredState | undefined {
     const facts = host.facts()
@@ -155,6 +157,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       subnetFile: config.subnetFile,
       desired: () => desired,
       proxy,
+      answers,
       record: {
         read: () => {
           const snapshot = store.snapshot()
@@ -295,6 +298,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       signal,
     )
   } finally {
+    answers.close()
     lock.release()
     kernel.close()
   }

@@ -43,6 +43,7 @@ const tables: Readonly<Record<TableName, true>> = {
   rule: true,
   filter: true,
   element: true,
+  health: true,
   proxy: true,
   service: true,
   jump: true,

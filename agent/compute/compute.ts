@@ -37,6 +37,7 @@ const empty: DesiredState = {
   rule: none,
   filter: none,
   element: none,
+  health: none,
   proxy: none,
   service: none,
   jump: none,

@@ -5,6 +5,7 @@ import type { Iptables } from '../../lib/iptables/iptables.js'
 import type { Address, Route, Rtnl } from '../../lib/netlink/types.js'
 import type { Netns } from '../../lib/netns/netns.js'
 import type { Nft, NftElement, NftSetRef, NftTableName } from '../../lib/nftables/types.js'
+import type { Answers } from '../../lib/probe/answers.js'
 import type { Table } from '../../lib/reconcile/table.js'
 import { vtepSet } from '../compute/rules.js'
 import { natKeeperTable, serviceTable } from '../compute/services/ruleset.js'
@@ -19,6 +20,7 @@ import { elementTable } from './tables/element.js'
 import { fdbTable } from './tables/fdb.js'
 import { fileTable } from './tables/file.js'
 import { filterTable } from './tables/filter.js'
+import { healthTable } from './tables/health.js'
 import { jumpTable } from './tables/jump.js'
 import { linkTable, renewed } from './tables/link.js'
 import { neighborTable } from './tables/neighbor.js'
@@ -46,7 +48,9 @@ export interface OrderOptions {
   desired(): DesiredState | undefined
   /** Without it (cleanup) no record is written. */
   readonly record?: RecordIo
+  /** What listens in this process; without it (cleanup) nothing does. */
   readonly proxy?: HostProxy
+  readonly answers?: Answers
 }
 
 /** Devices of ours that carry addresses, neighbours and FDB entries. */
@@ -87,12 +91,7 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
   const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage<T>, 'name' | 'table'> = {}): Stage =>
     // A stage's own table only ever sees objects that it observed or that compute made for it.
     ({ name, table, ...more }) as unknown as Stage
-  const services = serviceTables({
-    kernel,
-    names,
-    desired,
-    ...(options.proxy === undefined ? {} : { proxy: options.proxy }),
-  })
+  const services = serviceTables({ kernel, names, desired, proxy: options.proxy })
   const below: readonly TableName[] = ['link-sysctl', 'address', 'neighbor', 'fdb', 'route']
   return [
     stage('sysctl', hostSysctlTable(io, sysctlRecord(`${options.stateDir}/sysctl.json`, kernel.netns))),
@@ -126,8 +125,9 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
       },
     ),
     stage('element', elementTable(nft, ownSets(names))),
-    // Listeners before the rules that lead to them, and after them on the way out.
-    stage('proxy', services.proxy),
+    // Before the rules that they tell of or that lead to them; on the way out after them.
+    ...(options.answers === undefined ? [] : [stage('health', healthTable(options.answers))]),
+    ...(services.proxy === undefined ? [] : [stage('proxy', services.proxy)]),
     stage('service', services.service, { cascades: ['conntrack'] }),
     stage('jump', jumpTable(kernel.iptables)),
     stage('route', routeTable(rtnl)),

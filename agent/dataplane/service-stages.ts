@@ -17,12 +17,12 @@ export interface ServiceTablesOptions {
   readonly kernel: Kernel
   readonly names: Names
   desired(): DesiredState | undefined
-  /** Without it (cleanup) nothing listens. */
-  readonly proxy?: HostProxy
+  readonly proxy?: HostProxy | undefined
 }
 
 export interface ServiceTables {
-  readonly proxy: Table<ServiceEntry>
+  /** Where there is a proxy. */
+  readonly proxy: Table<ServiceEntry> | undefined
   readonly service: Table<ServiceEntry>
   readonly conntrack: ConntrackTable
 }
@@ -85,15 +85,13 @@ export function serviceTables({ kernel, names, desired, proxy }: ServiceTablesOp
     portOf,
   })
   return {
-    proxy: listeners(proxy, () => desired()?.serviceBase?.localPods ?? []),
+    proxy: proxy && listeners(proxy, () => desired()?.serviceBase?.localPods ?? []),
     service: nftEntryPoints(kernel.nft, names, conntrack, portOf),
     conntrack,
   }
 }
 
-function listeners(host: HostProxy | undefined, localPods: () => readonly string[]): Table<ServiceEntry> {
-  if (host === undefined) return nothingListens
-  const { proxy, savePorts } = host
+function listeners({ proxy, savePorts }: HostProxy, localPods: () => readonly string[]): Table<ServiceEntry> {
   let inside = ''
   const table = proxyTable(proxy, savePorts)
   return {
@@ -106,13 +104,4 @@ function listeners(host: HostProxy | undefined, localPods: () => readonly string
       return table.apply(ops, signal)
     },
   }
-}
-
-const nothingListens: Table<ServiceEntry> = {
-  name: 'proxy',
-  key: entryKey,
-  equal: () => true,
-  observe: async () => [],
-  apply: async ops => ops.map(() => undefined),
-  format: () => '',
 }

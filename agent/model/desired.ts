@@ -7,7 +7,7 @@ import type { NftElement, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Desired } from '../../lib/reconcile/table.js'
 import type { Node } from './node.js'
 import type { Problem } from './object.js'
-import type { ServiceBase, ServiceEntry } from './service-entry.js'
+import type { HealthCheck, ServiceBase, ServiceEntry } from './service-entry.js'
 
 export interface Sysctl {
   /** With dots, as sysctl(8) has it; dots inside a link's name are written as slashes. */
@@ -34,6 +34,8 @@ export interface DesiredState {
   readonly rule: Desired<Rule>
   readonly filter: Desired<NftTableSpec>
   readonly element: Desired<NftElement>
+  /** Ports that load balancers outside probe, in our own process. */
+  readonly health: Desired<HealthCheck>
   /** Listeners of the userspace mode, in our own process. */
   readonly proxy: Desired<ServiceEntry>
   /** Entry points of Services, in the proxy mode in force. */

@@ -52,6 +52,15 @@ export function entryKey(
   return `${place} ${entry.protocol} ${entry.port}`
 }
 
+/** What a load balancer outside is told of a Service of externalTrafficPolicy Local (healthCheckNodePort). */
+export interface HealthCheck {
+  /** `namespace/name` of the Service. */
+  readonly service: string
+  readonly port: number
+  /** Endpoints on this node: none is answered by 503. */
+  readonly local: number
+}
+
 /** What all Services of a host have in common. */
 export interface ServiceBase {
   /** Families in use: one table each. */

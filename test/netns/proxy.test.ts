@@ -4,15 +4,18 @@ import { execFileSync, spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { healthTable } from '../../agent/dataplane/tables/health.js'
 import { proxyTable } from '../../agent/dataplane/tables/proxy.js'
-import { entryKey, type ServiceEntry } from '../../agent/model/service-entry.js'
+import { entryKey, type HealthCheck, type ServiceEntry } from '../../agent/model/service-entry.js'
 import { systemClock } from '../../lib/clock.js'
 import { childArgv } from '../../lib/netns/child.js'
 import { addressOf, bind, close, getsockname, listen, socket, unshareNet } from '../../lib/netns/libc.js'
 import { anonymousNetns } from '../../lib/netns/netns.js'
+import { createAnswers } from '../../lib/probe/answers.js'
 import { openPortMemory } from '../../lib/proxy/port-memory.js'
 import { createProxy, type ProxyOptions, type UserspaceProxy } from '../../lib/proxy/proxy.js'
 import { Rotation } from '../../lib/proxy/rotation.js'
@@ -689,6 +692,42 @@ t.test('table: listeners are added, changed, adopted and swept; SCTP is refused'
   t.same(await pass(), ['# remove proxy 10.0.0.1 tcp 1234', '# remove proxy nodeport inet udp 31234'])
   t.same(run.proxy.stats(), [])
   await run.stop()
+})
+
+t.test('health: 200 with the count, 503 without an endpoint here, and a taken port is told', async t => {
+  const answers = createAnswers()
+  const table = healthTable(answers)
+  const mirror = new Mirror(table, systemClock, createReceipts())
+  const pass = async (...wanted: readonly HealthCheck[]): Promise<number> => {
+    const plan = await mirror.plan(new Map([['service/web', wanted]]), never)
+    const failed = await mirror.execute([...plan.writes, ...plan.removes], never)
+    mirror.settle()
+    return failed
+  }
+  const probe = async (host: string): Promise<string> => {
+    const reply = await fetch(`http://${host}:30500/healthz`, { signal: AbortSignal.timeout(2000) }).catch(
+      () => undefined,
+    )
+    return reply === undefined ? 'gone' : `${reply.status} ${await reply.text()}`
+  }
+  const check = { service: 'default/web', port: 30_500, local: 2 }
+  await pass(check)
+  t.match(
+    await probe('127.0.0.1'),
+    /^200 \{"service":\{"namespace":"default","name":"web"\},"localEndpoints":2,"serviceProxyHealthy":true\}\n$/,
+  )
+  t.match(await probe('[::1]'), /^200 /)
+  await pass({ ...check, local: 0 })
+  t.match(await probe('127.0.0.1'), /^503 .*"localEndpoints":0/)
+  t.equal(mirror.status.written, 2)
+  await pass()
+  t.equal(await probe('127.0.0.1'), 'gone')
+  const holder = createServer().listen(30_500, '::')
+  await once(holder, 'listening')
+  t.equal(await pass(check), 1)
+  t.match(mirror.errors()[0], { code: 'EADDRINUSE', message: 'Cannot listen on port 30500: EADDRINUSE' })
+  holder.close()
+  answers.close()
 })
 
 /** A listening socket as systemd would hand it over. */

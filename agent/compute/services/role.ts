@@ -59,6 +59,7 @@ export function createServiceRole(): ServiceRole {
       ...overlay,
       filter: new Map([...overlay.filter, [owner, tables.filter]]),
       element: element.set(owner, tables.element),
+      health: services.health,
       proxy: mode === 'userspace' ? services.entries : overlay.proxy,
       service: services.entries,
       serviceBase: services.base,

@@ -7,18 +7,10 @@ import type { Problem } from '../../model/object.js'
 import type { Self } from '../../model/self.js'
 import { headless, type Service } from '../../model/service.js'
 import { createServiceAssignments } from '../../model/service-assignments.js'
-import { entryKey, type ServiceBase, type ServiceEntry } from '../../model/service-entry.js'
+import { entryKey, type HealthCheck, type ServiceBase, type ServiceEntry } from '../../model/service-entry.js'
 import type { Snapshot } from '../../model/snapshot.js'
 import { type Place, planService, type ServicePlan } from './entries.js'
 import { Selection } from './selection.js'
-
-export interface HealthCheck {
-  /** `namespace/name` of the Service. */
-  readonly service: string
-  readonly port: number
-  /** Endpoints on this node: none is answered by 503. */
-  readonly local: number
-}
 
 export interface Services {
   /** By `service/namespace/name`. */
