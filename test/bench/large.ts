@@ -7,6 +7,7 @@ import { openNetns } from '../../lib/netns/netns.js'
 import { cpuOf, forget, rssOf, startDaemon } from './daemon.js'
 import { startEtcd } from './etcd.js'
 import { fill, fleet, nodeRecord, prepareJoin } from './fleet.js'
+import { createMeetings } from './meetings.js'
 import type { Place } from './place.js'
 import { median, percentile, type Row, row, spread } from './row.js'
 
@@ -14,29 +15,6 @@ export interface LargeOptions {
   readonly nodes: number
   readonly joins: number
   readonly idleSeconds: number
-}
-
-/** Waits for things that are told by key; what came before somebody asked is remembered. */
-function meetings(): { arrive(key: string): void; wait(key: string, ms: number): Promise<number> } {
-  const seen = new Map<string, number>()
-  const waiting = new Map<string, (at: number) => void>()
-  return {
-    arrive(key) {
-      if (seen.has(key)) return
-      seen.set(key, performance.now())
-      waiting.get(key)?.(performance.now())
-    },
-    wait: (key, ms) =>
-      new Promise((resolve, reject) => {
-        const at = seen.get(key)
-        if (at !== undefined) return resolve(at)
-        const late = setTimeout(() => reject(new Error(`${key} did not come within ${ms} ms`)), ms)
-        waiting.set(key, now => {
-          clearTimeout(late)
-          resolve(now)
-        })
-      }),
-  }
 }
 
 export async function largeRows(place: Place, options: LargeOptions): Promise<Row[]> {
@@ -52,7 +30,7 @@ export async function largeRows(place: Place, options: LargeOptions): Promise<Ro
   await delay(3_000)
 
   // From outside: the same watch as warrend's on the one side, the kernel's notices on the other.
-  const met = meetings()
+  const met = createMeetings()
   const netns = openNetns({ path: place.path('h1') })
   const monitor = monitorRtnl(netns, ['route'], event => {
     if (event.event === 'new' && event.object.kind === 'route') met.arrive(`route ${event.object.dst}`)

@@ -14,6 +14,7 @@ import { raceRows } from './races.js'
 import { repairRows } from './repair.js'
 import { formatRows, type Row } from './row.js'
 import { coldChild, serviceColdRows } from './services-cold.js'
+import { serviceFileRows, serviceLiveRows } from './services-live.js'
 import { proxyChild, proxyRows } from './services-proxy.js'
 
 type Section = (place: Place, quick: boolean) => Promise<Row[]>
@@ -41,6 +42,24 @@ const coldSizes = [
 
 const services: Sections = {
   cold: (place, quick) => serviceColdRows(place, coldSizes, quick ? 1 : 2, quick ? 2 : 3),
+  // The same at a tenth: what a change costs should not depend on it.
+  'live-1000x10': (place, quick) =>
+    serviceLiveRows(place, {
+      ...{ size: { services: 1_000, endpoints: 10 }, isolated: quick ? 50 : 200 },
+      ...{ burst: quick ? 300 : 1_000, more: 0, restarts: 0 },
+    }),
+  'live-10000x2': (place, quick) =>
+    serviceLiveRows(place, {
+      ...{ size: { services: 10_000, endpoints: 2 }, isolated: quick ? 50 : 300 },
+      ...{ burst: quick ? 300 : 1_000, more: 0, restarts: 0 },
+    }),
+  'live-10000x10': (place, quick) =>
+    serviceLiveRows(place, {
+      ...{ size: { services: 10_000, endpoints: 10 }, isolated: quick ? 50 : 300 },
+      ...{ burst: quick ? 300 : 1_000, more: quick ? 1_000 : 10_000, restarts: quick ? 1 : 3 },
+    }),
+  file: (place, quick) =>
+    serviceFileRows(place, { services: 10_000, endpoints: 10 }, quick ? 20 : 100, quick ? 100 : 300),
   proxy: (_place, quick) => proxyRows(quick ? 2 : 5),
 }
 
