@@ -20,12 +20,12 @@ import type { Reconciler } from './dataplane/reconciler.js'
 import type { Stage } from './dataplane/stage.js'
 import type { DesiredState, TableName } from './model/desired.js'
 import { parseDocuments } from './model/document.js'
-import type { ModelObject } from './model/kinds.js'
+import { fullRef, type ModelObject } from './model/kinds.js'
 import { refOf } from './model/object.js'
 import type { Self } from './model/self.js'
 import type { Origin } from './model/snapshot.js'
 import { clusterOf, objectsOf, type Snapshot } from './model/snapshot.js'
-import { applyText, deleteRef, knownKind } from './model-store.js'
+import { applyText, deleteRef, knownKind, namedObject } from './model-store.js'
 import type { NodeLease } from './node-lease.js'
 import type { Store } from './store.js'
 
@@ -186,8 +186,8 @@ export function createControl(parts: ControlParts): Control {
 
   async function remove(ref: string): Promise<DeleteResult> {
     const { held: lost, nodes } = store.snapshot()
-    const name = ref.slice(ref.indexOf('/') + 1)
-    const held = lost.has(name) ? nodes.get(name) : undefined
+    const name = fullRef(ref).slice('node/'.length)
+    const held = fullRef(ref).startsWith('node/') && lost.has(name) ? nodes.get(name) : undefined
     return deleteRef(parts.kv, ref, {
       handWritten: store.handWritten(),
       ...(held === undefined ? {} : { held }),
@@ -268,18 +268,13 @@ export function createControl(parts: ControlParts): Control {
     async get(kind, name) {
       const info = knownKind(kind)
       const all = [...objectsOf(store.snapshot(), info.kind).values()]
-      const found = name === undefined ? all : all.filter(object => object.metadata.name === name)
-      if (name !== undefined && found.length === 0)
-        throw new WarrenError(`Cannot get "${info.singular}/${name}": there is no such object`, {
-          code: 'NOT_FOUND',
-          hint: `warren get ${info.plural}`,
-        })
-      return found
+      const shown = all
         .map((object): ObjectWithOrigin => {
           const origin = store.originOf(refOf(object))
           return { object, origin: origin === undefined ? 'held' : describeOrigin(origin) }
         })
         .sort((left, right) => (refOf(left.object) < refOf(right.object) ? -1 : 1))
+      return name === undefined ? shown : [namedObject(shown, info, name)]
     },
     apply: (text, file) => applyText(parts.kv, text, file, { handWritten: store.handWritten() }),
     delete: remove,

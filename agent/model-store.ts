@@ -5,10 +5,10 @@ import type { Kv } from '../lib/kv/kv.js'
 import type { ApplyResult, Control, DeleteResult, ObjectWithOrigin } from './api/control.js'
 import type { Config } from './config.js'
 import { nearest } from './model/check.js'
-import { type ParsedDocuments, parseDocuments, parseObjectText } from './model/document.js'
+import { type ParsedDocuments, type ParsedObject, parseDocuments, parseObjectText } from './model/document.js'
 import { objectsPrefix } from './model/keys.js'
-import { findKind, type KindInfo, kinds } from './model/kinds.js'
-import { refOf } from './model/object.js'
+import { findKind, fullRef, type KindInfo, kinds, type ModelObject } from './model/kinds.js'
+import { type Problem, refOf } from './model/object.js'
 import { applyObjects, type DeleteOptions, deleteObject, type WriteOptions } from './objects.js'
 import { openKv } from './open-kv.js'
 import { readDirectory } from './sources/directory-files.js'
@@ -35,6 +35,29 @@ export function knownKind(name: string): KindInfo {
   })
 }
 
+/** The one object of that name; `name` may leave out the default namespace. Errors: NOT_FOUND. */
+export function namedObject<T extends { readonly object: ModelObject }>(
+  all: readonly T[],
+  info: KindInfo,
+  name: string,
+): T {
+  const ref = fullRef(`${info.singular}/${name}`)
+  const found = all.find(({ object }) => refOf(object) === ref)
+  if (found !== undefined) return found
+  throw new WarrenError(`Cannot get "${ref}": there is no such object`, {
+    code: 'NOT_FOUND',
+    hint: `warren get ${info.plural}`,
+  })
+}
+
+/** Says in which file and line the object stands that a problem is about. */
+function placed(problem: Problem, parsed: readonly ParsedObject[]): Problem {
+  const at = parsed.find(({ object }) => refOf(object) === problem.about)
+  if (at === undefined || problem.code === 'HANDWRITTEN') return problem
+  const where = `${problem.about} (${at.file}:${at.line})`
+  return { ...problem, message: problem.message.replace(problem.about, () => where) }
+}
+
 /** Writes every good document of a text; the bad ones are problems with file and line. Errors: those of the store. */
 export async function applyText(
   kv: Kv,
@@ -45,6 +68,7 @@ export async function applyText(
   const parsed = parseDocuments(text, { file, strict: true })
   const objects = parsed.objects.map(({ object }) => object)
   const done = await applyObjects(kv, objects, options)
+  const problems = done.problems.map(problem => placed(problem, parsed.objects))
   const outcomes = new Map(done.results.map(({ ref, outcome }) => [ref, outcome]))
   const refs = new Set(objects.map(refOf))
   return {
@@ -55,20 +79,19 @@ export async function applyText(
       return {
         ref,
         outcome: outcome === undefined ? 'refused' : outcome === 'updated' ? 'changed' : outcome,
-        problems: done.problems.filter(problem => problem.about === ref),
+        problems: problems.filter(problem => problem.about === ref),
       }
     }),
-    problems: [...parsed.problems, ...done.problems.filter(problem => !refs.has(problem.about))],
+    problems: [...parsed.problems, ...problems.filter(problem => !refs.has(problem.about))],
   }
 }
 
 /** Deletes an object, its kind by any of its names. Errors: those of deleteObject. */
 export async function deleteRef(kv: Kv, ref: string, options: DeleteOptions): Promise<DeleteResult> {
-  const [kind = '', ...rest] = ref.split('/')
-  const exact = [findKind(kind)?.singular ?? kind, ...rest].join('/')
+  const exact = fullRef(ref)
   const { revision, live } = await deleteObject(kv, exact, options)
   const message = `${exact} is gone, but its agent runs and publishes it again`
-  const hint = `stop warrend on ${rest.join('/')} first`
+  const hint = `stop warrend on ${exact.slice(exact.indexOf('/') + 1)} first`
   return {
     revision,
     deleted: true,
@@ -105,14 +128,7 @@ export async function openModelStore(config: Config, signal: AbortSignal): Promi
     async get(kind, name) {
       const info = knownKind(kind)
       const all = await listObjects(kv, info, await written(), signal)
-      if (name === undefined) return all
-      const ref = `${info.singular}/${name}`
-      const found = all.filter(({ object }) => refOf(object) === ref)
-      if (found.length > 0) return found
-      throw new WarrenError(`Cannot get "${ref}": there is no such object`, {
-        code: 'NOT_FOUND',
-        hint: `warren get ${info.plural}`,
-      })
+      return name === undefined ? all : [namedObject(all, info, name)]
     },
     apply: async (text, file) =>
       applyText(kv, text, file, { handWritten: (await written()).objects, signal }),

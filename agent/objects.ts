@@ -1,26 +1,18 @@
 // The write side of the model: what `warren apply` and `warren delete` do, by the daemon or without one, and how an
 // agent publishes its own record. Every write is a transaction that compares what it replaces.
-import { randomUUID } from 'node:crypto'
 import { WarrenError } from '../lib/errors.js'
-import type { Kv, KvEntry, KvTxn, KvTxnResult } from '../lib/kv/kv.js'
-import { checkWrite } from './model/cross-check.js'
-import { type ParsedObject, parseObjectText } from './model/document.js'
-import {
-  allocPrefix,
-  formatKey,
-  formatVersion,
-  keyOfRef,
-  livePrefix,
-  objectKey,
-  objectsPrefix,
-} from './model/keys.js'
-import { findKind, type ModelObject } from './model/kinds.js'
+import type { Kv, KvEntry, KvTxnResult } from '../lib/kv/kv.js'
+import { checkWrite, writeBook } from './model/cross-check.js'
+import type { ParsedObject } from './model/document.js'
+import { allocPrefix, formatKey, keyOfRef, livePrefix, objectKey, objectsPrefix } from './model/keys.js'
+import type { ModelObject } from './model/kinds.js'
 import type { Node } from './model/node.js'
 import { type Problem, refOf } from './model/object.js'
-import { ownerOf, poolValue } from './sources/kv-records.js'
+import { attempts, conflict, newFormat, putObject, sameAs, stored, textOf } from './object-put.js'
+import { companionsOf, learnServices, recordBook, recordsOfObject } from './service-writes.js'
 
-/** Somebody else wrote between our read and our write: so often we read again. */
-const attempts = 8
+/** Of one transaction's 100. */
+const mostWrites = 95
 
 export interface WriteOptions {
   /** What stands in files of the store's directory: not to be written, and part of the checks. */
@@ -34,7 +26,7 @@ export interface AppliedObject {
 }
 
 export interface ApplyResult {
-  /** Empty when `problems` has an error: then nothing was written. */
+  /** Of what was written, or was so already. */
   readonly results: readonly AppliedObject[]
   /** Of the last write, else of the store as it was read: for `warren wait --revision`. */
   readonly revision: number
@@ -48,24 +40,13 @@ export interface DeleteOptions extends WriteOptions {
 
 export interface DeleteResult {
   readonly revision: number
-  /** Blocks that went with the node: "node-ipv4/10.244.1.0-24". */
+  /** Records that went with it: "node-ipv4/10.244.1.0-24", "service-ipv4/10.0.0.1", "nodeport/tcp-31234". */
   readonly released: readonly string[]
   /** The node's agent runs: it will publish itself again. */
   readonly live: boolean
 }
 
 const formatCompare = { key: formatKey, present: true } as const
-
-function newFormat(): string {
-  return JSON.stringify({ version: formatVersion, id: randomUUID() })
-}
-
-function conflict(what: string): WarrenError {
-  return new WarrenError(`Cannot write ${what}: it changed ${attempts} times while it was written`, {
-    code: 'CONFLICT',
-    hint: 'try again; look who else writes it',
-  })
-}
 
 function empty(kv: Kv, what: string): WarrenError {
   return new WarrenError(`Cannot write ${what} to store "${kv.name}": it has no key "format"`, {
@@ -77,22 +58,6 @@ function empty(kv: Kv, what: string): WarrenError {
 /** One key, exactly: a list by prefix also has those that only begin with it. */
 async function get(kv: Kv, key: string, signal?: AbortSignal): Promise<KvEntry | undefined> {
   return (await kv.list(key, signal)).entries.find(entry => entry.key === key)
-}
-
-function stored(entry: KvEntry): ModelObject | undefined {
-  const info = findKind(entry.key.split('/')[1] ?? '')
-  const parsed = parseObjectText(entry.value, { about: entry.key, strict: info?.record !== true })
-  return parsed.ok ? parsed.object : undefined
-}
-
-// The schemas put the fields in one order, so equal objects have equal texts.
-const textOf = (object: ModelObject): string => JSON.stringify(object)
-
-function sameAs(entry: KvEntry | undefined, object: ModelObject): boolean {
-  if (entry === undefined) return false
-  if (entry.value === textOf(object)) return true
-  const before = stored(entry)
-  return before !== undefined && textOf(before) === textOf(object)
 }
 
 /** Makes the store where there is none, and returns its id. Errors: those of the store. */
@@ -107,42 +72,9 @@ export async function ensureFormat(kv: Kv, signal?: AbortSignal): Promise<string
 }
 
 /**
- * Writes one object when it differs; with `make`, `format` is created in the same transaction. Undefined when nothing
- * was written.
- */
-async function put(
-  kv: Kv,
-  object: ModelObject,
-  known: KvEntry | undefined,
-  options: { readonly make: boolean; readonly signal: AbortSignal | undefined },
-): Promise<{ readonly revision: number; readonly outcome: AppliedObject['outcome'] }> {
-  const key = objectKey(object)
-  let before = known
-  let make = options.make
-  for (let i = 0; i < attempts; i += 1) {
-    if (!make && sameAs(before, object)) return { revision: 0, outcome: 'unchanged' }
-    const txn: KvTxn = {
-      compare: [
-        before === undefined ? { key, absent: true } : { key, modRevision: before.modRevision },
-        ...(make ? [{ key: formatKey, absent: true } as const] : []),
-      ],
-      puts: [{ key, value: textOf(object) }, ...(make ? [{ key: formatKey, value: newFormat() }] : [])],
-      deletes: [],
-    }
-    const result = await kv.txn(txn, options.signal)
-    if (result.ok) {
-      if (before === undefined) return { revision: result.revision, outcome: 'created' }
-      return { revision: result.revision, outcome: sameAs(before, object) ? 'unchanged' : 'updated' }
-    }
-    before = result.found.find(entry => entry.key === key)
-    make &&= !result.found.some(entry => entry.key === formatKey)
-  }
-  throw conflict(refOf(object))
-}
-
-/**
  * Writes objects: one transaction each, those that read the same are left alone. All are checked against the whole
- * model first; when `problems` has an error nothing was written.
+ * model first; when `problems` has an error nothing was written, but for a Service whose values somebody else took at the
+ * same time: that one alone is not written, and has no result.
  * Into a store without `format` the objects come first and `format` with the last of them: until then every agent
  * holds what it has, and then it finds all of them at once.
  * Errors: those of the store; CONFLICT when an object changes again and again meanwhile.
@@ -163,24 +95,38 @@ export async function applyObjects(
   const live = new Set(
     [...entries.keys()].filter(key => key.startsWith(livePrefix)).map(key => key.slice(livePrefix.length)),
   )
-  const problems = checkWrite({ objects, standing, handWritten, live })
+  const records = recordBook(list.entries)
+  const check = { objects, standing, handWritten, live, records: records.view }
+  const problems = [...checkWrite(check)]
   if (problems.some(problem => problem.level === 'error'))
     return { results: [], revision: list.revision, problems }
+  let book = writeBook(check)
   const results: AppliedObject[] = []
   let revision = list.revision
-  let made = entries.has(formatKey)
+  const made = entries.has(formatKey)
   for (const [i, object] of objects.entries()) {
-    const make = !made && i === objects.length - 1
-    const written = await put(kv, object, entries.get(objectKey(object)), { make, signal })
-    made ||= make
-    revision = Math.max(revision, written.revision)
-    results.push({ ref: refOf(object), outcome: written.outcome })
+    const written = await putObject(kv, object, {
+      known: entries.get(objectKey(object)),
+      make: !made && i === objects.length - 1,
+      signal,
+      learn(keys, found) {
+        records.learn(keys, found)
+        if (object.kind === 'Service') book = learnServices(book, keys, found)
+      },
+      ...(object.kind === 'Service' ? { companions: () => companionsOf(object, book, records) } : {}),
+    })
+    if ('problems' in written) problems.push(...written.problems)
+    else {
+      revision = Math.max(revision, written.revision)
+      results.push({ ref: refOf(object), outcome: written.outcome })
+    }
   }
   return { results, revision, problems }
 }
 
 /**
- * Deletes one object by its reference ("node/h3"); with a node go its blocks, in the same transaction. A node that the
+ * Deletes one object by its reference ("node/h3"); with a node go its blocks, with a Service its cluster IPs and nodePorts, in
+ * the same transaction. A node that the
  * store lost and the agents hold (`held`) is put back and then deleted, so that every agent sees the deletion.
  * Errors: NOTFOUND; HANDWRITTEN (names file and line); STORE_EMPTY; CONFLICT; those of the store.
  */
@@ -199,9 +145,7 @@ export async function deleteObject(kv: Kv, ref: string, options: DeleteOptions =
   for (let i = 0; i < attempts; i += 1) {
     const list = await kv.list('', signal)
     if (!list.entries.some(entry => entry.key === formatKey)) throw empty(kv, `the deletion of ${ref}`)
-    const owned = list.entries.filter(
-      entry => node !== undefined && poolValue(entry.key) !== undefined && ownerOf(entry.value) === node,
-    )
+    const owned = recordsOfObject(ref, list.entries)
     let entry = list.entries.find(each => each.key === key)
     if (entry === undefined && options.held !== undefined) {
       const value = textOf(options.held)
@@ -217,7 +161,8 @@ export async function deleteObject(kv: Kv, ref: string, options: DeleteOptions =
         code: 'NOTFOUND',
         hint: 'warren get lists what there is',
       })
-    const gone = entry === undefined ? owned : [entry, ...owned]
+    // What is more than a transaction takes, the ports of a very large Service, the agents release.
+    const gone = (entry === undefined ? owned : [entry, ...owned]).slice(0, mostWrites)
     const result = await kv.txn(
       {
         compare: [formatCompare, ...gone.map(each => ({ key: each.key, modRevision: each.modRevision }))],
@@ -229,7 +174,7 @@ export async function deleteObject(kv: Kv, ref: string, options: DeleteOptions =
     if (!result.ok) continue
     return {
       revision: result.revision,
-      released: owned.map(each => each.key.slice(allocPrefix.length)),
+      released: gone.filter(each => each.key !== key).map(each => each.key.slice(allocPrefix.length)),
       live: list.entries.some(each => node !== undefined && each.key === livePrefix + node),
     }
   }

@@ -67,11 +67,16 @@ export function createServiceAllocator(options: ServiceAllocatorOptions): Servic
     return (await kv.list(allocPrefix + key, signal)).entries.find(entry => entry.key === allocPrefix + key)
   }
 
-  /** False when somebody else was first. */
-  async function claim(claims: RecordPlan['claims'], signal: AbortSignal): Promise<boolean> {
+  /** False when somebody else was first, or the Service is gone. */
+  async function claim(name: string, claims: RecordPlan['claims'], signal: AbortSignal): Promise<boolean> {
+    // its records go with it, and we hear of those first
+    const inStore = store.originOf(`service/${name}`)?.from === 'store'
+    const object: readonly KvCompare[] = inStore
+      ? [{ key: `${objectsPrefix}service/${name}`, present: true }]
+      : []
     for (let at = 0; at < claims.length; at += chunk) {
       const part = claims.slice(at, at + chunk)
-      const compare: KvCompare[] = [{ key: formatKey, present: true }]
+      const compare: KvCompare[] = [{ key: formatKey, present: true }, ...object]
       for (const { key, before } of part) {
         const standing = before === undefined ? undefined : await entryOf(key, signal)
         if (before !== undefined && (standing === undefined || ownerOf(standing.value) !== before))
@@ -110,7 +115,7 @@ export function createServiceAllocator(options: ServiceAllocatorOptions): Servic
     const plan = assignments.plan(name)
     let wait: number | undefined
     if (plan.claims.length > 0) {
-      if (await claim(plan.claims, signal))
+      if (await claim(name, plan.claims, signal))
         log.info('values of a Service claimed', {
           service: name,
           values: keysText(plan.claims.map(({ key }) => key)),

@@ -12,6 +12,16 @@ import type { ParsedObject } from './document.js'
 import type { ModelObject } from './kinds.js'
 import type { Node } from './node.js'
 import { type Problem, refOf } from './object.js'
+import {
+  endpointProblems,
+  entranceProblems,
+  rangeProblems,
+  type ServiceBook,
+  serviceBook,
+  valueProblems,
+} from './service-check.js'
+import type { RecordView } from './service-plan.js'
+import { clusterInForce } from './snapshot.js'
 
 export interface WriteCheck {
   /** What is to be written. */
@@ -22,6 +32,8 @@ export interface WriteCheck {
   readonly handWritten: readonly ParsedObject[]
   /** Names of nodes whose agent runs. */
   readonly live: ReadonlySet<string>
+  /** The allocator's records of Services; default: none. */
+  readonly records?: RecordView
 }
 
 function problem(
@@ -80,13 +92,47 @@ function outside(
   return problem('warning', ref, 'POD_CIDR_OUTSIDE', message, hint)
 }
 
+/** The model as it is after the write; what people wrote is in force over the store. */
+function modelAfter(check: WriteCheck): readonly ModelObject[] {
+  const after = new Map<string, ModelObject>()
+  for (const object of [...check.standing, ...check.objects]) after.set(refOf(object), object)
+  for (const { object } of check.handWritten) after.set(refOf(object), object)
+  return [...after.values()]
+}
+
+const clusterAfter = (all: readonly ModelObject[]): Cluster | undefined =>
+  clusterInForce(all.filter(object => object.kind === 'Cluster'))
+
+/** The Services after the write, for the records that go with it. */
+export function writeBook(check: WriteCheck): ServiceBook {
+  const all = modelAfter(check)
+  return serviceBook(all, check.objects, clusterAfter(all), check.records)
+}
+
+function serviceProblems(
+  check: WriteCheck,
+  all: readonly ModelObject[],
+  touched: ReadonlySet<string>,
+): readonly Problem[] {
+  const ofServices = check.objects.filter(({ kind }) => kind !== 'Cluster' && kind !== 'Node')
+  const cluster = clusterAfter(all)
+  const own = cluster !== undefined && touched.has(refOf(cluster))
+  const nodes = all.filter(object => object.kind === 'Node')
+  const concerned = own ? nodes : nodes.filter(node => touched.has(refOf(node)))
+  if (ofServices.length === 0 && !own && concerned.length === 0) return []
+  const book = serviceBook(all, ofServices, cluster, check.records)
+  return [
+    ...(cluster === undefined ? [] : rangeProblems(cluster, concerned, own, book)),
+    ...[...book.written].flatMap(name => valueProblems(name, book)),
+    ...entranceProblems(book, cluster),
+    ...endpointProblems(ofServices, book, cluster),
+  ]
+}
+
 /** Errors forbid the whole write; warnings are printed with its result. */
 export function checkWrite(check: WriteCheck): readonly Problem[] {
   const found: (Problem | undefined)[] = []
-  const after = new Map<string, ModelObject>()
   const written = new Map(check.handWritten.map(parsed => [refOf(parsed.object), parsed]))
-  for (const object of [...check.standing, ...check.objects]) after.set(refOf(object), object)
-  for (const { object } of check.handWritten) after.set(refOf(object), object)
   for (const object of check.objects) {
     const ref = refOf(object)
     const parsed = written.get(ref)
@@ -94,7 +140,7 @@ export function checkWrite(check: WriteCheck): readonly Problem[] {
     const message = `Cannot apply ${ref}: it stands in ${parsed.file}:${parsed.line}`
     found.push(problem('error', ref, 'HANDWRITTEN', message, 'edit the document there'))
   }
-  const all = [...after.values()]
+  const all = modelAfter(check)
   const nodes = all.filter(object => object.kind === 'Node')
   const clusters = all.filter(object => object.kind === 'Cluster')
   const touched = new Set(check.objects.map(refOf))
@@ -121,5 +167,6 @@ export function checkWrite(check: WriteCheck): readonly Problem[] {
     }
     found.push(outside(cluster, prefixes, nodes, check.live))
   }
+  found.push(...serviceProblems(check, all, touched))
   return found.filter(each => each !== undefined)
 }

@@ -61,10 +61,13 @@ export const emptySnapshot: Snapshot = {
 
 /** The cluster in force: "default", else the first by name. */
 export function clusterOf(snapshot: Snapshot): Cluster | undefined {
-  return (
-    snapshot.clusters.get('default') ??
-    [...snapshot.clusters.values()].sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))[0]
-  )
+  return snapshot.clusters.get('default') ?? clusterInForce([...snapshot.clusters.values()])
+}
+
+/** The same of a list. */
+export function clusterInForce(clusters: readonly Cluster[]): Cluster | undefined {
+  const [first] = [...clusters].sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))
+  return clusters.find(({ metadata }) => metadata.name === 'default') ?? first
 }
 
 /** Every object of a kind by its scoped name. */

@@ -1,0 +1,147 @@
+// What goes along with the write of a Service: the records of the values that its spec gives, claimed in the transaction
+// that writes it, so that two hosts cannot both get one. Absent values are allocated by the agents (service-alloc.ts).
+// Look: etcdctl get --prefix /warren/alloc/nodeport/
+import type { KvCompare, KvEntry } from '../lib/kv/kv.js'
+import { PersistentMap } from '../lib/persistent/map.js'
+import { allocRecord } from './alloc.js'
+import { allocPrefix, objectsPrefix } from './model/keys.js'
+import type { Problem } from './model/object.js'
+import type { Service } from './model/service.js'
+import { serviceName } from './model/service.js'
+import { createOwnerIndex } from './model/service-assignments.js'
+import { givenKeys, planWrite, type ServiceBook } from './model/service-check.js'
+import { serviceOfOwner } from './model/service-claims.js'
+import type { RecordView } from './model/service-plan.js'
+import type { Allocation } from './model/snapshot.js'
+import { stored } from './object-put.js'
+import { ownerOf, poolValue } from './sources/kv-records.js'
+
+/** Of a transaction's 100 comparisons; a value that changes hands takes two. */
+const chunk = 45
+
+/** Comparisons and writes of one transaction. */
+export interface Companions {
+  readonly compare: readonly KvCompare[]
+  readonly puts: readonly { readonly key: string; readonly value: string }[]
+}
+
+/** The allocator's records as they were read, and as our own writes changed them since. */
+export interface RecordBook {
+  readonly view: RecordView
+  /** Takes in what a transaction found, or wrote; `keys` that are not among the entries are not there. */
+  learn(keys: readonly string[], entries: readonly KvEntry[]): void
+  /** Undefined: it is not there. */
+  revisionOf(key: string): number | undefined
+}
+
+export function recordBook(entries: readonly KvEntry[]): RecordBook {
+  const index = createOwnerIndex()
+  const revisions = new Map<string, number>()
+  const allocationOf = (entry: KvEntry): Allocation => ({ owner: ownerOf(entry.value) ?? '' })
+  let allocations = PersistentMap.from(
+    entries.flatMap(entry => {
+      revisions.set(entry.key, entry.modRevision)
+      const name = poolValue(entry.key)
+      return name === undefined ? [] : [[name, allocationOf(entry)] as const]
+    }),
+  )
+  index.update(allocations)
+  return {
+    view: index,
+    revisionOf: key => revisions.get(key),
+    learn(keys, found) {
+      const there = new Map(found.map(entry => [entry.key, entry]))
+      for (const key of keys) {
+        const entry = there.get(key)
+        if (entry === undefined) revisions.delete(key)
+        else revisions.set(key, entry.modRevision)
+        const name = poolValue(key)
+        if (name === undefined) continue
+        allocations = allocations.with(name, entry === undefined ? undefined : allocationOf(entry))
+      }
+      index.update(allocations)
+    },
+  }
+}
+
+const servicesPrefix = `${objectsPrefix}service/`
+
+/** A Service that somebody else wrote meanwhile: what it asks for counts from now on. */
+export function learnServices(
+  book: ServiceBook,
+  keys: readonly string[],
+  entries: readonly KvEntry[],
+): ServiceBook {
+  const learnt = keys.filter(
+    key => key.startsWith(servicesPrefix) && !book.written.has(key.slice(servicesPrefix.length)),
+  )
+  if (learnt.length === 0) return book
+  const services = new Map(book.services)
+  for (const key of learnt) {
+    const name = key.slice(servicesPrefix.length)
+    const entry = entries.find(each => each.key === key)
+    const object = entry === undefined ? undefined : stored(entry)
+    if (object?.kind === 'Service') services.set(name, object)
+    else services.delete(name)
+  }
+  return { ...book, services }
+}
+
+/** Key of the object that an owner of records is. */
+const holderKey = (owner: string): string => `${servicesPrefix}${serviceOfOwner(owner) ?? ''}`
+
+/**
+ * The transactions' parts that claim what a Service's spec gives, the last one for the object's own; or what is in the
+ * way. Values that it has already are compared, so that nobody takes them over meanwhile.
+ */
+export function companionsOf(
+  service: Service,
+  book: ServiceBook,
+  records: RecordBook,
+): { readonly parts: readonly Companions[] } | { readonly problems: readonly Problem[] } {
+  const name = serviceName(service)
+  const plan = planWrite(name, book)
+  const problems = plan.problems.filter(({ level, code }) => level === 'error' && code !== 'SERVICE_CIDR')
+  if (problems.length > 0) return { problems }
+  const asked = new Set(givenKeys(service, book.ranges))
+  const claimed = new Map(plan.claims.filter(({ key }) => asked.has(key)).map(claim => [claim.key, claim]))
+  const date = new Date()
+  const own = `${servicesPrefix}${name}`
+  const compared = (key: string): KvCompare => {
+    const revision = records.revisionOf(key)
+    return revision === undefined ? { key, absent: true } : { key, modRevision: revision }
+  }
+  const parts: Companions[] = []
+  const keys = [...asked]
+  do {
+    const compare = new Map<string, KvCompare>()
+    const puts: { key: string; value: string }[] = []
+    for (const value of keys.splice(0, chunk)) {
+      const key = allocPrefix + value
+      const claim = claimed.get(value)
+      const holder = records.view.ownerOf(value)
+      if (claim === undefined && (holder === undefined || serviceOfOwner(holder) !== name)) continue
+      compare.set(key, compared(key))
+      if (claim === undefined) continue
+      puts.push({ key, value: allocRecord(claim.owner, date) })
+      if (holder === undefined || serviceOfOwner(holder) === name) continue
+      // it only waits for its release, as long as its Service does not ask for it again
+      const other = holderKey(holder)
+      if (other !== own) compare.set(other, compared(other))
+    }
+    parts.push({ compare: [...compare.values()], puts })
+  } while (keys.length > 0)
+  return { parts }
+}
+
+/** Every record that goes with an object: the blocks of a node, the values of a Service. */
+export function recordsOfObject(ref: string, entries: readonly KvEntry[]): readonly KvEntry[] {
+  const [kind] = ref.split('/')
+  if (kind !== 'node' && kind !== 'service') return []
+  const name = ref.slice(kind.length + 1)
+  return entries.filter(entry => {
+    const owner = poolValue(entry.key) === undefined ? undefined : ownerOf(entry.value)
+    if (owner === undefined) return false
+    return kind === 'node' ? owner === name : serviceOfOwner(owner) === name
+  })
+}
