@@ -121,7 +121,8 @@ function hooks({ ip, node, originalNode, original }: Words): string[] {
       `${ip} daddr @local-pods ${own} return`,
       `${l4} ${original} @masq masquerade fully-random`,
       `${originalNode}${l4} ${originalNodeKey} @np-masq masquerade fully-random`,
-      `${own} ct original ${ip} daddr @cluster-ips masquerade fully-random`,
+      // The node, or somebody outside whose route to the cluster IPs leads here: a pod elsewhere would answer past us.
+      `${ip} daddr != @local-pods ct original ${ip} daddr @cluster-ips masquerade fully-random`,
       `${own} ${l4} ${original} @masq-own masquerade fully-random`,
       `${own} ${originalNode}${l4} ${originalNodeKey} @np-masq-own masquerade fully-random`,
     ]),

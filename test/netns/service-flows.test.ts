@@ -1,0 +1,31 @@
+// Services with real packets: every row of test/support/service-flows-rows.ts in every proxy mode and both families.
+import t from 'tap'
+import { buildPrograms, killAgents } from '../support/agents.js'
+import { nameOf, rowsOf, runRows } from '../support/service-flows.js'
+import { objectsOf } from '../support/service-flows-model.js'
+import { fixture, rows } from '../support/service-flows-rows.js'
+import { createServiceWorld } from '../support/service-world.js'
+
+t.setTimeout(300_000)
+const modes = ['nftables']
+const programs = await buildPrograms()
+const open: { close(): void }[] = []
+t.teardown(() => {
+  killAgents()
+  for (const one of open) one.close()
+  programs.remove()
+})
+process.once('exit', killAgents)
+
+const world = await createServiceWorld(programs, 'flows', { proxyMode: modes[0] ?? '' })
+open.push(world)
+await world.apply(Object.values(fixture).flatMap(service => objectsOf(world, service)))
+
+for (const proxyMode of modes) {
+  t.test(`${proxyMode}: who is answered by whom`, { timeout: 120_000 }, async t => {
+    await world.cluster({ proxyMode })
+    await runRows(world, fixture, rowsOf(rows, fixture, proxyMode), ({ row, seen, wanted }) => {
+      t.equal(seen, wanted, nameOf(row))
+    })
+  })
+}
