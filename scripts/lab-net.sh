@@ -167,8 +167,6 @@ attach_pods() {
   done <"$dir/subnet.env"
   for ((p = 1; p <= PODS; p++)); do
     echo "link set veth-p$p mtu $mtu master wrn0 up"
-    # A pod that reaches itself through its Service: the bridge sends the frame back where it came from.
-    [[ $SERVICES != true ]] || echo "link set veth-p$p type bridge_slave hairpin on"
   done | ip_batch "$host"
   : >"$dir/pods.new"
   for ((p = 1; p <= PODS; p++)); do

@@ -37,6 +37,7 @@ const tables: Readonly<Record<TableName, true>> = {
   sysctl: true,
   link: true,
   'link-sysctl': true,
+  port: true,
   address: true,
   neighbor: true,
   fdb: true,

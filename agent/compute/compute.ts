@@ -31,6 +31,7 @@ const empty: DesiredState = {
   sysctl: none,
   link: none,
   'link-sysctl': none,
+  port: none,
   address: none,
   neighbor: none,
   fdb: none,

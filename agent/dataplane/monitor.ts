@@ -63,6 +63,7 @@ function place(
 
 export async function runMonitor(options: MonitorOptions, signal: AbortSignal): Promise<void> {
   const { reconciler, rtnl, nft } = options
+  const onOurs = (name: string | undefined): boolean => name !== undefined && options.devices.includes(name)
   const onRtnl = (event: RtnlEvent): void => {
     if (event.event === 'lost') {
       reconciler.resync()
@@ -74,6 +75,9 @@ export async function runMonitor(options: MonitorOptions, signal: AbortSignal): 
     const at = own ? undefined : place(object, options)
     if (at !== undefined)
       reconciler.notice(at.name, () => handOf(event.portId), { event: event.event, object, ours: at.ours })
+    // A port was plugged into a bridge of ours, or loses what it had.
+    if (!own && object.kind === 'link' && object.port?.hairpin === false && onOurs(object.master))
+      reconciler.notice('port', () => handOf(event.portId))
     const hostLink = object.kind === 'link' && !options.devices.includes(object.name)
     const hostAddress = object.kind === 'address' && !options.devices.includes(object.dev)
     const hostRoute =

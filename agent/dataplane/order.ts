@@ -24,6 +24,7 @@ import { healthTable } from './tables/health.js'
 import { jumpTable } from './tables/jump.js'
 import { linkTable, renewed } from './tables/link.js'
 import { neighborTable } from './tables/neighbor.js'
+import { portTable } from './tables/port.js'
 import { type RecordIo, recordTable } from './tables/record.js'
 import { routeTable } from './tables/route.js'
 import { ruleTable } from './tables/rule.js'
@@ -105,6 +106,10 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
     stage(
       'link-sysctl',
       linkSysctlTable(io, () => [...(wanted('link-sysctl')?.values() ?? [])].flat()),
+    ),
+    stage(
+      'port',
+      portTable(rtnl, () => [...(wanted('port')?.values() ?? [])].flat()),
     ),
     stage('address', addressTable(rtnl, devices), { cascades: ['route'] }),
     stage('neighbor', neighborTable(rtnl, [names.overlay])),

@@ -22,12 +22,19 @@ export interface HostFile {
   readonly text: string
 }
 
+/** What every port of a bridge of ours should have, whoever plugged it in. */
+export interface BridgePorts {
+  readonly bridge: string
+  readonly hairpin: true
+}
+
 export interface DesiredState {
   /** Host-wide and underlay: the old value is recorded and restored by cleanup. */
   readonly sysctl: Desired<Sysctl>
   readonly link: Desired<Link>
   /** On our own links: they go with them. */
   readonly 'link-sysctl': Desired<Sysctl>
+  readonly port: Desired<BridgePorts>
   readonly address: Desired<Address>
   readonly neighbor: Desired<Neighbor>
   readonly fdb: Desired<FdbEntry>

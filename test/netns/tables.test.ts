@@ -15,6 +15,7 @@ import { filterTable } from '../../agent/dataplane/tables/filter.js'
 import { jumpTable } from '../../agent/dataplane/tables/jump.js'
 import { linkTable } from '../../agent/dataplane/tables/link.js'
 import { neighborTable } from '../../agent/dataplane/tables/neighbor.js'
+import { portTable } from '../../agent/dataplane/tables/port.js'
 import { recordTable } from '../../agent/dataplane/tables/record.js'
 import { routeTable } from '../../agent/dataplane/tables/route.js'
 import { ruleTable } from '../../agent/dataplane/tables/rule.js'
@@ -27,7 +28,7 @@ import {
 } from '../../agent/dataplane/tables/sysctl.js'
 import type { Cluster } from '../../agent/model/cluster.js'
 import { clusterSchema } from '../../agent/model/cluster.js'
-import type { HostFile, Sysctl, TableName } from '../../agent/model/desired.js'
+import type { BridgePorts, HostFile, Sysctl, TableName } from '../../agent/model/desired.js'
 import { formatKey, formatVersion, objectKey } from '../../agent/model/keys.js'
 import { fileMark, namesOf } from '../../agent/model/marks.js'
 import type { Node } from '../../agent/model/node.js'
@@ -762,8 +763,8 @@ t.test('every table of the agent is in this file', async t => {
     record: { read: () => undefined, publish: async () => undefined },
   })
   // Nothing is ever wanted of conntrack: its cases are its own (test/unit/conntrack.test.ts). What listens in our process
-  // is no kernel's (test/netns/proxy.test.ts).
-  const others = ['conntrack']
+  // is no kernel's (test/netns/proxy.test.ts). Ports are other people's: below.
+  const others = ['conntrack', 'port']
   t.same([...cases.map(({ name }) => name), ...others].sort(), stages.map(({ name }) => name).sort())
 })
 
@@ -905,6 +906,40 @@ t.test('link: a kernel without VXLAN is told with the command that may mend it',
   t.equal(error?.code, 'EOPNOTSUPP')
   t.equal(error?.message, 'Cannot create link "wrn-ovl": this kernel has no vxlan devices')
   t.match(error?.hint, /^modprobe vxlan/)
+})
+
+t.test('port: every port of our bridge may send back where it came from, no other', async t => {
+  const host = createHost(`ip link add wrn0 type bridge; ip link add br1 type bridge
+    for p in v1 v2; do ip link add $p type veth peer name p$p; ip link set $p master wrn0; done
+    ip link add v3 type veth peer name pv3; ip link set v3 master br1`)
+  t.teardown(() => host.close())
+  let wanted: readonly BridgePorts[] = [{ bridge: 'wrn0', hairpin: true }]
+  const mirror = new Mirror(
+    portTable(host.rtnl, () => wanted),
+    systemClock,
+    createReceipts(),
+  )
+  const signal = new AbortController().signal
+  const pass = async (): Promise<string[]> => {
+    mirror.invalidate()
+    const { writes, removes } = await mirror.plan(new Map([['services/base', wanted]]), signal)
+    const ops = [...writes, ...removes]
+    t.equal(await mirror.execute(ops, signal), 0)
+    mirror.settle()
+    return show(mirror.table, ops)
+  }
+  const hairpins = (): string =>
+    host.sh(`for p in v1 v2 v3; do bridge -d link show dev $p | grep -o 'hairpin o[nf]*'; done`)
+  t.same(await pass(), ['change bridge link set dev v1 hairpin on\nbridge link set dev v2 hairpin on'])
+  t.equal(hairpins(), 'hairpin on\nhairpin on\nhairpin off\n')
+  t.same(await pass(), [])
+  host.sh(
+    'ip link add v4 type veth peer name pv4; ip link set v4 master wrn0; bridge link set dev v1 hairpin off',
+  )
+  t.same(await pass(), ['change bridge link set dev v1 hairpin on\nbridge link set dev v4 hairpin on'])
+  wanted = []
+  host.sh('bridge link set dev v1 hairpin off')
+  t.same(await pass(), [], 'nobody asks: nobody looks')
 })
 
 t.test('link: what a killed agent left half made is adopted, by its MAC', async t => {

@@ -2,7 +2,7 @@
 import type { NftElement, NftTableSpec } from '../../../lib/nftables/types.js'
 import { PersistentMap } from '../../../lib/persistent/map.js'
 import type { Cluster } from '../../model/cluster.js'
-import type { DesiredState } from '../../model/desired.js'
+import type { BridgePorts, DesiredState } from '../../model/desired.js'
 import type { Problem } from '../../model/object.js'
 import type { Self } from '../../model/self.js'
 import { clusterOf, type Snapshot } from '../../model/snapshot.js'
@@ -45,6 +45,7 @@ function modeProblem(mode: Cluster['spec']['proxyMode']): Problem {
 export function createServiceRole(): ServiceRole {
   const servicesOf = createServices()
   let tables: Tables | undefined
+  let ports: readonly [BridgePorts] | undefined
   return (overlay, snapshot, self) => {
     const cluster = clusterOf(snapshot)
     if (cluster === undefined || overlay.hold !== undefined || !servesServices(cluster)) return overlay
@@ -55,8 +56,12 @@ export function createServiceRole(): ServiceRole {
     if (tables?.key !== key) tables = { key, ...tablesOf(services, self) }
     const element =
       overlay.element instanceof PersistentMap ? overlay.element : PersistentMap.from(overlay.element)
+    // Where the bridge itself translates, a pod that reaches itself leaves by the port that it came in by.
+    const translates = mode !== 'userspace' && self.ownBridge && self.host.bridgeNetfilter
+    if (ports?.[0].bridge !== self.names.podBridge) ports = [{ bridge: self.names.podBridge, hairpin: true }]
     return {
       ...overlay,
+      port: translates ? new Map([[owner, ports]]) : overlay.port,
       filter: new Map([...overlay.filter, [owner, tables.filter]]),
       element: element.set(owner, tables.element),
       health: services.health,
