@@ -7,10 +7,11 @@ import { fixture, rows } from '../support/service-flows-rows.js'
 import { createServiceWorld } from '../support/service-world.js'
 
 t.setTimeout(300_000)
-const modes = ['nftables']
+const modes = ['nftables', 'userspace']
 const programs = await buildPrograms()
 const open: { close(): void }[] = []
 t.teardown(() => {
+  if (!t.passing()) for (const { log } of Object.values(world.agent)) t.comment(log().slice(-4000))
   killAgents()
   for (const one of open) one.close()
   programs.remove()

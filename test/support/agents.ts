@@ -27,7 +27,11 @@ export async function buildPrograms(): Promise<Programs> {
   symlinkSync(join(root, 'node_modules'), join(dir, 'node_modules'))
   await build({
     absWorkingDir: root,
-    entryPoints: { warrend: 'agent/main.ts', warren: 'agent/cli/main.ts' },
+    entryPoints: {
+      warrend: 'agent/main.ts',
+      warren: 'agent/cli/main.ts',
+      'proxy-worker': 'lib/proxy/worker.ts',
+    },
     outdir: dir,
     outExtension: { '.js': '.cjs' },
     bundle: true,

@@ -135,7 +135,10 @@ ip addr add ${at('inet6')}/64 dev eth0 nodad; ip -6 route add default via ${gate
 
   hostA.sh(`ip addr add ${second.A.inet}/32 dev eth0
 ip addr add ${second.A.inet6}/128 dev eth0 nodad preferred_lft 0`)
-  for (const host of Object.values(hosts)) host.sh(hostSetup)
+  for (const host of Object.values(hosts)) {
+    host.sh(hostSetup)
+    host.configure({ log: '{ level: info }' })
+  }
   ext.sh(extSetup)
   for (const node of nodes) agent[node] = startAgent(programs, hosts[node])
   await until(
