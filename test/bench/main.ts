@@ -14,8 +14,10 @@ import { raceRows } from './races.js'
 import { repairRows } from './repair.js'
 import { formatRows, type Row } from './row.js'
 import { coldChild, serviceColdRows } from './services-cold.js'
+import { serviceConnectRows } from './services-connect.js'
 import { serviceFileRows, serviceLiveRows } from './services-live.js'
 import { proxyChild, proxyRows } from './services-proxy.js'
+import { serviceStreamRows } from './services-stream.js'
 
 type Section = (place: Place, quick: boolean) => Promise<Row[]>
 
@@ -60,6 +62,14 @@ const services: Sections = {
     }),
   file: (place, quick) =>
     serviceFileRows(place, { services: 10_000, endpoints: 10 }, quick ? 20 : 100, quick ? 100 : 300),
+  connect: (place, quick) =>
+    serviceConnectRows(place, 'nftables', [1, 1_000, 10_000, 30_000], quick ? 20 : 60, 1.1),
+  stream: (place, quick) =>
+    serviceStreamRows(
+      place,
+      [{ mode: 'nftables', goal: 0.97 }, { mode: 'iptables', goal: 0.97 }, { mode: 'userspace' }],
+      quick ? 2 : 7,
+    ),
   proxy: (_place, quick) => proxyRows(quick ? 2 : 5),
 }
 

@@ -17,9 +17,13 @@ export interface Row {
   readonly note?: string
 }
 
-export interface Goal {
-  /** The value, or the ratio when there is something to compare with, is at most this. */
-  readonly atMost: number
+/** The value, or the ratio when there is something to compare with, is at most (at least) this. */
+export type Goal = { readonly atMost: number } | { readonly atLeast: number }
+
+const goalText = (goal: Goal): string => ('atMost' in goal ? `<= ${goal.atMost}` : `>= ${goal.atLeast}`)
+
+function reached(goal: Goal, value: number): boolean {
+  return 'atMost' in goal ? value <= goal.atMost : value >= goal.atLeast
 }
 
 export function round(value: number): number {
@@ -48,8 +52,8 @@ export function row(
     unit,
     against: against?.name ?? null,
     ratio,
-    goal: goal === undefined ? null : `<= ${goal.atMost}`,
-    holds: goal === undefined ? null : typeof judged === 'number' && judged <= goal.atMost,
+    goal: goal === undefined ? null : goalText(goal),
+    holds: goal === undefined ? null : typeof judged === 'number' && reached(goal, judged),
     ...(note === undefined ? {} : { note }),
   }
 }

@@ -37,7 +37,7 @@ interface Figures {
 
 const stages: readonly TableName[] = ['filter', 'element', 'service']
 
-function openKernel(path: string): Kernel & { close(): void } {
+export function openKernel(path: string): Kernel & { close(): void } {
   const netns = openNetns({ path })
   const kernel: Kernel = {
     netns,

@@ -1,0 +1,155 @@
+// The first packet: how long connect() takes to the last of N Services, against the only one. One namespace for each N with
+// the rules of all N in it, all cabled to one server that has every endpoint's address; turns of a few connects each.
+//
+//   s0 | s1 | s2 ... (rules; connect() from here)  --veth--  srv: 10.128.0.0/9 is local, listens on 8080
+import { type ChildProcess, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { createCompute } from '../../agent/compute/compute.js'
+import { orderedStages } from '../../agent/dataplane/order.js'
+import type { TableName } from '../../agent/model/desired.js'
+import type { Self } from '../../agent/model/self.js'
+import { nativeFunction } from '../../lib/netns/libc.js'
+import { type Netns, openNetns } from '../../lib/netns/netns.js'
+import { names, runLoop, self } from './cold.js'
+import { ip, type Place } from './place.js'
+import { median, percentile, type Row, row } from './row.js'
+import { openKernel } from './services-cold.js'
+import { clusterIp, port, serviceSnapshot, targetPort } from './services-fleet.js'
+
+export type Mode = NonNullable<Self['proxyMode']>
+
+const serverText = `
+  const server = require('node:net').createServer(socket => socket.on('error', () => {}).destroy())
+  server.listen({ port: ${targetPort}, host: '0.0.0.0', backlog: 4096 }, () => process.stdout.write('.'))`
+
+/** A server on every endpoint's address, in the namespace `srv`. */
+async function startServer(place: Place): Promise<ChildProcess> {
+  await ip(['route add local 10.128.0.0/9 dev lo'], place.ns('srv'))
+  const server = spawn('nsenter', [`--net=${place.path('srv')}`, process.execPath, '-e', serverText], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  place.onEnd(() => void server.kill('SIGKILL'))
+  await once(server.stdout, 'data')
+  return server
+}
+
+/** Cables namespace `what`, the i-th, to the server. */
+async function cable(place: Place, what: string, i: number): Promise<void> {
+  const [near, far] = [`198.19.${i}.1`, `198.19.${i}.2`]
+  await ip([`link add up0 type veth peer name ${what} netns ${place.ns('srv')}`], place.ns(what))
+  await ip([`address add ${far}/24 dev ${what}`, `link set ${what} up`], place.ns('srv'))
+  const lines = [`address add ${near}/24 dev up0`, 'link set up0 up', `route add default via ${far}`]
+  await ip(lines, place.ns(what))
+}
+
+/** Programs `services` Services with one endpoint each there, by the agent's tables of `mode`. */
+export async function program(path: string, mode: Mode, services: number): Promise<void> {
+  const kernel = openKernel(path)
+  const desired = createCompute()(serviceSnapshot({ services, endpoints: 1 }), { ...self, proxyMode: mode })
+  const all = orderedStages({
+    kernel,
+    names,
+    node: 'h1',
+    stateDir: '/nonexistent',
+    subnetFile: 'none',
+    desired: () => desired,
+  })
+  const others: readonly TableName[] = [
+    'sysctl',
+    'link',
+    'link-sysctl',
+    'address',
+    'jump',
+    'route',
+    'file',
+    'record',
+  ]
+  const loop = runLoop(all.filter(stage => !others.includes(stage.name)))
+  const report = await loop.pass(desired)
+  await loop.stop()
+  kernel.close()
+  if (report.failed > 0 || report.ops < services)
+    throw new Error(`${mode}: ${report.failed} of ${report.ops} entries failed`)
+}
+
+function address(text: string, number: number): Buffer {
+  const bytes = Buffer.alloc(16)
+  bytes.writeUInt16LE(2, 0)
+  bytes.writeUInt16BE(number, 2)
+  bytes.set(text.split('.').map(Number), 4)
+  return bytes
+}
+
+/** Microseconds of each of `count` connects; each ends by a reset, so that no TIME_WAIT is left. */
+function connects(netns: Netns, to: Buffer, count: number): number[] {
+  const libc = (prototype: string) => nativeFunction('libc.so.6', prototype)
+  const socket = libc('int socket(int, int, int)')
+  const connect = libc('int connect(int, const uint8_t *, uint32_t)')
+  const setsockopt = libc('int setsockopt(int, int, int, const uint8_t *, uint32_t)')
+  const close = libc('int close(int)')
+  const linger = Buffer.from(Int32Array.of(1, 0).buffer)
+  return netns.run(() => {
+    const times: number[] = []
+    for (let i = 0; i < count; i += 1) {
+      const fd = socket(2, 1, 0) as number
+      setsockopt(fd, 1, 13, linger, 8)
+      const started = performance.now()
+      const failed = connect(fd, to, 16) !== 0
+      times.push((performance.now() - started) * 1000)
+      close(fd)
+      if (failed) throw new Error('a connect failed')
+    }
+    return times
+  })
+}
+
+/** `counts`: the first one is what the others are compared with; `goal` of the last one's median. */
+export async function serviceConnectRows(
+  place: Place,
+  mode: Mode,
+  counts: readonly number[],
+  rounds: number,
+  goal: number,
+): Promise<Row[]> {
+  const turn = 40
+  const spaces = counts.map((_, i) => `s${i}`)
+  await place.makeBare('srv', ...spaces)
+  const server = await startServer(place)
+  const targets: { readonly netns: Netns; readonly to: Buffer; readonly times: number[] }[] = []
+  const direct: number[] = []
+  for (const [i, count] of counts.entries()) {
+    const what = spaces[i] ?? ''
+    await cable(place, what, i)
+    await program(place.path(what), mode, count)
+    const netns = openNetns({ path: place.path(what) })
+    targets.push({ netns, to: address(clusterIp(count - 1), port), times: [] })
+  }
+  const [only] = targets
+  for (let round = -2; round < rounds; round += 1) {
+    // Each begins as often as any other.
+    const order = targets
+      .map((_, i) => targets[(i + round + 2) % targets.length])
+      .filter(each => each !== undefined)
+    for (const { netns, to, times } of order) {
+      const found = connects(netns, to, turn)
+      // The first of a turn finds cold caches that the turn before left.
+      if (round >= 0) times.push(...found.slice(5))
+    }
+    const plain = only === undefined ? [] : connects(only.netns, address('10.128.0.0', targetPort), turn)
+    if (round >= 0) direct.push(...plain.slice(5))
+    await new Promise(resolve => setTimeout(resolve, 5))
+  }
+  for (const { netns } of targets) netns.close()
+  server.kill('SIGKILL')
+  await place.removeBare(...spaces, 'srv')
+  const against = (p: number) => ({ name: 'the only Service', value: percentile(only?.times ?? [], p) })
+  const name = mode === 'nftables' ? 'services-connect' : `services-connect-${mode}`
+  return targets.flatMap(({ times }, i) => [
+    row(`${name}-${counts[i]}-p50`, median(times), 'us', {
+      ...(i === 0 ? { against: { name: 'direct', value: median(direct) } } : { against: against(50) }),
+      ...(i > 0 && i === targets.length - 1 ? { goal: { atMost: goal } } : {}),
+      note: `connect() to the last of ${counts[i]?.toLocaleString('en')}, ${times.length} of them`,
+    }),
+    row(`${name}-${counts[i]}-p99`, percentile(times, 99), 'us', i === 0 ? {} : { against: against(99) }),
+  ])
+}
