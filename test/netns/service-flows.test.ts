@@ -1,9 +1,9 @@
 // Services with real packets: every row of test/support/service-flows-rows.ts in every proxy mode and both families.
-import t from 'tap'
+import t, { type Test } from 'tap'
 import { buildPrograms, killAgents } from '../support/agents.js'
 import { nameOf, rowsOf, runRows } from '../support/service-flows.js'
 import { objectsOf } from '../support/service-flows-model.js'
-import { fixture, rows } from '../support/service-flows-rows.js'
+import { fixture, nodePortAddresses, restrictedRows, rows } from '../support/service-flows-rows.js'
 import { createServiceWorld } from '../support/service-world.js'
 
 t.setTimeout(300_000)
@@ -22,11 +22,19 @@ const world = await createServiceWorld(programs, 'flows', { proxyMode: modes[0] 
 open.push(world)
 await world.apply(Object.values(fixture).flatMap(service => objectsOf(world, service)))
 
+async function probe(t: Test, text: string, mode: string): Promise<void> {
+  await runRows(world, fixture, rowsOf(text, fixture, mode), ({ row, seen, wanted }) => {
+    t.equal(seen, wanted, nameOf(row))
+  })
+}
+
 for (const proxyMode of modes) {
   t.test(`${proxyMode}: who is answered by whom`, { timeout: 120_000 }, async t => {
     await world.cluster({ proxyMode })
-    await runRows(world, fixture, rowsOf(rows, fixture, proxyMode), ({ row, seen, wanted }) => {
-      t.equal(seen, wanted, nameOf(row))
-    })
+    await probe(t, rows, proxyMode)
+  })
+  t.test(`${proxyMode}: nodePortAddresses`, { timeout: 60_000 }, async t => {
+    await world.cluster({ proxyMode, nodePortAddresses })
+    await probe(t, restrictedRows, proxyMode)
   })
 }

@@ -167,3 +167,17 @@ bc               | outside                               | ext@B
 A                | outside                               | ext@A
 ext              | outside@A                             | ext@A
 `
+
+/** nodePortAddresses of A alone, its first ones; elsewhere its own kernel refuses what nobody listens on. */
+export const nodePortAddresses = ['192.0.2.8/30', '2001:db8::11/128']
+export const restrictedRows = `
+ext              | web@A                                 | a1@A b1@A     | tcp udp sctp
+A ac             | web@A2 web@B                          | refused
+A                | web@A                                 | a1@A b1@A
+ac               | web@A                                 | a1 b1
+ext              | web@A2 web@B                          | refused
+bc               | web web+x                             | a1 b1
+ext              | local@A                               | a1
+ext              | none@A none@A2 none@B                 | refused
+a1               | here@A                                | a1@A
+`

@@ -88,6 +88,8 @@ const hostSetup = `
 ip route add default via 192.0.2.13; ip -6 route add default via 2001:db8::13
 sysctl -qw net.ipv4.icmp_ratemask=0 net.ipv6.icmp.ratemask=2
 `
+/** A host whose bridges show nothing to netfilter, unless one of them is told to. */
+const bridgesAlone = 'sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0'
 const extSetup = `
 sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0
 ip addr add ${second.ext.inet}/32 dev lo; ip addr add ${second.ext.inet6}/128 dev lo nodad
@@ -125,7 +127,7 @@ export async function createServiceWorld(
     const at = (family: Family): string => addresses.get(`${pod} ${family}`) ?? ''
     host.sh(`mtu=$(ip -o link show wrn0 | sed "s/.* mtu //; s/ .*//")
 ip link add v-${pod} mtu $mtu type veth peer name eth0 mtu $mtu netns /proc/${process.pid}/fd/${world.netns.fd}
-ip link set v-${pod} master wrn0 up; ip link set v-${pod} type bridge_slave hairpin on`)
+ip link set v-${pod} master wrn0 up`)
     const gateway = (family: Family): string => inBlock(blocks[node][family], 0)
     world.sh(`ip link set eth0 up
 ip addr add ${at('inet')}/24 dev eth0; ip route add default via ${gateway('inet')}
@@ -139,6 +141,7 @@ ip addr add ${second.A.inet6}/128 dev eth0 nodad preferred_lft 0`)
     host.sh(hostSetup)
     host.configure({ log: '{ level: info }' })
   }
+  hostB.attempt(bridgesAlone)
   ext.sh(extSetup)
   for (const node of nodes) agent[node] = startAgent(programs, hosts[node])
   await until(
