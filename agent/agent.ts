@@ -191,6 +191,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     kv,
     store,
     reconciler,
+    conntrack: kernel.conntrack,
+    proxied: () => proxy.proxy.stats(),
     receipts,
     lease,
     self: () => self,

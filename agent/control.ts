@@ -1,7 +1,9 @@
 // Control: what the API and the CLI see and do, put together from the agent's parts.
 import type { Clock } from '../lib/clock.js'
+import type { Conntrack } from '../lib/conntrack/types.js'
 import { WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
+import type { ListenerStats } from '../lib/proxy/types.js'
 import type { Receipts } from '../lib/reconcile/receipt.js'
 import type {
   Control,
@@ -12,6 +14,7 @@ import type {
   ShownObject,
   Status,
 } from './api/control.js'
+import { createInspector } from './api/inspect.js'
 import { createCompute } from './compute/compute.js'
 import { surveyOf } from './compute/overlay/census.js'
 import { outerFamily, overlayMtu } from './compute/overlay/overlay.js'
@@ -20,12 +23,13 @@ import type { Reconciler } from './dataplane/reconciler.js'
 import type { Stage } from './dataplane/stage.js'
 import type { DesiredState, TableName } from './model/desired.js'
 import { parseDocuments } from './model/document.js'
-import { fullRef, type ModelObject } from './model/kinds.js'
+import { fullRef } from './model/kinds.js'
 import { refOf } from './model/object.js'
+import { overlaid } from './model/overlaid.js'
 import type { Self } from './model/self.js'
 import type { Origin } from './model/snapshot.js'
 import { clusterOf, objectsOf, type Snapshot } from './model/snapshot.js'
-import { applyText, deleteRef, knownKind, namedObject } from './model-store.js'
+import { applyText, deleteRef, knownKind, namedObject, withValues } from './model-store.js'
 import type { NodeLease } from './node-lease.js'
 import type { Store } from './store.js'
 
@@ -37,6 +41,9 @@ export interface ControlParts {
   readonly kv: Kv
   readonly store: Store
   readonly reconciler: Reconciler
+  readonly conntrack: Conntrack
+  /** Listeners of the userspace mode. */
+  readonly proxied: () => readonly Pick<ListenerStats, 'key' | 'connections'>[]
   readonly receipts: Receipts
   readonly lease: NodeLease
   readonly clock: Clock
@@ -72,33 +79,27 @@ function peersOf(snapshot: Snapshot, desired: DesiredState | undefined, node: st
     })
 }
 
-/** The present model with documents laid over it, for `plan -f`. */
-function overlaid(snapshot: Snapshot, objects: readonly ModelObject[]): Snapshot {
-  const maps = {
-    Cluster: new Map(snapshot.clusters),
-    Node: new Map(snapshot.nodes),
-    Service: new Map(snapshot.services),
-    Endpoints: new Map(snapshot.endpoints),
-    Pod: new Map(snapshot.pods),
-  }
-  for (const object of objects) {
-    const name = refOf(object).slice(object.kind.length + 1)
-    ;(maps[object.kind] as Map<string, ModelObject>).set(name, object)
-  }
-  return {
-    ...snapshot,
-    partial: false,
-    clusters: maps.Cluster,
-    nodes: maps.Node,
-    services: maps.Service,
-    endpoints: maps.Endpoints,
-    pods: maps.Pod,
-  }
-}
-
 export function createControl(parts: ControlParts): Control {
   const { config, store, reconciler, receipts } = parts
   const stages = new Map<TableName, Stage>(reconciler.stages.map(stage => [stage.name, stage]))
+
+  const inspector = createInspector({
+    node: config.node,
+    conntrack: parts.conntrack,
+    proxied: parts.proxied,
+    stages: reconciler.stages,
+    snapshot: () => store.snapshot(),
+    desired: parts.desired,
+    proxyMode: () => parts.self()?.proxyMode ?? clusterOf(store.snapshot())?.spec.proxyMode,
+    peers: () => peersOf(store.snapshot(), parts.desired(), config.node),
+    events: () => receipts.list(),
+    origin: originText,
+  })
+
+  function originText(ref: string): string {
+    const origin = store.originOf(ref)
+    return origin === undefined ? 'held' : describeOrigin(origin)
+  }
 
   /** The part of the status that says whether all is done: it costs nothing per peer. */
   function progress(): Pick<Status, 'revision' | 'converged' | 'hold' | 'tables' | 'sources'> {
@@ -123,6 +124,7 @@ export function createControl(parts: ControlParts): Control {
     const desired = parts.desired()
     const cluster = clusterOf(snapshot)
     const underlay = self?.host.underlay
+    const services = inspector.summary()
     const others = surveyOf(snapshot.nodes.values(), config.node)
     const mtu =
       cluster === undefined || underlay === undefined
@@ -148,6 +150,7 @@ export function createControl(parts: ControlParts): Control {
       appliedRevision: parts.applied(),
       lease: parts.lease.current(),
       peers: peersOf(snapshot, desired, config.node),
+      ...(services === undefined ? {} : { services }),
       problems: desired?.problems ?? snapshot.problems,
       counts: receipts.counts,
       passes: reconciler.passes,
@@ -267,15 +270,16 @@ export function createControl(parts: ControlParts): Control {
     ready: () => reconciler.lastPass !== undefined && reconciler.lastPass.hold === undefined,
     async get(kind, name) {
       const info = knownKind(kind)
-      const all = [...objectsOf(store.snapshot(), info.kind).values()]
-      const shown = all
-        .map((object): ObjectWithOrigin => {
-          const origin = store.originOf(refOf(object))
-          return { object, origin: origin === undefined ? 'held' : describeOrigin(origin) }
-        })
+      const snapshot = store.snapshot()
+      const shown = [...objectsOf(snapshot, info.kind).values()]
+        .map((object): ObjectWithOrigin => ({ object, origin: originText(refOf(object)) }))
         .sort((left, right) => (refOf(left.object) < refOf(right.object) ? -1 : 1))
-      return name === undefined ? shown : [namedObject(shown, info, name)]
+      const found = name === undefined ? shown : [namedObject(shown, info, name)]
+      const records = [...snapshot.allocations].map(([key, { owner }]) => [key, owner] as const)
+      return info.kind === 'Service' ? withValues(found, records) : found
     },
+    services: inspector.services,
+    describe: inspector.describe,
     apply: (text, file) => applyText(parts.kv, text, file, { handWritten: store.handWritten() }),
     delete: remove,
     plan,

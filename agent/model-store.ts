@@ -6,12 +6,15 @@ import type { ApplyResult, Control, DeleteResult, ObjectWithOrigin } from './api
 import type { Config } from './config.js'
 import { nearest } from './model/check.js'
 import { type ParsedDocuments, type ParsedObject, parseDocuments, parseObjectText } from './model/document.js'
-import { objectsPrefix } from './model/keys.js'
+import { allocPrefix, objectsPrefix } from './model/keys.js'
 import { findKind, fullRef, type KindInfo, kinds, type ModelObject } from './model/kinds.js'
 import { type Problem, refOf } from './model/object.js'
+import { serviceName } from './model/service.js'
+import { recordsByService, valuesOf } from './model/service-values.js'
 import { applyObjects, type DeleteOptions, deleteObject, type WriteOptions } from './objects.js'
 import { openKv } from './open-kv.js'
 import { readDirectory } from './sources/directory-files.js'
+import { ownerOf } from './sources/kv-records.js'
 
 export interface ModelStore extends Pick<Control, 'get' | 'apply' | 'delete'> {
   close(): Promise<void>
@@ -47,6 +50,18 @@ export function namedObject<T extends { readonly object: ModelObject }>(
   throw new WarrenError(`Cannot get "${ref}": there is no such object`, {
     code: 'NOT_FOUND',
     hint: `warren get ${info.plural}`,
+  })
+}
+
+/** Services with what the allocator's records (`pool/value`, owner) give them. */
+export function withValues(
+  all: readonly ObjectWithOrigin[],
+  records: Iterable<readonly [key: string, owner: string]>,
+): readonly ObjectWithOrigin[] {
+  const byService = recordsByService(records)
+  return all.map(each => {
+    if (each.object.kind !== 'Service') return each
+    return { ...each, values: valuesOf(each.object, byService.get(serviceName(each.object))) }
   })
 }
 
@@ -128,7 +143,13 @@ export async function openModelStore(config: Config, signal: AbortSignal): Promi
     async get(kind, name) {
       const info = knownKind(kind)
       const all = await listObjects(kv, info, await written(), signal)
-      return name === undefined ? all : [namedObject(all, info, name)]
+      const found = name === undefined ? all : [namedObject(all, info, name)]
+      if (info.kind !== 'Service') return found
+      const { entries } = await kv.list(allocPrefix, signal)
+      const records = entries.map(
+        ({ key, value }) => [key.slice(allocPrefix.length), ownerOf(value) ?? ''] as const,
+      )
+      return withValues(found, records)
     },
     apply: async (text, file) =>
       applyText(kv, text, file, { handWritten: (await written()).objects, signal }),

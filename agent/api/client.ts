@@ -10,6 +10,7 @@ import type {
   ShownObject,
   Status,
 } from './control.js'
+import type { Description, ServiceList } from './views.js'
 
 export interface ClientOptions {
   readonly socket: string
@@ -25,6 +26,11 @@ export interface Client {
   ping(): Promise<void>
   status(): Promise<Status>
   get(kind: string, name?: string): Promise<readonly ObjectWithOrigin[]>
+  services(query: {
+    readonly namespace?: string | undefined
+    readonly connections: boolean
+  }): Promise<ServiceList>
+  describe(kind: string, name: string): Promise<Description>
   apply(text: string, file: string): Promise<ApplyResult>
   delete(ref: string): Promise<DeleteResult>
   plan(text?: string, file?: string): Promise<PlanResult>
@@ -181,6 +187,15 @@ export function createClient(options: ClientOptions): Client {
         method: 'GET',
         path: `/v1/objects/${segment(kind)}${name === undefined ? '' : `/${pathOf(name)}`}`,
       }),
+    services: ({ namespace, connections }) =>
+      json({
+        method: 'GET',
+        path: '/v1/services',
+        query: { namespace, connections: connections ? 1 : 0 },
+        timeoutMs: 60_000,
+      }),
+    describe: (kind, name) =>
+      json({ method: 'GET', path: `/v1/describe/${segment(kind)}/${pathOf(name)}`, timeoutMs: 60_000 }),
     apply: (body, file) => json({ method: 'POST', path: '/v1/apply', query: { file }, body }),
     delete: ref => json({ method: 'DELETE', path: `/v1/objects/${pathOf(ref)}` }),
     plan: (body = '', file) =>

@@ -4,10 +4,13 @@
 import type { TableStatus } from '../../lib/reconcile/mirror.js'
 import type { Cause, Receipt } from '../../lib/reconcile/receipt.js'
 import type { PlannedOp } from '../dataplane/plan.js'
+import type { ProxyMode } from '../model/cluster.js'
 import type { TableName } from '../model/desired.js'
 import type { ModelObject } from '../model/kinds.js'
 import type { Problem } from '../model/object.js'
 import type { Lease } from '../model/self.js'
+import type { ServiceValues } from '../model/service-values.js'
+import type { Description, ServiceList } from './views.js'
 
 export interface PeerStatus {
   readonly name: string
@@ -17,6 +20,19 @@ export interface PeerStatus {
   readonly state: 'up' | 'silent' | 'refused'
   /** The record is kept although the store lost it. */
   readonly held: boolean
+}
+
+export interface ServiceSummary {
+  /** Services of the model, and those of them that this host serves. */
+  readonly count: number
+  readonly served: number
+  /** Entry points: addresses and nodePorts with their ports. */
+  readonly entries: number
+  /** Endpoints that connections may reach. */
+  readonly endpoints: number
+  readonly mode: ProxyMode
+  /** Problems of Services. */
+  readonly problems: number
 }
 
 /** `warren status -o json`, GET /v1/status. */
@@ -49,6 +65,8 @@ export interface Status {
     readonly since: string
   }[]
   readonly peers: readonly PeerStatus[]
+  /** Undefined: the Cluster has no serviceCIDRs. */
+  readonly services?: ServiceSummary
   readonly problems: readonly Problem[]
   readonly counts: Readonly<Record<Cause, number>>
   readonly passes: number
@@ -62,6 +80,8 @@ export interface ObjectWithOrigin {
   readonly object: ModelObject
   /** "file cluster.yaml:1", or the store's key. */
   readonly origin: string
+  /** Services: what the allocator gave them. */
+  readonly values?: ServiceValues
 }
 
 export interface ApplyResult {
@@ -93,6 +113,13 @@ export interface Control {
   /** The first full pass is over. */
   ready(): boolean
   get(kind: string, name?: string): Promise<readonly ObjectWithOrigin[]>
+  /** Services as this host serves them, by name; `connections`: those of conntrack and the proxy are counted. */
+  services(
+    query: { readonly namespace?: string | undefined; readonly connections: boolean },
+    signal: AbortSignal,
+  ): Promise<ServiceList>
+  /** One object and all that this host knows of it. */
+  describe(kind: string, name: string, signal: AbortSignal): Promise<Description>
   /** `text`: YAML documents; `file`: their name in messages. */
   apply(text: string, file: string): Promise<ApplyResult>
   /** `ref`: kind/name or kind/scope/name. */

@@ -167,6 +167,21 @@ export const routes: readonly Route[] = [
     handle: async ({ params }, control) => ({ json: await control.get(params['kind'] ?? '', params['*']) }),
   },
   {
+    method: 'GET',
+    path: '/v1/services',
+    async handle({ query, signal }, control) {
+      const namespace = query.get('namespace') ?? undefined
+      return { json: await control.services({ namespace, connections: flag(query, 'connections') }, signal) }
+    },
+  },
+  {
+    method: 'GET',
+    path: '/v1/describe/:kind/*',
+    handle: async ({ params, signal }, control) => ({
+      json: await control.describe(params['kind'] ?? '', params['*'] ?? '', signal),
+    }),
+  },
+  {
     method: 'DELETE',
     path: '/v1/objects/*',
     handle: async ({ params }, control) => ({ json: await control.delete(params['*'] ?? '') }),

@@ -129,6 +129,10 @@ function fakeControl(parts: Partial<Control> = {}): Control {
         })
       return name === undefined || name === 'h1' ? [{ object: node, origin: 'objects/node/-/h1' }] : []
     },
+    services: async () => ({ services: [] }),
+    describe: async kind => {
+      throw new WarrenError(`Cannot describe "${kind}": there is no such kind`, { code: 'NOT_FOUND' })
+    },
     apply: async () => ({ revision: 13, results: [], problems: [] }),
     delete: async () => ({ revision: 14, deleted: true, problems: [] }),
     plan: async () => ({ ops: [], problems: [], hold: undefined }),
