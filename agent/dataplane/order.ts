@@ -133,7 +133,7 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
     // Before the rules that they tell of or that lead to them; on the way out after them.
     ...(options.answers === undefined ? [] : [stage('health', healthTable(options.answers))]),
     ...(services.proxy === undefined ? [] : [stage('proxy', services.proxy)]),
-    stage('service', services.service, { cascades: ['conntrack'] }),
+    stage('service', services.service),
     stage('jump', jumpTable(kernel.iptables)),
     stage('route', routeTable(rtnl)),
     stage('conntrack', services.conntrack),

@@ -212,6 +212,8 @@ export class Reconciler {
         ops += batch.length
         failed += await this.#execute(mirror, batch, signal)
       }
+      // What went last may have left something to a table whose turn is over.
+      if (removals.length > 0 && stages.some(({ table }) => table.dirty?.() === true)) this.kick()
       for (const mirror of this.#mirrors.values()) mirror.settle()
     }
     this.#passes += 1

@@ -164,6 +164,7 @@ export class Mirror<T> {
     this.#kickedAt = kickedAt
     const now = this.#clock.now()
     if ([...this.#failures.values()].some(failure => failure.notBefore <= now)) this.#stale = true
+    if (this.table.dirty?.() === true) this.#stale = true
     const changed = this.#wanted.take(desired)
     for (const key of changed.keys) this.#failures.delete(key)
     if (this.#stale || this.#mirror === undefined) {

@@ -29,6 +29,8 @@ export interface Table<T> {
   apply(ops: readonly TableOp<T>[], signal: AbortSignal): Promise<readonly OpResult[]>
   /** The op as lines that can be pasted into a shell. */
   format(op: TableOp<T>): string
+  /** It knows by itself that the kernel may have something else now: the next plan observes. */
+  dirty?(): boolean
   /** What observe would show right after a successful op; default: the desired object itself. */
   mirrored?(desired: T): T
 }

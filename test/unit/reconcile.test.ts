@@ -113,6 +113,19 @@ t.test('mirror: a change costs its own objects, not the table', async t => {
   )
 })
 
+t.test('mirror: a table that knows itself that it may be wrong is observed again', async t => {
+  const { run, calls, kernel, table } = createWorld()
+  let dirty = false
+  table.dirty = () => dirty
+  const desired = groups({ 'node/1': things('a') })
+  await run(desired)
+  kernel.delete('a')
+  t.same(await run(desired), [], 'nobody said anything')
+  dirty = true
+  t.same(await run(desired), ['add a'])
+  t.equal(calls.observe, 2)
+})
+
 t.test('mirror: what is there already as wanted is adopted', async t => {
   const { run, kernel, receipts, mirror, calls } = createWorld()
   for (const thing of things('a', 'b')) kernel.set(thing.name, thing)

@@ -23,8 +23,8 @@ export interface ConntrackTableOptions {
 export interface ConntrackTable extends Table<Flow> {
   /**
    * The rules of an entry point were written, and the kernel has said so: what stood there before (undefined: nothing),
-   * and what does now. True when flows may have become stale by it: drop this table's mirror, so that the next pass looks
-   * at that entry point's flows, and at no others. False costs nothing: TCP endpoints that come and go, UDP ones that come.
+   * and what does now. True when flows may have become stale by it: the table is dirty, and its next look is at that entry
+   * point's flows, and at no others. False costs nothing: TCP endpoints that come and go, UDP ones that come.
    */
   touch(before: ServiceEntry | undefined, after: ServiceEntry | undefined): boolean
   /** Anything may have changed (another proxy mode, rules that were flushed): the next look is at every entry point. */
@@ -133,6 +133,11 @@ class StaleFlows implements ConntrackTable {
   touchAll(): void {
     this.#scope.all = true
     this.#scope.points.clear()
+  }
+
+  dirty(): boolean {
+    const { all, points } = this.#scope
+    return this.#options.base() !== undefined && (all || points.size > 0)
   }
 
   equal(): boolean {
