@@ -58,7 +58,10 @@ export function applyLink(state: FakeState, op: RtnlOp, wanted: Link, tell: Tell
 
 /** As the kernel shows it afterwards: defaults filled in, a peer in another namespace out of sight. */
 function withDefaults(info: Link['info']): Link['info'] {
-  if (info.kind === 'bridge') return { nfCallIptables: false, nfCallIp6tables: false, ...info }
+  if (info.kind === 'bridge') {
+    const { nfCallIptables = false, nfCallIp6tables = false } = info
+    return { kind: 'bridge', nfCallIptables, nfCallIp6tables }
+  }
   if (info.kind === 'vxlan') return { udpCsum: true, ...info }
   if (info.kind !== 'veth' || info.peer === undefined) return info
   return info.peer.netnsFd === undefined ? { kind: 'veth', peer: { name: info.peer.name } } : { kind: 'veth' }
@@ -94,7 +97,13 @@ function removeLink(state: FakeState, link: FakeLink, tell: Tell): void {
     if (upper.info.kind === 'macvlan' && upper.info.link === link.name) removeLink(state, upper, tell)
 }
 
-const portDefaults = { hairpin: false, learning: true, isolated: false, neighSuppress: false } as const
+const portDefaults = {
+  hairpin: false,
+  learning: true,
+  flood: true,
+  isolated: false,
+  neighSuppress: false,
+} as const
 
 function changeInfo(before: Link['info'], wanted: Link['info']): Link['info'] | NetlinkFailure {
   if (before.kind === 'bridge' && wanted.kind === 'bridge') return { ...before, ...wanted }

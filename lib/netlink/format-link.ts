@@ -11,6 +11,10 @@ function onOff(value: boolean): string {
   return value ? 'on' : 'off'
 }
 
+function netnsWord(fd: number): string {
+  return `/proc/${process.pid}/fd/${fd}`
+}
+
 function infoWords(info: LinkInfo, change: boolean): string[] {
   switch (info.kind) {
     case 'bridge':
@@ -19,6 +23,12 @@ function infoWords(info: LinkInfo, change: boolean): string[] {
         ...(info.nfCallIp6tables === undefined
           ? []
           : ['nf_call_ip6tables', info.nfCallIp6tables ? '1' : '0']),
+        ...(change || info.multicastSnooping === undefined
+          ? []
+          : ['mcast_snooping', info.multicastSnooping ? '1' : '0']),
+        ...(change || info.vlanDefaultPvid === undefined
+          ? []
+          : ['vlan_default_pvid', String(info.vlanDefaultPvid)]),
       ]
     case 'vxlan':
       return [
@@ -37,9 +47,10 @@ function infoWords(info: LinkInfo, change: boolean): string[] {
       return [
         'peer',
         ...(peer.address === undefined ? [] : ['address', peer.address]),
+        ...(peer.mtu === undefined ? [] : ['mtu', String(peer.mtu)]),
         'name',
         peer.name,
-        ...(peer.netnsFd === undefined ? [] : ['netns', `/proc/${process.pid}/fd/${peer.netnsFd}`]),
+        ...(peer.netnsFd === undefined ? [] : ['netns', netnsWord(peer.netnsFd)]),
       ]
     }
     case 'tun':
@@ -74,6 +85,7 @@ function portWords(port: NonNullable<Link['port']>): string[] {
   return [
     ...(port.hairpin === undefined ? [] : ['hairpin', onOff(port.hairpin)]),
     ...(port.learning === undefined ? [] : ['learning', onOff(port.learning)]),
+    ...(port.flood === undefined ? [] : ['flood', onOff(port.flood)]),
     ...(port.isolated === undefined ? [] : ['isolated', onOff(port.isolated)]),
     ...(port.neighSuppress === undefined ? [] : ['neigh_suppress', onOff(port.neighSuppress)]),
   ]
@@ -88,6 +100,7 @@ function createWords(verb: string, link: Link): string[] {
     ...(link.info.kind === 'macvlan' ? ['link', link.info.link] : []),
     ...(link.address === undefined ? [] : ['address', link.address]),
     ...(link.mtu === undefined || mtuComesLater(link) ? [] : ['mtu', String(link.mtu)]),
+    ...(link.netnsFd === undefined ? [] : ['netns', netnsWord(link.netnsFd)]),
     'type',
     kindOf(link.info),
     ...infoWords(link.info, false),
@@ -101,6 +114,10 @@ export function formatLink(op: RtnlOp, link: Link): string {
   const commands: string[][] = created ? [createWords(op.verb === 'replace' ? 'replace' : 'add', link)] : []
   if (!created && link.up === false) commands.push(['ip', 'link', 'set', 'dev', link.name, 'down'])
   if (name !== link.name) commands.push(['ip', 'link', 'set', 'dev', link.name, 'name', name])
+  if (link.netnsFd !== undefined) {
+    if (!created) commands.push(['ip', 'link', 'set', 'dev', link.name, 'netns', netnsWord(link.netnsFd)])
+    return commands.map(words => words.join(' ')).join(' && ')
+  }
   const changes = changeWords(link, created)
   if (changes.length > 0) commands.push(['ip', 'link', 'set', 'dev', name, ...changes])
   const kind = created ? [] : kindWords(link.info)

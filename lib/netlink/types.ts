@@ -7,7 +7,14 @@ export type Family = 'inet' | 'inet6'
 
 /** What `ip -d link` shows behind the kind. */
 export type LinkInfo =
-  | { readonly kind: 'bridge'; readonly nfCallIptables?: boolean; readonly nfCallIp6tables?: boolean }
+  | {
+      readonly kind: 'bridge'
+      readonly nfCallIptables?: boolean
+      readonly nfCallIp6tables?: boolean
+      /** Written at creation only. 0 for the PVID: an FDB entry is kept once, not once more for VLAN 1. */
+      readonly multicastSnooping?: boolean
+      readonly vlanDefaultPvid?: number
+    }
   | {
       readonly kind: 'vxlan'
       readonly vni: number
@@ -19,7 +26,12 @@ export type LinkInfo =
     }
   | {
       readonly kind: 'veth'
-      readonly peer?: { readonly name: string; readonly netnsFd?: number; readonly address?: string }
+      readonly peer?: {
+        readonly name: string
+        readonly netnsFd?: number
+        readonly address?: string
+        readonly mtu?: number
+      }
     }
   | { readonly kind: 'macvlan'; readonly mode: 'bridge' | 'private'; readonly link: string }
   | { readonly kind: 'tun'; readonly mode: 'tap' | 'tun' }
@@ -39,6 +51,11 @@ export interface Link {
   /** IFF_LOWER_UP: the cable is in. Observed only. */
   readonly carrier?: boolean
   readonly loopback?: boolean
+  /**
+   * Written only. Creation: the link comes into being there, and all else about it is to be written there; what it sends
+   * through (a VXLAN device's socket) stays here. Change: it moves there, and nothing else is written.
+   */
+  readonly netnsFd?: number
   /** Name of the bridge it is a port of; '' to take it off. */
   readonly master?: string
   /** IN6_ADDR_GEN_MODE_*: 'none' keeps the kernel from adding a link-local address. */
@@ -47,6 +64,8 @@ export interface Link {
   readonly port?: {
     readonly hairpin?: boolean
     readonly learning?: boolean
+    /** Unknown unicast goes out of it. */
+    readonly flood?: boolean
     readonly isolated?: boolean
     readonly neighSuppress?: boolean
   }

@@ -13,6 +13,7 @@ import { openNetlink } from '../../lib/netlink/socket.js'
 import type { Rtnl, RtnlEvent, RtnlGroup, RtnlMonitor, RtnlOp } from '../../lib/netlink/types.js'
 import { childArgv } from '../../lib/netns/child.js'
 import { anonymousNetns, createNetns, deleteNetns, openNetns, scratchNetns } from '../../lib/netns/netns.js'
+import { createTap } from '../../lib/netns/tap.js'
 import {
   add,
   address,
@@ -129,7 +130,7 @@ for (const [name, make] of [
   })
 
   test('links come back as they were asked for', async (t, { rtnl }) => {
-    const port = { hairpin: true, learning: false, isolated: true, neighSuppress: true }
+    const port = { hairpin: true, learning: false, flood: false, isolated: true, neighSuppress: true }
     await ok(
       rtnl,
       add(
@@ -652,7 +653,7 @@ t.test('each line, pasted into a shell, does what apply does', needsRoot, async 
     add(
       veth('ve0', 've1', {
         master: 'br0',
-        port: { hairpin: true, isolated: true, learning: false, neighSuppress: true },
+        port: { hairpin: true, flood: false, isolated: true, learning: false, neighSuppress: true },
         up: true,
       }),
     ),
@@ -792,6 +793,59 @@ t.test('a veth is born with its peer in another namespace', needsRoot, async t =
     [{ kind: 'veth' }],
     'its peer is out of sight',
   )
+})
+
+t.test('links of two namespaces: a VXLAN device made for another, a link that moves', needsRoot, async t => {
+  const [host, fabric] = [createWorld(), createWorld()]
+  const [here, there] = [openRtnl(host.netns), openRtnl(fabric.netns)]
+  t.teardown(() => {
+    for (const one of [here, there, host, fabric]) one.close()
+  })
+  host.sh('ip link add d0 type veth peer name d1; ip link set d0 up; ip addr add 192.0.2.1/24 dev d0')
+  await ok(
+    here,
+    add(
+      link(
+        'vx9',
+        { kind: 'vxlan', vni: 9, port: 4789, local: '192.0.2.1', learning: false },
+        { mtu: 1450, netnsFd: fabric.netns.fd, up: true },
+      ),
+    ),
+  )
+  t.strictSame(await here.list('link', { dev: 'vx9' }).catch(() => []), [])
+  const [made] = await there.list('link', { dev: 'vx9' })
+  t.match(made, { info: { kind: 'vxlan', vni: 9 }, mtu: 1450, up: false }, 'the rest is for over there')
+  await ok(
+    there,
+    add(
+      link('br9', {
+        kind: 'bridge',
+        nfCallIptables: true,
+        multicastSnooping: false,
+        vlanDefaultPvid: 0,
+      }),
+    ),
+    {
+      verb: 'set',
+      object: link('vx9', made?.info ?? { kind: 'other', name: '' }, {
+        master: 'br9',
+        port: { flood: false, learning: false },
+        up: true,
+      }),
+    },
+  )
+  t.match(
+    fabric.sh('cat /sys/class/net/br9/bridge/multicast_snooping 2>/dev/null || ip -d link show br9'),
+    /^0|mcast_snooping 0/,
+  )
+  t.match(fabric.sh('bridge -d link show dev vx9'), /learning off flood off/)
+  host.sh('ip link add t0 type veth peer name t1')
+  await ok(here, { verb: 'set', object: link('t0', { kind: 'veth' }, { netnsFd: fabric.netns.fd }) })
+  t.equal((await there.list('link', { dev: 't0' }))[0]?.name, 't0')
+  createTap(fabric.netns, 'vm0')
+  t.match((await there.list('link', { dev: 'vm0' }))[0]?.info, { kind: 'tun', mode: 'tap' })
+  t.throws(() => createTap(fabric.netns, 'vm0'), { code: 'EBUSY' })
+  t.throws(() => createTap(fabric.netns, 'a name/'), { code: 'EINVAL' })
 })
 
 t.test('netns: 500 alternations read and write the right namespace each time', needsRoot, async t => {

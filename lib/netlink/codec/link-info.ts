@@ -19,12 +19,17 @@ export const IFLA = {
 } as const
 
 const INFO = { KIND: 1, DATA: 2, SLAVE_KIND: 4, SLAVE_DATA: 5 } as const
-const BRIDGE = { NF_CALL_IPTABLES: 36, NF_CALL_IP6TABLES: 37 } as const
+const BRIDGE = {
+  MCAST_SNOOPING: 23,
+  NF_CALL_IPTABLES: 36,
+  NF_CALL_IP6TABLES: 37,
+  VLAN_DEFAULT_PVID: 39,
+} as const
 const VXLAN = { ID: 1, LOCAL: 4, LEARNING: 7, PORT: 15, LOCAL6: 17, UDP_CSUM: 18 } as const
 const MACVLAN_MODE = 1
 const TUN_TYPE = 3
 const VETH_INFO_PEER = 1
-const BRPORT = { MODE: 4, LEARNING: 8, NEIGH_SUPPRESS: 32, ISOLATED: 33 } as const
+const BRPORT = { MODE: 4, LEARNING: 8, UNICAST_FLOOD: 9, NEIGH_SUPPRESS: 32, ISOLATED: 33 } as const
 const IFINFOMSG = 16
 
 const macvlanModes: Readonly<Record<number, 'private' | 'bridge'>> = { 1: 'private', 4: 'bridge' }
@@ -50,6 +55,9 @@ function writeData(out: MessageWriter, info: LinkInfo, change: boolean): void {
     case 'bridge':
       if (info.nfCallIptables !== undefined) out.attrU8(BRIDGE.NF_CALL_IPTABLES, bit(info.nfCallIptables))
       if (info.nfCallIp6tables !== undefined) out.attrU8(BRIDGE.NF_CALL_IP6TABLES, bit(info.nfCallIp6tables))
+      if (change) return
+      if (info.multicastSnooping !== undefined) out.attrU8(BRIDGE.MCAST_SNOOPING, bit(info.multicastSnooping))
+      if (info.vlanDefaultPvid !== undefined) out.attrU16(BRIDGE.VLAN_DEFAULT_PVID, info.vlanDefaultPvid)
       return
     case 'vxlan':
       writeVxlan(out, info, change)
@@ -63,6 +71,7 @@ function writeData(out: MessageWriter, info: LinkInfo, change: boolean): void {
       out.nest(VETH_INFO_PEER, () => {
         out.zeros(IFINFOMSG).attrString(IFLA.IFNAME, peer.name)
         if (peer.address !== undefined) out.attrBytes(IFLA.ADDRESS, macBytes(peer.address))
+        if (peer.mtu !== undefined) out.attrU32(IFLA.MTU, peer.mtu)
         if (peer.netnsFd !== undefined) out.attrU32(IFLA.NET_NS_FD, peer.netnsFd)
       })
       return
@@ -99,6 +108,7 @@ export function writePort(out: MessageWriter, port: NonNullable<Link['port']>): 
     out.attrString(INFO.SLAVE_KIND, 'bridge').nest(INFO.SLAVE_DATA, () => {
       if (port.hairpin !== undefined) out.attrU8(BRPORT.MODE, bit(port.hairpin))
       if (port.learning !== undefined) out.attrU8(BRPORT.LEARNING, bit(port.learning))
+      if (port.flood !== undefined) out.attrU8(BRPORT.UNICAST_FLOOD, bit(port.flood))
       if (port.isolated !== undefined) out.attrU8(BRPORT.ISOLATED, bit(port.isolated))
       if (port.neighSuppress !== undefined) out.attrU8(BRPORT.NEIGH_SUPPRESS, bit(port.neighSuppress))
     })
@@ -113,6 +123,7 @@ export function readPort(data: Buffer, start: number, end: number): NonNullable<
   return {
     hairpin: inner.u8(data, BRPORT.MODE) === 1,
     learning: inner.u8(data, BRPORT.LEARNING) === 1,
+    flood: inner.u8(data, BRPORT.UNICAST_FLOOD) === 1,
     isolated: inner.u8(data, BRPORT.ISOLATED) === 1,
     neighSuppress: inner.u8(data, BRPORT.NEIGH_SUPPRESS) === 1,
   }

@@ -44,6 +44,7 @@ export function encodeLinkCreate(out: MessageWriter, link: Link, names: DeviceNa
   out.attrString(IFLA.IFNAME, link.name)
   if (link.address !== undefined) out.attrBytes(IFLA.ADDRESS, macBytes(link.address))
   if (link.mtu !== undefined && !mtuComesLater(link)) out.attrU32(IFLA.MTU, link.mtu)
+  if (link.netnsFd !== undefined) out.attrU32(IFLA.NET_NS_FD, link.netnsFd)
   if (link.info.kind === 'macvlan') out.attrU32(IFLA.LINK, names.indexOf(link.info.link))
   writeLinkInfo(out, link.info)
   return out.finish()
@@ -53,6 +54,12 @@ function upDown(out: MessageWriter, name: string, up: boolean): Buffer {
   out.begin(RTM_NEWLINK, 0)
   header(out, 0, up)
   return out.attrString(IFLA.IFNAME, name).finish()
+}
+
+function moved(out: MessageWriter, name: string, netnsFd: number): Buffer {
+  out.begin(RTM_NEWLINK, 0)
+  header(out, 0)
+  return out.attrString(IFLA.IFNAME, name).attrU32(IFLA.NET_NS_FD, netnsFd).finish()
 }
 
 /**
@@ -67,6 +74,7 @@ export function linkChanges(
   rename?: string,
 ): Buffer[] {
   const messages: Buffer[] = []
+  if (link.netnsFd !== undefined) return created ? [] : [moved(out, link.name, link.netnsFd)]
   if (link.up === false && !created) messages.push(upDown(out, link.name, false))
   if (rename !== undefined && rename !== link.name) {
     out.begin(RTM_NEWLINK, 0)
