@@ -76,9 +76,12 @@ export function staleFlows(flows: Iterable<Flow>, view: FlowView): Flow[] {
     }
     return known.has(`${src} ${sport}`)
   }
-  /** A listener that is still there on the way to another mode counts no more. */
+  /** A listener that is still there on the way to another mode counts no more; with nobody behind it, the rules refuse. */
   const isProxied = (entry: ServiceEntry, key: string, { src, sport }: Flow['reply']): boolean =>
-    entry.proxied === true && view.portOf?.(key) === sport && localAddresses.has(src)
+    entry.proxied === true &&
+    entry.targets.length + (entry.outside?.length ?? 0) > 0 &&
+    view.portOf?.(key) === sport &&
+    localAddresses.has(src)
 
   const isStale = (flow: Flow): boolean => {
     const { family, protocol, original, reply, status } = flow
