@@ -18,7 +18,7 @@ import { endpointViews, entryViews, type ServiceFacts, serviceStatus } from './s
 import type { Description, EndpointView, NodeView, ServiceStatus } from './views.js'
 
 /** So many of one description; a pass writes thousands. */
-const mostEvents = 20
+const mostEvents = 12
 /** Services between two breaths: the event loop has packets' rules to write. */
 const breath = 500
 
@@ -211,7 +211,7 @@ export function createInspector(parts: Inspected): Inspector {
         return { ...common, endpoints: seenBy(ref, object.metadata.namespace, snapshot, cidrs) }
       case 'Node':
         return { ...common, node: nodeView(object.metadata.name, snapshot) }
-      case 'Cluster':
+      default:
         return common
     }
   }

@@ -4,10 +4,12 @@ import { cleanupCommand } from './cleanup.js'
 import type { CommandModule } from './command.js'
 import { completionCommand } from './completion.js'
 import { deleteCommand } from './delete.js'
+import { describeCommand } from './describe.js'
 import { eventsCommand } from './events.js'
 import { getCommand } from './get.js'
 import { planCommand } from './plan.js'
 import { schemaCommand } from './schema.js'
+import { servicesCommand } from './services.js'
 import { showCommand } from './show.js'
 import { statusCommand } from './status.js'
 import { waitCommand } from './wait.js'
@@ -16,6 +18,8 @@ export const commands: readonly CommandModule[] = [
   applyCommand,
   getCommand,
   deleteCommand,
+  describeCommand,
+  servicesCommand,
   statusCommand,
   waitCommand,
   planCommand,

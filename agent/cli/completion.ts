@@ -1,5 +1,6 @@
 // warren completion: scripts for the shells, made out of the program itself, so that Tab starts no process.
 import { Argument, type Command } from 'commander'
+import type { KindInfo } from '../model/kinds.js'
 import { type CommandModule, examples, exit } from './command.js'
 
 interface Words {
@@ -10,9 +11,20 @@ interface Words {
   readonly outputs: readonly string[]
 }
 
-function wordsOf(command: Command): Words {
+/** Kinds of objects, as each command takes them. */
+const kindWords: Readonly<Record<string, (info: KindInfo) => string>> = {
+  get: info => info.plural,
+  describe: info => info.singular,
+  delete: info => `${info.singular}/`,
+}
+
+function wordsOf(command: Command, kinds: readonly KindInfo[]): Words {
   const options = command.createHelp().visibleOptions(command)
-  const choices = command.registeredArguments.flatMap(argument => argument.argChoices ?? [])
+  const kindWord = Object.hasOwn(kindWords, command.name()) ? kindWords[command.name()] : undefined
+  const choices = [
+    ...command.registeredArguments.flatMap(argument => argument.argChoices ?? []),
+    ...(kindWord === undefined ? [] : kinds.map(kindWord)),
+  ]
   return {
     name: command.name(),
     about: command.description(),
@@ -39,9 +51,10 @@ ${cases.join('\n')}
   esac
   case $before in
     -o | --output) words=$outputs ;;
-    -f | --file | --socket | --config) words='' ;;
+    -f | --file | --socket | --config | -n | --namespace) words='' ;;
   esac
   COMPREPLY=($(compgen -W "$words" -- "$cur"))
+  [[ \${COMPREPLY[0]-} != */ ]] || compopt -o nospace 2>/dev/null
 }
 complete -o default -F _warren warren
 `
@@ -75,7 +88,8 @@ export const completionCommand: CommandModule = {
       .addHelpText('after', examples('source <(warren completion bash)', 'warren completion fish | source'))
       .action(
         cli.action(async (shell: string) => {
-          const commands = program.commands.map(wordsOf)
+          const kinds = Object.values((await import('../model/kinds.js')).kinds)
+          const commands = program.commands.map(command => wordsOf(command, kinds))
           const globals = ['--socket', '--config']
           if (shell === 'fish') cli.io.write(fish(commands, globals))
           else if (shell === 'bash') cli.io.write(bash(commands, globals))

@@ -3,7 +3,7 @@ import { InvalidArgumentError } from 'commander'
 import type { Receipt } from '../../lib/reconcile/receipt.js'
 import { type CommandModule, examples, exit, outputOption } from './command.js'
 import { duration } from './format.js'
-import { type Column, type Tone, tableLines, tableStream } from './table.js'
+import { type Column, type Paint, type Tone, tableLines, tableStream } from './table.js'
 
 const causeTones: Readonly<Record<Receipt['cause'], Tone>> = {
   start: 'dim',
@@ -42,6 +42,10 @@ const columns: readonly Column<Receipt>[] = [
   },
 ]
 
+export function eventLines(receipts: readonly Receipt[], paint: Paint): readonly string[] {
+  return tableLines(columns, receipts, paint)
+}
+
 function parseId(text: string): number {
   if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('an event has a whole number')
   return Number(text)
@@ -62,7 +66,7 @@ export const eventsCommand: CommandModule = {
         const receipts = await client.events(after)
         if (output === 'json') receipts.forEach(json)
         else if (receipts.length === 0) cli.complain(['No events.'])
-        else cli.print(tableLines(columns, receipts, cli.paint))
+        else cli.print(eventLines(receipts, cli.paint))
         return exit.ok
       }
       const { header, row } = tableStream(columns, cli.paint)

@@ -2,20 +2,31 @@
 import { WarrenError } from '../../lib/errors.js'
 import type { ObjectWithOrigin } from '../api/control.js'
 import type { Cluster } from '../model/cluster.js'
+import type { Endpoints } from '../model/endpoints.js'
 import type { Node } from '../model/node.js'
+import type { Pod } from '../model/pod.js'
+import type { Service } from '../model/service.js'
+import type { ServiceValues } from '../model/service-values.js'
 import { type Cli, type CommandModule, examples, exit, outputOption } from './command.js'
 import { openModel } from './model-access.js'
+import { pairsText, placeText, portText, someText } from './service-text.js'
 import { type Column, tableLines } from './table.js'
 
 type AnyObject = {
   readonly kind: string
-  readonly metadata: { readonly name: string; readonly tenant?: string; readonly namespace?: string }
+  readonly metadata: {
+    readonly name: string
+    readonly tenant?: string
+    readonly namespace?: string
+    readonly labels?: Readonly<Record<string, string>>
+  }
   readonly spec: Readonly<Record<string, unknown>>
 }
 
 interface Row {
   readonly object: AnyObject
   readonly origin: string
+  readonly values?: ServiceValues
 }
 
 const nameColumn: Column<Row> = { title: 'NAME', value: ({ object }) => object.metadata.name }
@@ -47,8 +58,84 @@ const columnsOf: Readonly<Record<string, readonly Column<Row>[]>> = {
         .map(cidr => `/${cidr.includes(':') ? nodeSubnetLength.ipv6 : nodeSubnetLength.ipv4}`)
         .join(' '),
     ),
+    column<Cluster['spec']>('SERVICE CIDRS', spec => spec.serviceCIDRs.join(' ')),
     column<Cluster['spec']>('MASQUERADE', spec => (spec.masquerade ? 'yes' : 'no')),
   ],
+  Service: [
+    column<Service['spec']>('TYPE', spec => spec.type),
+    { title: 'CLUSTER-IP', value: row => clusterIPs(row) },
+    column<Service['spec']>('EXTERNAL-IP', spec => [...spec.externalIPs, ...spec.loadBalancerIPs].join(',')),
+    { title: 'PORT(S)', value: row => servicePorts(row) },
+  ],
+  Endpoints: [
+    column<Endpoints['spec']>('SERVICE', spec => spec.service),
+    column<Endpoints['spec']>('ENDPOINTS', spec => endpointPlaces(spec)),
+    column<Endpoints['spec']>('READY', ({ endpoints }) => {
+      const ready = endpoints.filter(each => each.ready && !each.terminating).length
+      return `${ready}/${endpoints.length}`
+    }),
+  ],
+  Pod: [
+    column<Pod['spec']>('NODE', spec => spec.nodeName),
+    column<Pod['spec']>('IP', spec => spec.addresses.join(',')),
+    { title: 'READY', value: ({ object }) => podState(object.spec as Pod['spec']) },
+  ],
+}
+
+const serviceSpec = ({ object }: Row): Service['spec'] => object.spec as Service['spec']
+
+function clusterIPs(row: Row): string | undefined {
+  const { clusterIPs: given = [] } = serviceSpec(row)
+  if (given.includes('None')) return 'None'
+  return (row.values?.clusterIPs ?? given).join(',')
+}
+
+function servicePorts(row: Row): string {
+  const ports = serviceSpec(row).ports.map(({ name = '', port, protocol, nodePort }) =>
+    portText({ port, protocol, nodePort: row.values?.nodePorts[name] ?? nodePort }),
+  )
+  return someText(ports, 4, ',')
+}
+
+function endpointPlaces({ endpoints, ports }: Endpoints['spec']): string {
+  const first = ports[0]?.port
+  const places = endpoints.flatMap(({ addresses }) =>
+    addresses.map(address => (first === undefined ? address : placeText(address, first))),
+  )
+  return someText(places, 3)
+}
+
+function podState({ ready, terminating }: Pod['spec']): ReturnType<Column<Row>['value']> {
+  if (terminating) return { text: 'terminating', tone: 'warn' }
+  return ready ? 'yes' : { text: 'no', tone: 'warn' }
+}
+
+const namedPorts = (
+  ports: readonly { readonly name?: string | undefined; readonly port: number; readonly protocol: string }[],
+): string => ports.map(each => `${each.name === undefined ? '' : `${each.name}=`}${portText(each)}`).join(' ')
+
+const labelsColumn: Column<Row> = {
+  title: 'LABELS',
+  value: ({ object }) => pairsText(object.metadata.labels),
+}
+
+/** More columns for -o wide. */
+const wideOf: Readonly<Record<string, readonly Column<Row>[]>> = {
+  Service: [
+    column<Service['spec']>('SELECTOR', spec => pairsText(spec.selector)),
+    column<Service['spec']>(
+      'POLICY',
+      spec => `internal=${spec.internalTrafficPolicy},external=${spec.externalTrafficPolicy}`,
+    ),
+    column<Service['spec']>('AFFINITY', spec => spec.sessionAffinity),
+  ],
+  Endpoints: [
+    column<Endpoints['spec']>('PORTS', spec => namedPorts(spec.ports)),
+    column<Endpoints['spec']>('NODES', spec =>
+      someText([...new Set(spec.endpoints.flatMap(each => each.nodeName ?? []))], 5),
+    ),
+  ],
+  Pod: [column<Pod['spec']>('PORTS', spec => namedPorts(spec.ports)), labelsColumn],
 }
 
 const title = (field: string): string => field.replace(/([a-z])([A-Z])/g, '$1 $2').toUpperCase()
@@ -69,7 +156,11 @@ function genericColumns(rows: readonly Row[]): readonly Column<Row>[] {
 
 const scopeOf = ({ object }: Row): string | undefined => object.metadata.tenant ?? object.metadata.namespace
 
-export function objectLines(found: readonly ObjectWithOrigin[], paint: Cli['paint']): readonly string[] {
+export function objectLines(
+  found: readonly ObjectWithOrigin[],
+  paint: Cli['paint'],
+  wide = false,
+): readonly string[] {
   const rows = found as readonly unknown[] as readonly Row[]
   const scope: readonly Column<Row>[] = rows.some(row => row.object.metadata.tenant !== undefined)
     ? [{ title: 'TENANT', value: scopeOf }]
@@ -78,7 +169,9 @@ export function objectLines(found: readonly ObjectWithOrigin[], paint: Cli['pain
       : []
   const kind = rows[0]?.object.kind ?? ''
   const own = Object.hasOwn(columnsOf, kind) ? columnsOf[kind] : undefined
-  return tableLines([...scope, nameColumn, ...(own ?? genericColumns(rows)), originColumn], rows, paint)
+  const more = wide ? ((Object.hasOwn(wideOf, kind) ? wideOf[kind] : undefined) ?? [labelsColumn]) : []
+  const columns = [...scope, nameColumn, ...(own ?? genericColumns(rows)), ...more, originColumn]
+  return tableLines(columns, rows, paint)
 }
 
 function refOf(object: AnyObject): string {
@@ -109,51 +202,66 @@ async function show(
       groups
         .filter(group => group.length > 0)
         .forEach((group, i) => {
-          cli.print([...(i > 0 ? [''] : []), ...objectLines(group, cli.paint)])
+          cli.print([...(i > 0 ? [''] : []), ...objectLines(group, cli.paint, output === 'wide')])
         })
   }
 }
 
+interface GetOptions {
+  readonly namespace?: string
+  readonly output: string
+}
+
 export const getCommand: CommandModule = {
   define(program, cli) {
-    const run = cli.action(
-      async (kinds: string, name: string | undefined, options: { readonly output: string }) => {
-        const [first = '', ...rest] = kinds.split('/')
-        const wanted = name ?? (rest.length > 0 ? rest.join('/') : undefined)
-        const list = first.split(',').filter(kind => kind !== '')
-        if (wanted !== undefined && list.length > 1)
-          throw new WarrenError(`Cannot get "${wanted}" of ${list.length} kinds: a name goes with one kind`, {
-            code: 'INVALID',
-          })
-        const model = await openModel(cli)
-        try {
-          const groups: (readonly ObjectWithOrigin[])[] = []
-          for (const kind of list) groups.push(await model.get(kind, wanted))
-          if (
-            groups.every(group => group.length === 0) &&
-            (options.output === 'table' || wanted !== undefined)
-          ) {
-            cli.complain([
-              wanted === undefined ? `No ${list.join(', ')}.` : `There is no ${first}/${wanted}.`,
-            ])
-            return wanted === undefined ? exit.ok : exit.failed
-          }
-          await show(groups, options.output, wanted !== undefined, cli)
-          return exit.ok
-        } finally {
-          await model.close()
+    const run = cli.action(async (kinds: string, name: string | undefined, options: GetOptions) => {
+      const [first = '', ...rest] = kinds.split('/')
+      const wanted = name ?? (rest.length > 0 ? rest.join('/') : undefined)
+      const list = first.split(',').filter(kind => kind !== '')
+      if (wanted !== undefined && list.length > 1)
+        throw new WarrenError(`Cannot get "${wanted}" of ${list.length} kinds: a name goes with one kind`, {
+          code: 'INVALID',
+        })
+      const model = await openModel(cli)
+      try {
+        const groups: (readonly ObjectWithOrigin[])[] = []
+        const { namespace } = options
+        const full = wanted === undefined || namespace === undefined || wanted.includes('/')
+        for (const kind of list) {
+          const found = await model.get(kind, full ? wanted : `${namespace}/${wanted}`)
+          groups.push(
+            namespace === undefined
+              ? found
+              : found.filter(({ object }) => (object as AnyObject).metadata.namespace === namespace),
+          )
         }
-      },
-    )
+        if (
+          groups.every(group => group.length === 0) &&
+          (options.output === 'table' || options.output === 'wide' || wanted !== undefined)
+        ) {
+          cli.complain([wanted === undefined ? `No ${list.join(', ')}.` : `There is no ${first}/${wanted}.`])
+          return wanted === undefined ? exit.ok : exit.failed
+        }
+        await show(groups, options.output, wanted !== undefined, cli)
+        return exit.ok
+      } finally {
+        await model.close()
+      }
+    })
     program
       .command('get')
       .description('list objects of the model')
-      .argument('<kind[,kind]>', 'cluster, nodes, ...; or kind/name')
+      .argument('<kind[,kind]>', 'clusters, nodes, services, endpoints, pods; or kind/name')
       .argument('[name]', 'one object')
-      .addOption(outputOption('table', 'yaml', 'json', 'name'))
+      .option('-n, --namespace <name>', 'only those of one namespace; of a name that says none')
+      .addOption(outputOption('table', 'wide', 'yaml', 'json', 'name'))
       .addHelpText(
         'after',
-        examples('warren get nodes', 'warren get node h1 -o yaml', 'warren get clusters,nodes -o name'),
+        examples(
+          'warren get nodes',
+          'warren get services -n shop -o wide',
+          'warren get clusters,nodes -o name',
+        ),
       )
       .action(run)
   },

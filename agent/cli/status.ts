@@ -62,6 +62,13 @@ function headLines(status: Status, paint: Paint, now: number): readonly string[]
   return [head.filter(part => part !== '').join('  ')]
 }
 
+function serviceText(services: NonNullable<Status['services']>, paint: Paint): string {
+  const { served, endpoints, entries, mode, problems } = services
+  const all = services.count === served ? '' : ` of ${services.count}`
+  const bad = problems === 0 ? '' : `, ${paint('warn', count(problems, 'problem'))}`
+  return `${served}${all} by ${mode}, ${count(entries, 'entry point')}, ${count(endpoints, 'endpoint')}${bad}`
+}
+
 function factLines(status: Status, paint: Paint): readonly string[] {
   const facts: (readonly [string, string])[] = []
   if (status.hold !== undefined) facts.push(['hold', paint('warn', printable(status.hold))])
@@ -83,6 +90,7 @@ function factLines(status: Status, paint: Paint): readonly string[] {
         )
     facts.push(['source', `${printable(source.name)} ${state}`])
   }
+  if (status.services !== undefined) facts.push(['services', serviceText(status.services, paint)])
   const { start, model, drift, orphan } = status.counts
   facts.push([
     'writes',

@@ -8,13 +8,18 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { createClient } from '../../agent/api/client.js'
-import type { Control, Status } from '../../agent/api/control.js'
+import type { Control, ObjectWithOrigin, Status } from '../../agent/api/control.js'
 import { maxBodyBytes, serveApi } from '../../agent/api/server.js'
+import type { Description, EndpointView, ServiceList } from '../../agent/api/views.js'
 import { runCli } from '../../agent/cli/cli.js'
 import type { Io } from '../../agent/cli/command.js'
+import { describeLines } from '../../agent/cli/describe.js'
 import { statusLines } from '../../agent/cli/status.js'
 import { coloured, plain } from '../../agent/cli/table.js'
 import { parseDuration } from '../../agent/cli/wait.js'
+import { parseDocuments } from '../../agent/model/document.js'
+import type { ModelObject } from '../../agent/model/kinds.js'
+import type { ServiceValues } from '../../agent/model/service-values.js'
 import { WarrenError } from '../../lib/errors.js'
 import { silentLog } from '../../lib/log.js'
 import type { Receipt } from '../../lib/reconcile/receipt.js'
@@ -260,6 +265,16 @@ t.test('status', async t => {
     )
     t.match(text, 'error: node/h3 and node/h2 publish 192.0.2.12\n  hint: renumber one of the two')
   })
+  t.test('Services are one line', async t => {
+    const services = { count: 3, served: 2, entries: 5, endpoints: 1, mode: 'iptables', problems: 0 } as const
+    const line = (of: Status['services']): string | undefined =>
+      statusLines({ ...status, ...(of === undefined ? {} : { services: of }) }, plain, now).find(each =>
+        each.startsWith('services'),
+      )
+    t.equal(line(undefined), undefined)
+    t.equal(line(services), 'services  2 of 3 by iptables, 5 entry points, 1 endpoint')
+    t.match(line({ ...services, served: 3, problems: 2 }), /^services {2}3 by iptables, .*, 2 problems$/)
+  })
   t.test('on a terminal the words that matter have a colour', async t => {
     t.match(statusLines(status, coloured, now)[0], '\u001b[32mconverged\u001b[0m')
     t.match(statusLines(degraded, coloured, now)[0], '\u001b[31mdegraded\u001b[0m')
@@ -464,18 +479,100 @@ h1    192.0.2.11  10.244.1.0/24  02:00:00:00:00:01  1500  cluster  objects/node/
   })
   t.test('a kind without columns of its own shows its plain fields', async t => {
     const object = {
-      kind: 'Service',
+      kind: 'Widget',
       metadata: { name: 'web', namespace: 'default' },
-      spec: { type: 'ClusterIP', clusterIPs: ['10.0.0.1'], ports: [{ port: 1 }], selector: { a: 'b' } },
+      spec: { type: 'Round', clusterIPs: ['10.0.0.1'], ports: [{ port: 1 }], selector: { a: 'b' } },
     }
     const get: Control['get'] = async () => [{ object: object as never, origin: 'here' }]
     const other = await serve(fakeControl({ get }))
     t.equal(
-      (await run(['get', 'services', '--socket', other.socket])).out,
-      `NAMESPACE  NAME  TYPE       CLUSTER IPS  PORTS  FROM
-default    web   ClusterIP  10.0.0.1     1      here
+      (await run(['get', 'widgets', '--socket', other.socket])).out,
+      `NAMESPACE  NAME  TYPE   CLUSTER IPS  PORTS  FROM
+default    web   Round  10.0.0.1     1      here
 `,
     )
+  })
+  t.test('services, endpoints and pods as kubectl has them, -n and -o wide', async t => {
+    const of = (text: string, values?: ServiceValues): ObjectWithOrigin => {
+      const [parsed] = parseDocuments(text, { file: 'x', strict: true }).objects
+      if (parsed === undefined) throw new Error('the text of the test itself is bad')
+      return { object: parsed.object, origin: 'x', ...(values === undefined ? {} : { values }) }
+    }
+    const doc = (kind: string, metadata: string, spec: string): string =>
+      `{apiVersion: warren/v1, kind: ${kind}, metadata: {${metadata}}, spec: {${spec}}}`
+    const objects: Readonly<Record<string, readonly ObjectWithOrigin[]>> = {
+      services: [
+        of(
+          doc(
+            'Service',
+            'name: web',
+            'type: NodePort, selector: {app: web}, ports: [{name: a, port: 80}, {name: b, port: 53, protocol: UDP, nodePort: 30053}]',
+          ),
+          { clusterIPs: ['10.0.0.9', 'fd00::9'], nodePorts: { a: 31234 } },
+        ),
+        of(doc('Service', 'name: list', 'clusterIPs: [None]')),
+        of(
+          doc('Service', 'name: db, namespace: shop', 'clusterIPs: [10.0.0.7], externalIPs: [198.51.100.7]'),
+        ),
+      ],
+      endpoints: [
+        of(
+          doc(
+            'Endpoints',
+            'name: e',
+            'service: web, ports: [{name: a, port: 8080}], endpoints: [{addresses: [10.244.1.2, "fd00:244::2"], nodeName: h1}, {addresses: [10.244.1.3], ready: false}, {addresses: [10.244.1.4], terminating: true}]',
+          ),
+        ),
+      ],
+      pods: [
+        of(
+          doc(
+            'Pod',
+            'name: p, labels: {app: web}',
+            'nodeName: h1, addresses: [10.244.1.2], ports: [{name: http, port: 8080}], terminating: true',
+          ),
+        ),
+        of(doc('Pod', 'name: q, namespace: shop', 'nodeName: h2, addresses: [10.244.2.2], ready: false')),
+      ],
+    }
+    const asked: unknown[] = []
+    const get: Control['get'] = async (kind, name) => {
+      asked.push([kind, name])
+      return objects[kind] ?? []
+    }
+    const at = ['--socket', (await serve(fakeControl({ get }))).socket]
+    t.equal(
+      (await run(['get', 'services', ...at])).out,
+      `NAMESPACE  NAME  TYPE       CLUSTER-IP        EXTERNAL-IP   PORT(S)                    FROM
+default    web   NodePort   10.0.0.9,fd00::9  -             80:31234/TCP,53:30053/UDP  x
+default    list  ClusterIP  None              -             -                          x
+shop       db    ClusterIP  10.0.0.7          198.51.100.7  -                          x
+`,
+    )
+    t.equal(
+      (await run(['get', 'services', '-n', 'shop', '-o', 'wide', ...at])).out,
+      `NAMESPACE  NAME  TYPE       CLUSTER-IP  EXTERNAL-IP   PORT(S)  SELECTOR  POLICY                             AFFINITY  FROM
+shop       db    ClusterIP  10.0.0.7    198.51.100.7  -        -         internal=Cluster,external=Cluster  None      x
+`,
+    )
+    t.equal(
+      (await run(['get', 'endpoints,pods', ...at])).out,
+      `NAMESPACE  NAME  SERVICE  ENDPOINTS                                                   READY  FROM
+default    e     web      10.244.1.2:8080 [fd00:244::2]:8080 10.244.1.3:8080 +1 more  1/3    x
+
+NAMESPACE  NAME  NODE  IP          READY        FROM
+default    p     h1    10.244.1.2  terminating  x
+shop       q     h2    10.244.2.2  no           x
+`,
+    )
+    t.match((await run(['get', 'pods', '-o', 'wide', ...at])).out, 'http=8080/TCP  app=web  x')
+    asked.length = 0
+    await run(['get', 'services', 'web', '-n', 'shop', ...at])
+    await run(['get', 'services/shop/web', ...at])
+    t.same(asked, [
+      ['services', 'shop/web'],
+      ['services', 'shop/web'],
+    ])
   })
   t.test('what is not there', async t => {
     t.same(await run(['get', 'node', 'h9', ...at]), { code: 1, out: '', err: 'There is no node/h9.\n' })
@@ -497,6 +594,181 @@ default    web   ClusterIP  10.0.0.1     1      here
       err: 'error: Cannot delete cluster/default: it stands in cluster.yaml:7\n  hint: delete the document there; what people wrote is never edited\n',
     })
   })
+})
+
+const taken = {
+  level: 'error',
+  about: 'service/default/web',
+  code: 'NODE_PORT_HELD',
+  message: 'nodePort 31234/tcp of service/default/web is held by nginx (pid 812)',
+  hint: 'stop it',
+} as const
+
+const listed: ServiceList = {
+  services: [
+    {
+      namespace: 'default',
+      name: 'web',
+      type: 'NodePort',
+      headless: false,
+      clusterIPs: ['10.0.0.1', 'fd00::1'],
+      externalIPs: ['198.51.100.7'],
+      ports: [
+        { name: 'http', protocol: 'TCP', port: 80, targetPort: 'http', nodePort: 31234 },
+        { name: 'dns', protocol: 'UDP', port: 53, targetPort: 53 },
+      ],
+      mode: 'nftables',
+      endpoints: { total: 4, ready: 2, serving: 3, terminating: 1 },
+      connections: 17,
+      problems: [taken],
+    },
+    {
+      namespace: 'shop',
+      name: 'list',
+      type: 'ClusterIP',
+      headless: true,
+      clusterIPs: [],
+      externalIPs: [],
+      ports: [],
+      endpoints: { total: 0, ready: 0, serving: 0, terminating: 0 },
+      problems: [],
+    },
+  ],
+}
+
+t.test('services: a table, the problems below it, headless ones on request', async t => {
+  const asked: unknown[] = []
+  let list = listed
+  const services: Control['services'] = async query => {
+    asked.push(query)
+    return list
+  }
+  const at = ['--socket', (await serve(fakeControl({ services }))).socket]
+  t.same(await run(['services', ...at]), {
+    code: 0,
+    err: '',
+    out: `SERVICE      TYPE      VIP                            PORTS                MODE      ENDPOINTS  CONNECTIONS  PROBLEMS
+default/web  NodePort  10.0.0.1 fd00::1 198.51.100.7  80:31234/TCP 53/UDP  nftables  2/3/1               17  NODE_PORT_HELD
+1 headless, which no host serves: --all
+
+error: nodePort 31234/tcp of service/default/web is held by nginx (pid 812)
+  hint: stop it
+`,
+  })
+  t.match(
+    (await run(['services', '--all', ...at])).out,
+    /\nshop\/list +ClusterIP +None +- +- +0\/0\/0 +- +-\n/,
+  )
+  t.match((await run(['services', '-o', 'wide', ...at])).out, 'http=http dns=53')
+  t.same(JSON.parse((await run(['services', '-o', 'json', ...at])).out), { services: [listed.services[0]] })
+  t.match(
+    (await run(['services', '-o', 'yaml', '--all', ...at])).out,
+    /^services:\n {2}- namespace: default\n/,
+  )
+  const coloured = await run(['services', ...at], { colour: true })
+  t.match(coloured.out, '\u001b[31mNODE_PORT_HELD\u001b[0m')
+  t.notMatch((await run(['services', ...at])).out, '\u001b', 'and none without a terminal')
+  list = { services: [], uncounted: 'conntrack has 200000 flows, more than 100000' }
+  t.equal(
+    (await run(['services', '-n', 'shop', ...at])).out,
+    'No Services.\nconnections are not counted: conntrack has 200000 flows, more than 100000\n',
+  )
+  t.same(asked.at(-1), { namespace: 'shop', connections: true })
+  t.equal((await run(['services', '--socket', join(root, 'nobody.sock')])).code, 3)
+})
+
+t.test('describe: values, entry points, endpoints with the reason why one is not used, problems', async t => {
+  const [parsed] = parseDocuments(
+    '{apiVersion: warren/v1, kind: Service, metadata: {name: web, labels: {team: a}}, spec: {type: NodePort, externalTrafficPolicy: Local, sessionAffinity: ClientIP, ports: [{name: http, port: 80, targetPort: http}]}}',
+    { file: 'x', strict: true },
+  ).objects
+  const local = { address: '10.244.1.2', port: 8080, local: true }
+  const common = { family: 'inet', protocol: 'tcp', portName: 'http', empty: 'refuse' } as const
+  const view: Description = {
+    ref: 'service/default/web',
+    origin: 'objects/service/default/web',
+    object: parsed?.object as ModelObject,
+    service: {
+      ...(listed.services[0] as ServiceList['services'][number]),
+      ports: [{ name: 'http', protocol: 'TCP', port: 80, targetPort: 'http', nodePort: 31234 }],
+      entries: [
+        { ...common, kind: 'cluster', address: '10.0.0.1', port: 80, targets: [local], connections: 3 },
+        { ...common, kind: 'nodeport', address: '', port: 31234, targets: [], outside: [], connections: 0 },
+      ],
+    },
+    endpoints: [
+      {
+        service: 'default/web',
+        from: 'pod/default/a',
+        addresses: ['10.244.1.2'],
+        node: 'h1',
+        ports: { http: 8080 },
+        state: 'ready',
+        used: true,
+        local: true,
+      },
+      {
+        service: 'default/web',
+        from: 'pod/default/b',
+        addresses: ['10.244.2.2'],
+        node: 'h2',
+        ports: {},
+        state: 'not ready',
+        used: false,
+        why: 'it is not ready',
+      },
+    ],
+    problems: [taken],
+    events: [],
+  }
+  const asked: unknown[] = []
+  const describe: Control['describe'] = async (kind, name) => {
+    asked.push(`${kind} ${name}`)
+    return view
+  }
+  const at = ['--socket', (await serve(fakeControl({ describe }))).socket]
+  t.equal(
+    (await run(['describe', 'service', 'web', ...at])).out,
+    `service/default/web
+from          objects/service/default/web
+labels        team=a
+type          NodePort
+mode          nftables
+selector      none: Endpoints that name it
+cluster IPs   10.0.0.1 fd00::1
+port http     80:31234/TCP -> http
+policies      internal Cluster, external Local
+affinity      by client for 10800 s
+endpoints     4: 2 ready, 3 serving, 1 terminating
+connections   17
+
+ENTRY POINT      KIND      PORT  CONNECTIONS  TARGETS                  FROM OUTSIDE
+10.0.0.1:80/tcp  cluster   http            3  10.244.1.2:8080 (local)  the same
+*:31234/tcp      nodeport  http            0  none: refused            none on this node: dropped
+
+ENDPOINT       ADDRESSES   NODE  PORTS      STATE      USED
+pod/default/a  10.244.1.2  h1    http=8080  ready      yes, local
+pod/default/b  10.244.2.2  h2    -          not ready  no: it is not ready
+
+error: nodePort 31234/tcp of service/default/web is held by nginx (pid 812)
+  hint: stop it
+`.replaceAll(
+      /^(from|labels|type|mode|selector|cluster IPs|port http|policies|affinity|endpoints|connections) +/gm,
+      (_, name) => `${name.padEnd(11)}  `,
+    ),
+  )
+  await run(['describe', 'services/shop/web', ...at])
+  await run(['describe', 'pod', 'a', '-n', 'shop', ...at])
+  t.same(asked, ['service web', 'services shop/web', 'pod shop/a'])
+  t.same(JSON.parse((await run(['describe', 'service/web', '-o', 'json', ...at])).out), view)
+  t.match((await run(['describe', 'service/web', '-o', 'yaml', ...at])).out, /^ref: service\/default\/web\n/)
+  for (const bad of [['service'], ['service/web', 'web'], ['service/']]) {
+    const { code, err } = await run(['describe', ...bad, ...at])
+    t.same([code, err.split('\n')[0]], [1, `error: Cannot tell what "${bad.join(' ')}" is`])
+  }
+  const many = Array.from({ length: 30 }, () => view.endpoints?.[1] as EndpointView)
+  const long = describeLines({ ...view, endpoints: many }, plain)
+  t.ok(long.includes('... and 10 more: -o json has them all'))
 })
 
 t.test('plan, show and events', async t => {
@@ -723,10 +995,14 @@ t.test('the command line itself', async t => {
     t.equal(await complete('warren', 'sta'), 'status')
     t.equal(await complete('warren', 'events', '--fo'), '--follow')
     t.equal(await complete('warren', 'show', 'd'), 'desired')
-    t.equal(await complete('warren', '--socket', '/x', 'get', '-o', ''), 'table yaml json name')
+    t.equal(await complete('warren', 'get', 'serv'), 'services')
+    t.equal(await complete('warren', 'describe', 'en'), 'endpoints')
+    t.equal(await complete('warren', 'delete', 'ser'), 'service/')
+    t.equal(await complete('warren', 'services', '--na'), '--namespace')
+    t.equal(await complete('warren', '--socket', '/x', 'get', '-o', ''), 'table wide yaml json name')
     t.match(
       (await run(['completion', 'fish'])).out,
-      "-n '__fish_seen_subcommand_from get' -s o -l output -x -a 'table yaml json name'",
+      "-n '__fish_seen_subcommand_from get' -s o -l output -x -a 'table wide yaml json name'",
     )
     t.equal((await run(['completion', 'csh'])).code, 1)
   })
