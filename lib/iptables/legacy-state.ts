@@ -27,6 +27,7 @@ const IPPROTO_RAW = 255
 const GET_INFO = 64
 const GET_ENTRIES = 65
 const infoLength = 84
+const entriesAt = 76
 const sizeAt = 80
 const headerLength = 40
 /** Somebody's change between the two calls. */
@@ -71,34 +72,53 @@ function openSocket(netns: Netns, domain: number): number | undefined {
   }
 }
 
-/** A digest of all rules and policies, counters left out; undefined when the kernel does not tell. */
-export function legacyDigest(netns: Netns, family: IptablesFamily): string | undefined {
-  const { domain, level, next, comefrom, counters } = layouts[family]
+/** struct ipt_get_entries with all rules; undefined when the kernel does not tell. */
+function readEntries(netns: Netns, family: IptablesFamily, name: string): Buffer | undefined {
+  const { domain, level } = layouts[family]
   const fd = openSocket(netns, domain)
   if (fd === undefined) return undefined
   try {
     for (let attempt = 1; attempt <= tries; attempt += 1) {
       const info = Buffer.alloc(infoLength)
-      info.write('filter')
+      info.write(name)
       if (getsockoptBytes(fd, level, GET_INFO, info) !== infoLength) return undefined
       const size = info.readUInt32LE(sizeAt)
       const table = Buffer.alloc(headerLength + size)
-      table.write('filter')
+      table.write(name)
       table.writeUInt32LE(size, 32)
-      if (getsockoptBytes(fd, level, GET_ENTRIES, table) === undefined) continue
-      for (let at = headerLength; at + counters + 16 <= table.length; ) {
-        const length = table.readUInt16LE(at + next)
-        if (length === 0) return undefined
-        table.fill(0, at + comefrom, at + comefrom + 4)
-        table.fill(0, at + counters, at + counters + 16)
-        at += length
-      }
-      return createHash('sha1').update(table).digest('base64')
+      if (getsockoptBytes(fd, level, GET_ENTRIES, table) !== undefined) return table
     }
     return undefined
   } finally {
     close(fd)
   }
+}
+
+/** A digest of all rules and policies, counters left out; undefined when the kernel does not tell. */
+export function legacyDigest(netns: Netns, family: IptablesFamily): string | undefined {
+  const { next, comefrom, counters } = layouts[family]
+  const table = readEntries(netns, family, 'filter')
+  if (table === undefined) return undefined
+  for (let at = headerLength; at + counters + 16 <= table.length; ) {
+    const length = table.readUInt16LE(at + next)
+    if (length === 0) return undefined
+    table.fill(0, at + comefrom, at + comefrom + 4)
+    table.fill(0, at + counters, at + counters + 16)
+    at += length
+  }
+  return createHash('sha1').update(table).digest('base64')
+}
+
+/** Is there a chain whose name begins so? Ask only for tables that `legacyTables` shows. */
+export function legacyHasChain(netns: Netns, family: IptablesFamily, table: string, prefix: string): boolean {
+  // A chain of a user begins with an entry whose target is ERROR and carries the name. What cannot be read may be there.
+  return readEntries(netns, family, table)?.includes(prefix, headerLength, 'latin1') ?? true
+}
+
+/** How many entries a table has; undefined when the kernel does not tell. A fresh one: a policy for each built-in chain, and the end. */
+export function legacyEntries(netns: Netns, family: IptablesFamily, table: string): number | undefined {
+  const shape = legacyShape(netns, family, table)
+  return shape === undefined ? undefined : Buffer.from(shape, 'base64').readUInt32LE(entriesAt - 32)
 }
 
 /**

@@ -66,7 +66,8 @@ export class IptablesRunner {
   /**
    * One `iptables-restore --noflush`.
    * Errors: ENOENT (no such program), EBUSY (xtables lock held for `lockWait` seconds; names the holder), EOPNOTSUPP (nft
-   * rules that iptables cannot read), IPTABLES for what iptables refuses.
+   * rules that iptables cannot read), IPTABLES for what iptables refuses; its cause has the number of the `line`, from 1, where
+   * one is named.
    */
   async restore(place: IptablesPlace, table: IptablesTableName, text: string): Promise<void> {
     await this.#run(place, table, 'restore', ['--noflush', '-w', String(this.#lockWait)], text)
@@ -108,15 +109,24 @@ export class IptablesRunner {
       )
     }
     const reason = reasonOf(complaint, input) ?? `exit status ${code}`
-    throw new WarrenError(`Cannot change "${placeName(place)} ${table}": ${reason}`, { code: 'IPTABLES' })
+    const line = lineOf(complaint)
+    throw new WarrenError(`Cannot change "${placeName(place)} ${table}": ${reason}`, {
+      code: 'IPTABLES',
+      ...(line === undefined ? {} : { cause: { line } }),
+    })
   }
+}
+
+function lineOf(complaint: string): number | undefined {
+  const number = /\bline:? (\d+)/.exec(complaint)?.[1]
+  return number === undefined ? undefined : Number(number)
 }
 
 /** iptables names a line by its number alone: the line itself says more. */
 function reasonOf(complaint: string, input: string): string | undefined {
   const lines = complaint.split('\n').filter(line => line !== '' && !line.startsWith('#'))
-  const number = /\bline:? (\d+)/.exec(complaint)?.[1]
-  const culprit = number === undefined ? undefined : input.split('\n')[Number(number) - 1]
+  const number = lineOf(complaint)
+  const culprit = number === undefined ? undefined : input.split('\n')[number - 1]
   const reason = (lines.length > 1 ? lines.slice(0, 2).join(' ') : lines[0])?.trim()
   if (reason === undefined || reason === '') return undefined
   return culprit === undefined || culprit === '' ? reason : `${reason}: "${culprit.slice(0, 300)}"`

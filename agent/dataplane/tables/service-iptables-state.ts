@@ -1,0 +1,255 @@
+// One table (nat or filter) of one iptables as we know it: our chains, whose rules they hold, and drafts of changes to
+// them, which become the lines of one iptables-restore --noflush. A changed chain is written as a whole (":CHAIN" empties
+// it), the others are not named.
+import type { IptablesTableName } from '../../../lib/iptables/run.js'
+import { baseChains, hooks, jumpTo } from './service-iptables-base.js'
+import type { Piece } from './service-iptables-render.js'
+import { type Step, trees, type Words } from './service-iptables-tree.js'
+
+/** Rules of each owner in one chain, joined by line breaks. */
+type Members = ReadonlyMap<string, string>
+
+export interface TableState {
+  readonly table: IptablesTableName
+  /** Our chains that exist; names without prefix, here and below. */
+  readonly standing: Set<string>
+  /** Chains of the base: their rules, joined by line breaks. */
+  readonly base: Map<string, string>
+  /** Chains with rules of entry points. */
+  readonly members: Map<string, Members>
+  /** Where an owner has rules, sorted. */
+  readonly owned: Map<string, readonly string[]>
+  /** Chains on the way: what each leads to, and the match. */
+  readonly children: Map<string, ReadonlyMap<string, string>>
+  /** Chains that hold something else than what is said above. */
+  readonly dirty: Set<string>
+  /** Rules outside our chains that lead to them: "FORWARD -j WRN-SVC-FORWARD". */
+  leading: readonly string[]
+  /** Built-in chains whose jump is as it should be: ours first, and no other one. */
+  readonly jumps: Set<string>
+}
+
+export function emptyTable(table: IptablesTableName): TableState {
+  return {
+    table,
+    standing: new Set(),
+    base: new Map(),
+    members: new Map(),
+    owned: new Map(),
+    children: new Map(),
+    dirty: new Set(),
+    leading: [],
+    jumps: new Set(),
+  }
+}
+
+export function hasBase(state: TableState): boolean {
+  return state.base.size > 0
+}
+
+/** Does the table hold exactly these rules of `owner`? `pieces` are those of this table. */
+export function isOwned(state: TableState, owner: string, pieces: readonly Piece[]): boolean {
+  const chains = state.owned.get(owner) ?? []
+  return (
+    chains.length === pieces.length &&
+    pieces.every(({ chain, rules }) => state.members.get(chain)?.get(owner) === rules.join('\n'))
+  )
+}
+
+export function isBase(state: TableState, wanted: ReadonlyMap<string, readonly string[]>): boolean {
+  return (
+    hooks[state.table].every(hook => state.jumps.has(hook)) &&
+    state.leading.length === hooks[state.table].length &&
+    [...wanted].every(([chain, rules]) => state.base.get(chain) === rules.join('\n')) &&
+    state.base.size === wanted.size &&
+    trees[state.table].every(root => state.standing.has(root))
+  )
+}
+
+export interface Lines {
+  readonly lines: readonly string[]
+  /** Whose rule each line is. */
+  readonly owners: readonly (string | undefined)[]
+}
+
+/** "C-5-17" hangs below "C-5". */
+function parentOf(chain: string): string | undefined {
+  const at = chain.lastIndexOf('-')
+  return at < 0 ? undefined : chain.slice(0, at)
+}
+
+export class TableDraft {
+  readonly #state: TableState
+  readonly #words: Words
+  readonly #members = new Map<string, Map<string, string>>()
+  readonly #owned = new Map<string, readonly string[]>()
+  readonly #children = new Map<string, Map<string, string>>()
+  readonly #paths = new Map<string, readonly Step[]>()
+  #base: ReadonlyMap<string, readonly string[]> | 'none' | undefined
+
+  constructor(state: TableState, words: Words) {
+    this.#state = state
+    this.#words = words
+  }
+
+  #membersOf(chain: string): Map<string, string> {
+    let members = this.#members.get(chain)
+    if (members === undefined) {
+      members = new Map(this.#state.members.get(chain))
+      this.#members.set(chain, members)
+    }
+    return members
+  }
+
+  /** All rules of `owner` in this table. */
+  set(owner: string, pieces: readonly Piece[]): void {
+    const before = this.#owned.get(owner) ?? this.#state.owned.get(owner) ?? []
+    for (const chain of before)
+      if (!pieces.some(piece => piece.chain === chain)) this.#membersOf(chain).delete(owner)
+    for (const { chain, rules, path } of pieces) {
+      const text = rules.join('\n')
+      const known = this.#members.get(chain) ?? this.#state.members.get(chain)
+      if (known?.get(owner) === text) continue
+      this.#membersOf(chain).set(owner, text)
+      this.#paths.set(chain, path)
+    }
+    this.#owned.set(owner, pieces.map(piece => piece.chain).sort())
+  }
+
+  /** Undefined: no base. */
+  setBase(rules: ReadonlyMap<string, readonly string[]> | undefined): void {
+    this.#base = rules ?? 'none'
+  }
+
+  /** Is nothing of ours left when this is written? */
+  get isEmpty(): boolean {
+    const base = this.#base === undefined ? hasBase(this.#state) : this.#base !== 'none'
+    if (base) return false
+    for (const chains of this.#owned.values()) if (chains.length > 0) return false
+    for (const owner of this.#state.owned.keys()) if (!this.#owned.has(owner)) return false
+    return true
+  }
+
+  #childrenOf(chain: string): Map<string, string> {
+    let children = this.#children.get(chain)
+    if (children === undefined) {
+      children = new Map(this.#state.children.get(chain))
+      this.#children.set(chain, children)
+    }
+    return children
+  }
+
+  /** Hangs chains with rules into their trees, and takes empty ones out. */
+  #link(): void {
+    for (const [chain, members] of this.#members) {
+      const path = this.#paths.get(chain)
+      if (members.size === 0) {
+        for (let name = chain, up = parentOf(chain); up !== undefined; name = up, up = parentOf(up)) {
+          const children = this.#childrenOf(up)
+          children.delete(name)
+          if (children.size > 0) break
+        }
+      } else if (path !== undefined) {
+        for (const { chain: name, match } of path) {
+          const up = parentOf(name)
+          const known =
+            up === undefined ? undefined : (this.#children.get(up) ?? this.#state.children.get(up))
+          if (up !== undefined && known?.get(name) !== match) this.#childrenOf(up).set(name, match)
+        }
+      }
+    }
+  }
+
+  /** The text of a chain, with owners; undefined: the chain should not be. */
+  #contentOf(chain: string, base: boolean): readonly (readonly [string, string | undefined])[] | undefined {
+    if (base && baseChains[this.#state.table].includes(chain)) {
+      const wanted =
+        typeof this.#base === 'object' ? this.#base.get(chain) : this.#state.base.get(chain)?.split('\n')
+      return (wanted ?? []).map(rule => [rule, undefined] as const)
+    }
+    const members = this.#members.get(chain) ?? this.#state.members.get(chain)
+    if (members !== undefined && members.size > 0)
+      return [...members].flatMap(([owner, text]) => text.split('\n').map(rule => [rule, owner] as const))
+    const children = this.#children.get(chain) ?? this.#state.children.get(chain)
+    if (children !== undefined && children.size > 0)
+      return sortedChildren(children).map(([child, match]) => [
+        `${match} -g ${this.#words.prefix}${child}`,
+        undefined,
+      ])
+    return base && trees[this.#state.table].some(root => root === chain) ? [] : undefined
+  }
+
+  /** What to give to iptables-restore; undefined when there is nothing to write. */
+  finish(): { readonly text: Lines; written(): void } | undefined {
+    this.#link()
+    const state = this.#state
+    const { prefix } = this.#words
+    const base = this.#base === undefined ? hasBase(state) : this.#base !== 'none'
+    const touched = new Set([...this.#members.keys(), ...this.#children.keys(), ...state.dirty])
+    if (this.#base !== undefined)
+      for (const chain of baseChains[state.table]) {
+        const wanted = this.#base === 'none' ? undefined : this.#base.get(chain)?.join('\n')
+        if (wanted !== state.base.get(chain) || !state.standing.has(chain)) touched.add(chain)
+      }
+    for (const root of trees[state.table]) {
+      const children = this.#children.get(root) ?? state.children.get(root)
+      const wanted = base || (children?.size ?? 0) > 0
+      if (wanted !== state.standing.has(root)) touched.add(root)
+    }
+    const lines: string[] = []
+    const owners: (string | undefined)[] = []
+    const line = (text: string, owner?: string): void => {
+      lines.push(text)
+      owners.push(owner)
+    }
+    const going: string[] = []
+    const rules: (readonly [string, string | undefined])[] = []
+    for (const chain of touched) {
+      const content = this.#contentOf(chain, base)
+      if (content === undefined && !state.standing.has(chain)) continue
+      line(`:${prefix}${chain} - [0:0]`)
+      if (content === undefined) going.push(chain)
+      for (const [rule, owner] of content ?? []) rules.push([`-A ${prefix}${chain} ${rule}`, owner])
+    }
+    for (const [rule, owner] of rules) line(rule, owner)
+    const jumpsRight = base && hooks[state.table].every(hook => state.jumps.has(hook))
+    const replaced = !jumpsRight || state.leading.length > hooks[state.table].length
+    if (replaced) {
+      for (const rule of state.leading) line(`-D ${rule}`)
+      if (base) for (const hook of hooks[state.table]) line(`-I ${hook} 1 ${jumpTo(this.#words, hook)}`)
+    }
+    for (const chain of going) line(`-X ${prefix}${chain}`)
+    if (lines.length === 0) return undefined
+    return { text: { lines, owners }, written: () => this.#written(touched, going, base, replaced) }
+  }
+
+  #written(touched: ReadonlySet<string>, going: readonly string[], base: boolean, replaced: boolean): void {
+    const state = this.#state
+    for (const [chain, members] of this.#members)
+      if (members.size === 0) state.members.delete(chain)
+      else state.members.set(chain, members)
+    for (const [chain, children] of this.#children)
+      if (children.size === 0) state.children.delete(chain)
+      else state.children.set(chain, children)
+    for (const [owner, chains] of this.#owned)
+      if (chains.length === 0) state.owned.delete(owner)
+      else state.owned.set(owner, chains)
+    if (this.#base === 'none') state.base.clear()
+    else for (const [chain, rules] of this.#base ?? []) state.base.set(chain, rules.join('\n'))
+    for (const chain of touched) if (this.#contentOf(chain, base) !== undefined) state.standing.add(chain)
+    for (const chain of going) state.standing.delete(chain)
+    state.dirty.clear()
+    if (!replaced) return
+    state.jumps.clear()
+    const standing = base ? hooks[state.table] : []
+    state.leading = standing.map(hook => `${hook} ${jumpTo(this.#words, hook)}`)
+    for (const hook of standing) state.jumps.add(hook)
+  }
+}
+
+/** One order, whatever the order in which they came. */
+export function sortedChildren(
+  children: ReadonlyMap<string, string>,
+): readonly (readonly [string, string])[] {
+  return [...children].sort(([a], [b]) => (a < b ? -1 : 1))
+}
