@@ -8,16 +8,11 @@ import type { Kv } from '../lib/kv/kv.js'
 import { aborted, type Part, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
 import { PersistentMap } from '../lib/persistent/map.js'
-import type { Cluster } from './model/cluster.js'
 import type { ParsedObject } from './model/document.js'
-import type { Endpoints } from './model/endpoints.js'
 import { formatKey } from './model/keys.js'
-import type { ModelObject } from './model/kinds.js'
-import type { Node } from './model/node.js'
+import { findKind, type ModelObject } from './model/kinds.js'
 import type { Problem } from './model/object.js'
-import type { Pod } from './model/pod.js'
-import type { Service } from './model/service.js'
-import { emptySnapshot, type Origin, type Snapshot } from './model/snapshot.js'
+import { emptySnapshot, fieldOf, type ObjectField, type Origin, type Snapshot } from './model/snapshot.js'
 import { ensureFormat } from './objects.js'
 import { loadModel, saveModel } from './snapshot-file.js'
 import { createDirectorySource, type DirectorySource } from './sources/directory.js'
@@ -70,6 +65,12 @@ export interface Store {
   run(signal: AbortSignal): Promise<void>
 }
 
+type ObjectMaps = Readonly<Record<ObjectField, PersistentMap<ModelObject>>>
+
+const noObjects = Object.fromEntries(
+  Object.values(fieldOf).map(field => [field, PersistentMap.empty<ModelObject>()]),
+) as ObjectMaps
+
 const none: readonly Problem[] = []
 const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
 
@@ -78,11 +79,7 @@ export function createStore(options: StoreOptions): Store {
   const kicks = new Set<() => void>()
   const conflicts = new Map<string, Problem>()
   let current: Snapshot = emptySnapshot
-  let clusters: PersistentMap<Cluster> = PersistentMap.empty()
-  let nodes: PersistentMap<Node> = PersistentMap.empty()
-  let services: PersistentMap<Service> = PersistentMap.empty()
-  let endpoints: PersistentMap<Endpoints> = PersistentMap.empty()
-  let pods: PersistentMap<Pod> = PersistentMap.empty()
+  let maps: ObjectMaps = noObjects
   let loaded = false
   let impatient = false
   let loadError: WarrenError | undefined
@@ -172,23 +169,10 @@ export function createStore(options: StoreOptions): Store {
       const object = resolve(ref)
       const slash = ref.indexOf('/')
       const name = ref.slice(slash + 1)
-      switch (ref.slice(0, slash)) {
-        case 'cluster':
-          clusters = clusters.with(name, object?.kind === 'Cluster' ? object : undefined)
-          break
-        case 'node':
-          nodes = nodes.with(name, object?.kind === 'Node' ? object : undefined)
-          break
-        case 'service':
-          services = services.with(name, object?.kind === 'Service' ? object : undefined)
-          break
-        case 'endpoints':
-          endpoints = endpoints.with(name, object?.kind === 'Endpoints' ? object : undefined)
-          break
-        case 'pod':
-          pods = pods.with(name, object?.kind === 'Pod' ? object : undefined)
-          break
-      }
+      const info = findKind(ref.slice(0, slash))
+      if (info === undefined) continue
+      const field = fieldOf[info.kind]
+      maps = { ...maps, [field]: maps[field].with(name, object) }
     }
     const heldChanged = refs.size > 0 && (store.model.held.size > 0 || current.held.size > 0)
     const stamp = `${store.model.formatId()} ${store.model.format().state}`
@@ -198,11 +182,7 @@ export function createStore(options: StoreOptions): Store {
     const next = {
       revision: store.model.revision(),
       partial: current.partial && !sources().every(source => source.everInSync),
-      clusters,
-      nodes,
-      services,
-      endpoints,
-      pods,
+      ...(maps as Pick<Snapshot, ObjectField>),
       allocations,
       live: changes.live ? new Set(store.model.live) : current.live,
       held: heldChanged ? new Set([...store.model.held].map(nameOf)) : current.held,

@@ -16,8 +16,8 @@ export const prefixSchema = z.string().superRefine((text, context) => {
   }
 })
 
-/** Prefixes that hold addresses which no pod can have: this host, loopback, link-local, multicast and what is beyond. */
-const notForPods = [
+/** Prefixes that hold addresses which no pod and no port can have: this host, loopback, link-local, multicast and what is beyond. */
+export const notForPods = [
   '0.0.0.0/8',
   '127.0.0.0/8',
   '169.254.0.0/16',
@@ -32,6 +32,8 @@ export const portSchema = z.int().min(1).max(65535)
 
 /** 24 bits (RFC 7348 §5); 0 is legal on the wire but no device takes it from us. */
 export const vniSchema = z.int().min(1).max(16777215)
+
+export const defaultVniRange = '1000-16000000'
 
 export const backendSchema = z.discriminatedUnion('type', [
   z.strictObject({
@@ -88,12 +90,27 @@ export const clusterSpecSchema = z
       .max(16)
       .default([])
       .describe('Node addresses that nodePorts answer on; default: all but loopback.'),
+    vniRange: z
+      .string()
+      .regex(/^\d{1,8}-\d{1,8}$/, 'is not of the form FIRST-LAST')
+      .optional()
+      .describe(
+        `VNIs of tenants' networks; default ${defaultVniRange} without the overlay's own, which is never among them.`,
+      ),
     proxyMode: proxyModeSchema
       .default('nftables')
       .describe('How Services are made: nftables maps, iptables DNAT, or connections through warrend.'),
     masquerade: z.boolean().default(true).describe('Masquerade pod traffic that leaves podCIDRs.'),
   })
   .superRefine((spec, context) => {
+    const vniFault = vniRangeFault(spec.vniRange, spec.backend)
+    if (vniFault !== undefined)
+      context.addIssue({
+        code: 'custom',
+        path: ['vniRange'],
+        message: vniFault,
+        params: { hint: `such a range is ${defaultVniRange}` },
+      })
     const families = new Set<string>()
     spec.podCIDRs.forEach((text, i) => {
       const family = text.includes(':') ? 'ipv6' : 'ipv4'
@@ -133,6 +150,14 @@ export const clusterSpecSchema = z
       }
     })
   })
+
+function vniRangeFault(text: string | undefined, backend: Backend): string | undefined {
+  const [first = 0, last = 0] = (text ?? '').split('-').map(Number)
+  if (text === undefined || Number.isNaN(last)) return undefined
+  if (first < 1 || last > 16777215 || first > last) return 'holds no VNI: they are 1 to 16777215'
+  if (backend.type !== 'vxlan' || backend.vni < first || backend.vni > last) return undefined
+  return `holds VNI ${backend.vni} of the overlay, which no tenant can have`
+}
 
 export const clusterSchema = z.strictObject({
   apiVersion: z.literal(apiVersion),

@@ -16,8 +16,10 @@ export const livePrefix = 'live/'
 export const nodePools = ['node-ipv4', 'node-ipv6'] as const
 /** Cluster IPs and ports of nodes, by Service: `service/namespace/name` is the owner. */
 export const servicePools = ['service-ipv4', 'service-ipv6', 'nodeport'] as const
+/** VNIs, owner `network/tenant/name`; addresses and MACs of ports by network, owner `port/tenant/name`. */
+export const tenantPools = ['vni', 'port-ip', 'port-mac'] as const
 /** The pools that the model shows. */
-export const pools: readonly string[] = [...nodePools, ...servicePools]
+export const pools: readonly string[] = [...nodePools, ...servicePools, ...tenantPools]
 
 export function objectKey(object: { readonly kind: string; readonly metadata: Metadata }): string {
   const scope = object.metadata.tenant ?? object.metadata.namespace ?? '-'
@@ -56,3 +58,12 @@ export function clusterIpKey(address: string): string {
 export function nodePortKey(protocol: string, port: number): string {
   return `nodeport/${protocol.toLowerCase()}-${port}`
 }
+
+/** `vni/1001`. */
+export const vniKey = (vni: number): string => `vni/${vni}`
+
+/** `port-ip/red/a/10.0.1.11`: `network` is `tenant/name`, the address canonical. */
+export const portAddressKey = (network: string, address: string): string => `port-ip/${network}/${address}`
+
+/** `port-mac/red/a/0a:12:34:56:78:9a`. */
+export const portMacKey = (network: string, mac: string): string => `port-mac/${network}/${mac}`

@@ -2,12 +2,19 @@
 import type { z } from 'zod'
 import { type Cluster, clusterSchema } from './cluster.js'
 import { type Endpoints, endpointsSchema } from './endpoints.js'
+import { type Network, networkSchema } from './network.js'
 import { type Node, nodeSchema } from './node.js'
 import { defaultNamespace } from './object.js'
 import { type Pod, podSchema } from './pod.js'
+import { type Port, portSchema } from './port.js'
+import { type Router, routerSchema } from './router.js'
+import { type SecurityGroup, securityGroupSchema } from './security-group.js'
 import { type Service, serviceSchema } from './service.js'
+import { type Tenant, tenantSchema } from './tenant.js'
 
-export type ModelObject = Cluster | Node | Service | Endpoints | Pod
+/** What belongs to a tenant. */
+export type TenantObject = Network | Router | Port | SecurityGroup
+export type ModelObject = Cluster | Node | Service | Endpoints | Pod | Tenant | TenantObject
 export type Kind = ModelObject['kind']
 export type ObjectOfKind<K extends Kind> = Extract<ModelObject, { kind: K }>
 
@@ -61,6 +68,46 @@ export const kinds: Readonly<Record<Kind, KindInfo>> = {
     plural: 'pods',
     scope: 'namespace',
     schema: podSchema,
+    record: false,
+  },
+  Tenant: {
+    kind: 'Tenant',
+    singular: 'tenant',
+    plural: 'tenants',
+    scope: 'cluster',
+    schema: tenantSchema,
+    record: false,
+  },
+  Network: {
+    kind: 'Network',
+    singular: 'network',
+    plural: 'networks',
+    scope: 'tenant',
+    schema: networkSchema,
+    record: false,
+  },
+  Router: {
+    kind: 'Router',
+    singular: 'router',
+    plural: 'routers',
+    scope: 'tenant',
+    schema: routerSchema,
+    record: false,
+  },
+  Port: {
+    kind: 'Port',
+    singular: 'port',
+    plural: 'ports',
+    scope: 'tenant',
+    schema: portSchema,
+    record: false,
+  },
+  SecurityGroup: {
+    kind: 'SecurityGroup',
+    singular: 'securitygroup',
+    plural: 'securitygroups',
+    scope: 'tenant',
+    schema: securityGroupSchema,
     record: false,
   },
 }

@@ -27,6 +27,13 @@ export const namespacedMetadataSchema = z.strictObject({
   labels: labelsSchema.optional().describe('Free labels; selectors match on them.'),
 })
 
+/** Of the fabric's kinds, which a tenant owns. */
+export const tenantMetadataSchema = z.strictObject({
+  name: nameSchema,
+  tenant: nameSchema.describe('The Tenant that it belongs to.'),
+  labels: labelsSchema.optional().describe('Free labels; selectors match on them.'),
+})
+
 export interface Metadata {
   readonly name: string
   readonly tenant?: string | undefined

@@ -3,10 +3,15 @@
 import type { Cluster } from './cluster.js'
 import type { Endpoints } from './endpoints.js'
 import type { Kind, ModelObject } from './kinds.js'
+import type { Network } from './network.js'
 import type { Node } from './node.js'
 import type { Problem } from './object.js'
 import type { Pod } from './pod.js'
+import type { Port } from './port.js'
+import type { Router } from './router.js'
+import type { SecurityGroup } from './security-group.js'
 import type { Service } from './service.js'
+import type { Tenant } from './tenant.js'
 
 /** Who holds an allocated value; further fields of the record are the allocator's own. */
 export interface Allocation {
@@ -34,7 +39,16 @@ export interface Snapshot {
   readonly services: ReadonlyMap<string, Service>
   readonly endpoints: ReadonlyMap<string, Endpoints>
   readonly pods: ReadonlyMap<string, Pod>
-  /** What the allocator gave away, by `pool/value`: "node-ipv4/10.244.1.0-24", "service-ipv4/10.0.0.1", "nodeport/tcp-31234". */
+  readonly tenants: ReadonlyMap<string, Tenant>
+  /** Networks, routers, ports and groups by `tenant/name`. */
+  readonly networks: ReadonlyMap<string, Network>
+  readonly routers: ReadonlyMap<string, Router>
+  readonly ports: ReadonlyMap<string, Port>
+  readonly securityGroups: ReadonlyMap<string, SecurityGroup>
+  /**
+   * What the allocator gave away, by `pool/value`: "node-ipv4/10.244.1.0-24", "service-ipv4/10.0.0.1", "nodeport/tcp-31234",
+   * "vni/1001", "port-ip/red/a/10.0.1.11", "port-mac/red/a/0a:12:34:56:78:9a".
+   */
   readonly allocations: ReadonlyMap<string, Allocation>
   /** Nodes whose agent runs, by the leased keys in the shared store. */
   readonly live: ReadonlySet<string>
@@ -53,6 +67,11 @@ export const emptySnapshot: Snapshot = {
   services: new Map(),
   endpoints: new Map(),
   pods: new Map(),
+  tenants: new Map(),
+  networks: new Map(),
+  routers: new Map(),
+  ports: new Map(),
+  securityGroups: new Map(),
   allocations: new Map(),
   live: new Set(),
   held: new Set(),
@@ -70,18 +89,23 @@ export function clusterInForce(clusters: readonly Cluster[]): Cluster | undefine
   return clusters.find(({ metadata }) => metadata.name === 'default') ?? first
 }
 
+/** Where the objects of a kind are in a snapshot. */
+export const fieldOf = {
+  Cluster: 'clusters',
+  Node: 'nodes',
+  Service: 'services',
+  Endpoints: 'endpoints',
+  Pod: 'pods',
+  Tenant: 'tenants',
+  Network: 'networks',
+  Router: 'routers',
+  Port: 'ports',
+  SecurityGroup: 'securityGroups',
+} as const satisfies Readonly<Record<Kind, keyof Snapshot>>
+
+export type ObjectField = (typeof fieldOf)[Kind]
+
 /** Every object of a kind by its scoped name. */
 export function objectsOf(snapshot: Snapshot, kind: Kind): ReadonlyMap<string, ModelObject> {
-  switch (kind) {
-    case 'Cluster':
-      return snapshot.clusters
-    case 'Node':
-      return snapshot.nodes
-    case 'Service':
-      return snapshot.services
-    case 'Endpoints':
-      return snapshot.endpoints
-    case 'Pod':
-      return snapshot.pods
-  }
+  return snapshot[fieldOf[kind]]
 }

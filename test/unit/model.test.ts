@@ -245,7 +245,18 @@ t.test('json schema: one of all kinds, with defaults optional and unknown fields
   const schema = jsonSchema()
   t.same(
     schema['oneOf'],
-    ['Cluster', 'Endpoints', 'Node', 'Pod', 'Service'].map(kind => ({ $ref: `#/$defs/${kind}` })),
+    [
+      'Cluster',
+      'Endpoints',
+      'Network',
+      'Node',
+      'Pod',
+      'Port',
+      'Router',
+      'SecurityGroup',
+      'Service',
+      'Tenant',
+    ].map(kind => ({ $ref: `#/$defs/${kind}` })),
   )
   t.match(schema['$defs'], {
     Cluster: {

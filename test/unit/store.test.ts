@@ -453,7 +453,7 @@ t.test(
     t.ok(two.generation > one.generation)
 
     await set(kv, 'alloc/node-ipv4/10.128.1.0-24', JSON.stringify({ owner: 'h1', boot: 'x' }))
-    await set(kv, 'alloc/vni/7', JSON.stringify({ owner: 'network/red' }))
+    await set(kv, 'alloc/other/7', JSON.stringify({ owner: 'something' }))
     await set(kv, 'live/h1', '{}')
     const three = await until(store, 'h1 lives', snapshot => snapshot.live.has('h1'))
     t.same([...three.allocations], [['node-ipv4/10.128.1.0-24', { owner: 'h1' }]])
