@@ -1,0 +1,312 @@
+// Services over time, with real packets, in every proxy mode: affinity, how evenly load is spread, connection tracking,
+// connections through changes and restarts of agents, rolling updates, and walks from any set of Services to any other.
+import t, { type Test } from 'tap'
+import { openConntrack } from '../../lib/conntrack/conntrack.js'
+import { buildPrograms, killAgents } from '../support/agents.js'
+import { chiSquare, chiSquareOfFive, type Load, startLoad, tell } from '../support/service-flows-load.js'
+import { flowService, nodePortOf, objectsOf, refsOf, servicePort } from '../support/service-flows-model.js'
+import { clientsOf, fresh, kept, setEndpoints } from '../support/service-flows-state.js'
+import { createServiceWorld, externalAddress, type StationName } from '../support/service-world.js'
+import { families } from '../support/service-world-sockets.js'
+
+t.setTimeout(300_000)
+const modes = ['nftables', 'userspace']
+const programs = await buildPrograms()
+const open: { close(): void }[] = []
+t.teardown(() => {
+  if (!t.passing()) for (const { log } of Object.values(world.agent)) t.comment(log().slice(-4000))
+  killAgents()
+  for (const one of open) one.close()
+  programs.remove()
+})
+process.once('exit', killAgents)
+
+const world = await createServiceWorld(programs, 'state', { proxyMode: modes[0] ?? '' })
+open.push(world)
+
+const pause = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
+const places: readonly StationName[] = ['ac', 'bc', 'A', 'B', 'ext']
+
+async function affinity(t: Test): Promise<void> {
+  const service = flowService('sticky', 41, {
+    endpoints: 'a1 a2 b1',
+    spec: { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 2 } } },
+  })
+  await world.apply(objectsOf(world, service))
+  const clients = (['tcp', 'udp'] as const).flatMap(protocol => clientsOf(world, service, protocol, places))
+  const all = (): Promise<string[]> =>
+    Promise.all(clients.map(async ({ station, question }) => tell(await station.ask(question))))
+  const first = await all()
+  for (let i = 0; i < 20; i += 1) {
+    t.same(await all(), first, `the same endpoints, question ${i + 2}`)
+    // Longer than the timeout in all: every question begins it anew.
+    await pause(130)
+  }
+  await pause(2_200)
+  const second = await all()
+  t.notSame(second, first, 'free again after the timeout')
+  await setEndpoints(world, service, 'a2 b1')
+  const third = await all()
+  t.same(
+    third.map((answer, i) => answer === second[i] || second[i] === 'a1:8080'),
+    third.map(() => true),
+    'who is stuck to one that stays is not moved',
+  )
+  t.notOk(third.includes('a1:8080'), 'nobody is sent to one that has left')
+  t.same(await all(), third, 'who had to move stays where it is now')
+  await world.remove(refsOf(service))
+}
+
+async function spread(t: Test, mode: string): Promise<void> {
+  const service = flowService('spread', 42, { endpoints: ['a1/8080 a2 b1', 'a1/8081 b1'] })
+  await world.apply(objectsOf(world, service))
+  for (const [protocol, total] of [
+    ['tcp', 6_000],
+    ['udp', 4_000],
+  ] as const) {
+    const counts = new Map<string, number>()
+    const [client] = clientsOf(world, service, protocol, ['ac'])
+    if (client === undefined) throw new Error('no client')
+    let left = total
+    const work = async (): Promise<void> => {
+      while (left > 0) {
+        left -= 1
+        const by = tell(await client.station.ask(client.question))
+        counts.set(by, (counts.get(by) ?? 0) + 1)
+      }
+    }
+    await Promise.all(Array.from({ length: 32 }, work))
+    const text = JSON.stringify(Object.fromEntries(counts))
+    t.same(
+      [...counts.keys()].sort(),
+      ['a1:8080', 'a1:8081', 'a2:8080', 'b1:8080', 'b1:8081'],
+      `${protocol}: ${text}`,
+    )
+    if (mode === 'userspace') {
+      const [most, least] = [Math.max(...counts.values()), Math.min(...counts.values())]
+      t.ok(most - least <= 1, `${protocol}: in turns: ${text}`)
+    } else {
+      const chi = chiSquare([...counts.values()])
+      t.ok(
+        chi < chiSquareOfFive.most && chi > chiSquareOfFive.least,
+        `${protocol}: chi-square ${chi.toFixed(2)}`,
+      )
+    }
+  }
+  await world.remove(refsOf(service))
+}
+
+async function udpFlows(t: Test): Promise<void> {
+  const service = flowService('flows', 43, { endpoints: 'a1 a2 b1' })
+  await world.apply(objectsOf(world, service))
+  const clients = clientsOf(world, service, 'udp', places)
+  const flows = kept([...clients, ...clients, ...clients])
+  const all = (): Promise<string[]> => Promise.all(flows.map(async flow => tell(await flow.ask())))
+  const first = await all()
+  t.same([...new Set(first)].sort(), ['a1:8080', 'a2:8080', 'b1:8080'])
+  t.same(await all(), first, 'a flow stays')
+  await setEndpoints(world, service, 'a2 b1')
+  const second = await all()
+  t.same(
+    second.filter((answer, i) => answer !== first[i] && first[i] !== 'a1:8080'),
+    [],
+    'flows of endpoints that live are not touched',
+  )
+  t.same([...new Set(second)].sort(), ['a2:8080', 'b1:8080'], 'the others go to one that lives, at once')
+  await setEndpoints(world, service, '')
+  const since = performance.now()
+  t.same([...new Set(await all())], ['refused (ECONNREFUSED)'], 'nobody left: refused')
+  t.ok(performance.now() - since < 1000, 'at once')
+  await setEndpoints(world, service, 'b1')
+  t.same([...new Set(await all())], ['b1:8080'], 'and served again')
+  for (const flow of flows) flow.close()
+  await world.remove(refsOf(service))
+}
+
+async function beforeTheService(t: Test): Promise<void> {
+  const service = flowService('late', 44, { endpoints: 'b1', x: 30 })
+  const flows = families.flatMap(family => [
+    ...kept([
+      {
+        station: world.station.ext,
+        question: { protocol: 'udp', to: world.addressOf('A', family), port: nodePortOf(service) },
+      },
+      {
+        station: world.station.ac,
+        question: { protocol: 'udp', to: externalAddress(30)[family], port: servicePort },
+      },
+    ]),
+  ])
+  for (const flow of flows) t.not((await flow.ask(100)).kind, 'answered', `${flow.who}: nobody is there yet`)
+  // The first SYN goes out untranslated; the kernel sends it again after a second, then after three.
+  const syns = families.map(family =>
+    world.station.ac
+      .ask({ protocol: 'tcp', to: externalAddress(30)[family], port: servicePort, ms: 8_000 })
+      .then(tell),
+  )
+  await pause(50)
+  await world.apply(objectsOf(world, service))
+  t.same(
+    await Promise.all(flows.map(async flow => tell(await flow.ask()))),
+    flows.map(() => 'b1:8080'),
+    'UDP flows from before are taken over',
+  )
+  t.same(await Promise.all(syns), ['b1:8080', 'b1:8080'], 'a SYN from before does not stick')
+  for (const flow of flows) flow.close()
+  await world.remove(refsOf(service))
+}
+
+/** conntrack's ids on A of flows with these UDP source ports: another flow has another id. */
+async function idsOf(ports: readonly number[]): Promise<number[]> {
+  const conntrack = openConntrack(world.hosts.A.netns)
+  try {
+    const lists = await Promise.all(
+      families.map(family => conntrack.list({ family, protocol: 'udp', dport: servicePort })),
+    )
+    const found = lists.flat().filter(({ original }) => ports.includes(original.sport))
+    return found.map(({ id }) => id).sort((a, b) => a - b)
+  } finally {
+    conntrack.close()
+  }
+}
+
+/** Flows that did not always have the same answer. */
+function wanderers(load: Load): string[] {
+  const ends = new Map<string, Set<string>>()
+  for (const { who, answer } of load.seen) ends.set(who, (ends.get(who) ?? new Set()).add(tell(answer)))
+  return [...ends].flatMap(([who, answers]) =>
+    answers.size === 1 ? [] : `${who}: ${[...answers].join(', ')}`,
+  )
+}
+
+async function throughRestarts(t: Test, mode: string): Promise<void> {
+  const service = flowService('steady', 45, { endpoints: 'a1 b1' })
+  const other = flowService('busy', 46, { endpoints: 'a2' })
+  await world.apply([...objectsOf(world, service), ...objectsOf(world, other)])
+  const tcp = clientsOf(world, service, 'tcp', places)
+  const udp = clientsOf(world, service, 'udp', places)
+  const flows = [...kept(tcp), ...kept(udp)]
+  const load = startLoad(flows, 20)
+  await pause(50)
+  const ports = flows.slice(-udp.length, 2 - udp.length).map(({ port }) => port)
+  const ids = await idsOf(ports)
+  t.equal(ids.length, 2, 'conntrack knows the flows of ac')
+  for (const text of ['a2 b1', 'b1', '', 'a1 a2 b1']) await setEndpoints(world, other, text)
+  await setEndpoints(world, service, 'a1 a2 b1')
+  await setEndpoints(world, service, 'a1 b1')
+  t.same(wanderers(load), [], 'every flow stays where it is while other endpoints come and go')
+  // What runs through the proxy ends with it.
+  const proxied = mode === 'userspace'
+  if (proxied) t.same(await load.stop(), [])
+  const news = startLoad(fresh([...tcp, ...udp]), proxied ? 50 : 20)
+  for (const how of ['SIGKILL', 'SIGTERM'] as const) {
+    await Promise.all([world.agent.A.stop(how), world.agent.B.stop(how)])
+    await pause(100)
+    await Promise.all([world.start('A'), world.start('B')])
+  }
+  const lost = await news.stop()
+  if (proxied) {
+    t.comment(`${lost.length} of ${news.seen.length} new connections were refused while warrend was down`)
+    t.ok(lost.length < news.seen.length)
+  } else {
+    t.same(lost, [], `${news.seen.length} new connections`)
+    t.same(await load.stop(), [], `${load.seen.length} exchanges of established connections`)
+    t.same(wanderers(load), [])
+    t.same(await idsOf(ports), ids, 'their flows are the same to conntrack')
+  }
+  for (const flow of flows) flow.close()
+  await world.remove([...refsOf(service), ...refsOf(other)])
+}
+
+/** From mode to mode: connections that never ran through the proxy, and new ones. */
+async function modeSwitches(t: Test): Promise<void> {
+  await world.cluster({ proxyMode: modes[0] ?? '' })
+  const service = flowService('switched', 48, { endpoints: 'a1 a2 b1' })
+  await world.apply(objectsOf(world, service))
+  const tcp = clientsOf(world, service, 'tcp', places)
+  const udp = clientsOf(world, service, 'udp', places)
+  const flows = [...kept(tcp), ...kept(udp)]
+  const load = startLoad(flows, 20)
+  const news = startLoad(fresh([...tcp, ...udp]), 20)
+  await pause(100)
+  for (const proxyMode of [...modes, ...modes].slice(1)) {
+    await world.cluster({ proxyMode })
+    await pause(100)
+  }
+  await world.cluster({ proxyMode: modes[0] ?? '' })
+  await pause(100)
+  t.same(await news.stop(), [], `${news.seen.length} new connections`)
+  t.same(await load.stop(), [], `${load.seen.length} exchanges of established connections`)
+  t.same(wanderers(load), [])
+  for (const flow of flows) flow.close()
+  await world.remove(refsOf(service))
+}
+
+async function rollingUpdate(t: Test, mode: string): Promise<void> {
+  const service = flowService('rolling', 47, { endpoints: ['a1/8080 a2 b1', 'a1/8081:gone'] })
+  await world.apply(objectsOf(world, service))
+  const load = startLoad(
+    fresh([...clientsOf(world, service, 'tcp', places), ...clientsOf(world, service, 'udp', places)]),
+    5,
+  )
+  await pause(100)
+  const gone: { readonly end: string; readonly at: number }[] = []
+  const old = ['a1', 'a2', 'b1']
+  const young: string[] = []
+  for (const pod of ['a1', 'a2', 'b1']) {
+    const set = (state: string, added: string): Promise<void> =>
+      setEndpoints(
+        world,
+        service,
+        old.map(each => (each === pod ? `${each}${state}` : each)).join(' '),
+        ['a1/8081:gone', ...young, added].filter(text => text !== '').join(' '),
+      )
+    await set(':leaving', '')
+    await set(':leaving', `${pod}:down`)
+    await set(':leaving', pod)
+    old.splice(old.indexOf(pod), 1)
+    young.push(pod)
+    await set('', '')
+    gone.push({ end: `${pod}:8080`, at: performance.now() })
+  }
+  await pause(100)
+  const lost = await load.stop()
+  // The proxy ends the flows of a UDP endpoint that leaves, with an answer under way at times.
+  const excused = mode === 'userspace' ? lost.filter(each => each.endsWith('/udp: dropped')) : []
+  t.same(
+    lost.filter(each => !excused.includes(each)),
+    [],
+    `${load.seen.length} requests`,
+  )
+  t.ok(excused.length < load.seen.length / 100, `UDP answers lost: ${excused.length}`)
+  t.same(
+    gone.flatMap(({ end, at }) =>
+      load.seen.filter(({ answer, at: asked }) => asked > at && tell(answer) === end).map(({ who }) => who),
+    ),
+    [],
+    'nobody is sent to an endpoint that has gone',
+  )
+  const last = load.seen
+    .slice(-100)
+    .flatMap(({ answer }) => (answer.kind === 'answered' ? [tell(answer)] : []))
+  t.same([...new Set(last)].sort(), ['a1:8081', 'a2:8081', 'b1:8081'])
+  await world.remove(refsOf(service))
+}
+
+for (const proxyMode of modes) {
+  t.test(proxyMode, { timeout: 120_000 }, async t => {
+    await world.cluster({ proxyMode })
+    t.jobs = 2
+    const own = { buffered: true }
+    const waits = t.test('affinity', own, affinity)
+    const works = t.test('flows', own, async t => {
+      await t.test('load is spread', t => spread(t, proxyMode))
+      await t.test('UDP flows follow the endpoints', udpFlows)
+      await t.test('what began before the Service', beforeTheService)
+    })
+    await Promise.all([waits, works])
+    await t.test('changes and restarts', t => throughRestarts(t, proxyMode))
+    await t.test('rolling update', t => rollingUpdate(t, proxyMode))
+  })
+}
+t.test('from mode to mode', { timeout: 60_000 }, modeSwitches)
