@@ -5,7 +5,7 @@ import type { Cluster } from './cluster.js'
 import { servicePools } from './keys.js'
 import { refOf } from './object.js'
 import type { Service } from './service.js'
-import { serviceNeeds, serviceOfOwner } from './service-claims.js'
+import { givenKeys, serviceOfOwner } from './service-claims.js'
 import {
   type Assigned,
   assigned,
@@ -27,21 +27,50 @@ export interface OwnerIndex extends RecordView {
 }
 
 const none: ReadonlyMap<string, string> = new Map()
-const isServiceKey = (key: string): boolean => servicePools.some(pool => key.startsWith(`${pool}/`))
+const noKeys: readonly string[] = []
+const prefixes = servicePools.map(pool => `${pool}/`)
+
+function isServiceKey(key: string): boolean {
+  for (const prefix of prefixes) if (key.startsWith(prefix)) return true
+  return false
+}
+
+interface ServiceRecord {
+  readonly key: string
+  readonly owner: string
+}
 
 /** allocationsByOwner: every record of the pools of Services, by Service and owner. */
 export function createOwnerIndex(): OwnerIndex {
   let seen: Allocations = new Map()
-  const byService = new Map<string, Map<string, string>>()
+  /** Most Services have one record: a map for each would be most of what this takes. */
+  const byService = new Map<string, ServiceRecord | Map<string, string>>()
+
+  const mapOf = (records: ServiceRecord | Map<string, string>): Map<string, string> =>
+    records instanceof Map ? records : new Map([[records.key, records.owner]])
 
   function set(owner: string, key: string, present: boolean): void {
     const service = serviceOfOwner(owner)
     if (service === undefined) return
-    const records = byService.get(service) ?? new Map<string, string>()
+    const before = byService.get(service)
+    if (before === undefined) {
+      if (present) byService.set(service, { key, owner })
+      return
+    }
+    const records = mapOf(before)
     if (present) records.set(key, owner)
     else records.delete(key)
-    if (records.size > 0) byService.set(service, records)
-    else byService.delete(service)
+    if (records.size > 1) byService.set(service, records)
+    else {
+      const [last] = records
+      if (last === undefined) byService.delete(service)
+      else byService.set(service, { key: last[0], owner: last[1] })
+    }
+  }
+
+  function recordsOf(service: string): ReadonlyMap<string, string> {
+    const records = byService.get(service)
+    return records === undefined ? none : mapOf(records)
   }
 
   return {
@@ -55,9 +84,13 @@ export function createOwnerIndex(): OwnerIndex {
       seen = allocations
     },
     ownerOf: key => seen.get(key)?.owner,
-    recordsOf: service => byService.get(service) ?? none,
+    recordsOf,
+    onlyRecordOf(service) {
+      const records = byService.get(service)
+      return records instanceof Map ? undefined : records
+    },
     keysOf: owner =>
-      [...(byService.get(serviceOfOwner(owner) ?? '') ?? none)]
+      [...recordsOf(serviceOfOwner(owner) ?? '')]
         .filter(([, of]) => of === owner)
         .map(([key]) => key)
         .sort(),
@@ -86,8 +119,8 @@ export function createServiceAssignments(): ServiceAssignments {
   let cluster: Cluster | undefined
   let ranges: ServiceRanges | undefined
   const memo = new Map<string, Assigned>()
-  /** Services by the values that their specs give. */
-  const givenBy = new Map<string, Set<string>>()
+  /** Services by the values that their specs give: one each, nearly always. */
+  const givenBy = new Map<string, string | Set<string>>()
   const given = new Map<string, readonly string[]>()
   /** By Service: `pool owner` -> the key that the store lost. */
   const lost = new Map<string, Map<string, string>>()
@@ -97,18 +130,28 @@ export function createServiceAssignments(): ServiceAssignments {
   function setGiven(name: string, keys: readonly string[]): void {
     for (const key of given.get(name) ?? []) {
       const names = givenBy.get(key)
-      names?.delete(name)
-      if (names?.size === 0) givenBy.delete(key)
+      if (names instanceof Set) names.delete(name)
+      if (names === name || (names instanceof Set && names.size === 0)) givenBy.delete(key)
     }
-    for (const key of keys) givenBy.set(key, (givenBy.get(key) ?? new Set()).add(name))
+    for (const key of keys) {
+      const names = givenBy.get(key)
+      if (names === undefined) givenBy.set(key, name)
+      else givenBy.set(key, (names instanceof Set ? names : new Set([names])).add(name))
+    }
     if (keys.length > 0) given.set(name, keys)
     else given.delete(name)
+  }
+
+  const namesGiven = (key: string): Iterable<string> => {
+    const names = givenBy.get(key)
+    return typeof names === 'string' ? [names] : (names ?? [])
   }
 
   const poolOf = (key: string): string => key.slice(0, key.indexOf('/'))
 
   function remember(key: string, after: string | undefined, before: string | undefined): void {
-    if (after !== undefined) lost.get(serviceOfOwner(after) ?? '')?.delete(`${poolOf(key)} ${after}`)
+    if (after !== undefined && lost.size > 0)
+      lost.get(serviceOfOwner(after) ?? '')?.delete(`${poolOf(key)} ${after}`)
     const service = before === undefined ? undefined : serviceOfOwner(before)
     if (service === undefined || after !== undefined) return
     const mine = lost.get(service) ?? new Map<string, string>()
@@ -123,9 +166,8 @@ export function createServiceAssignments(): ServiceAssignments {
   const optionsFor = (name: string): PlanOptions => ({
     remembered,
     wantedBy: key => {
-      const names = givenBy.get(key)
-      if (names === undefined) return undefined
-      const mine = names.has(name)
+      const names = [...namesGiven(key)]
+      const mine = names.includes(name)
       for (const other of names) {
         const service = other === name || (mine && other > name) ? undefined : services.get(other)
         if (service !== undefined) return refOf(service)
@@ -140,14 +182,16 @@ export function createServiceAssignments(): ServiceAssignments {
     update(snapshot) {
       const changed = new Set<string>()
       const touchGiven = (key: string): void => {
-        for (const name of givenBy.get(key) ?? []) changed.add(name)
+        const names = givenBy.get(key)
+        if (typeof names === 'string') changed.add(names)
+        else for (const name of names ?? []) changed.add(name)
       }
       records.update(snapshot.allocations, (key, after, before) => {
         remember(key, after, before)
-        for (const owner of [after, before]) {
-          const name = owner === undefined ? undefined : serviceOfOwner(owner)
-          if (name !== undefined) changed.add(name)
-        }
+        const now = after === undefined ? undefined : serviceOfOwner(after)
+        const then = before === undefined ? undefined : serviceOfOwner(before)
+        if (now !== undefined) changed.add(now)
+        if (then !== undefined) changed.add(then)
         touchGiven(key)
         const hadIt = loser.get(key)
         if (after === undefined || hadIt === undefined) return
@@ -163,10 +207,9 @@ export function createServiceAssignments(): ServiceAssignments {
       diffMaps(services, snapshot.services, (name, after) => {
         changed.add(name)
         given.get(name)?.forEach(touchGiven)
-        const keys =
-          after === undefined ? [] : serviceNeeds(after, ranges).claims.flatMap(claim => claim.key ?? [])
+        const keys = after === undefined ? noKeys : givenKeys(after, ranges)
         setGiven(name, keys)
-        keys.forEach(touchGiven)
+        for (const key of keys) touchGiven(key)
         if (after !== undefined) return
         for (const key of lost.get(name)?.values() ?? []) if (loser.get(key) === name) loser.delete(key)
         lost.delete(name)
@@ -175,10 +218,7 @@ export function createServiceAssignments(): ServiceAssignments {
       if (all)
         for (const [name, service] of services) {
           changed.add(name)
-          setGiven(
-            name,
-            serviceNeeds(service, ranges).claims.flatMap(claim => claim.key ?? []),
-          )
+          setGiven(name, givenKeys(service, ranges))
         }
       for (const name of changed) memo.delete(name)
       return changed

@@ -45,6 +45,8 @@ export function serviceOfOwner(owner: string): string | undefined {
   return colon < 0 ? owner.slice(8) : owner.slice(8, colon)
 }
 
+const none: readonly string[] = []
+
 const familyName = (address: string): ServiceFamily => (address.includes(':') ? 'IPv6' : 'IPv4')
 const canonical = (address: string): string => (address.includes(':') ? canonicalAddress(address) : address)
 
@@ -135,6 +137,44 @@ function nodePortClaim(
 export const wantsHealthPort = ({ spec }: Service): boolean =>
   spec.type === 'LoadBalancer' && spec.externalTrafficPolicy === 'Local'
 
+/** Why no Service can have that cluster IP. */
+function outOfCidrs(
+  value: string,
+  ranges: ServiceRanges,
+): { readonly reserved: string | undefined } | undefined {
+  const prefix = ranges.cidrs.find(cidr => familyName(cidr.text) === familyName(value))
+  if (prefix === undefined || !containsAddress(prefix, value)) return { reserved: undefined }
+  const reserved = reservedAddress(prefix, addressToNumber(value))
+  return reserved === undefined ? undefined : { reserved }
+}
+
+/**
+ * The cluster IP of a Service that needs nothing else of the allocator and has the one record for it that it should have;
+ * undefined where there is more to it. Most Services are so.
+ */
+export function plainClusterIp(
+  service: Service,
+  ranges: ServiceRanges | undefined,
+  record: { readonly key: string; readonly owner: string } | undefined,
+): string | undefined {
+  const { clusterIPs = none, ipFamilyPolicy, ipFamilies, type } = service.spec
+  if (
+    type !== 'ClusterIP' ||
+    ipFamilyPolicy !== 'SingleStack' ||
+    ipFamilies !== undefined ||
+    clusterIPs.length > 1
+  )
+    return undefined
+  if (record === undefined || ranges === undefined || record.owner !== refOf(service)) return undefined
+  const [given] = clusterIPs
+  const family = familyName(given ?? ranges.cidrs[0]?.text ?? '')
+  const pool = family === 'IPv6' ? 'service-ipv6/' : 'service-ipv4/'
+  if (!record.key.startsWith(pool)) return undefined
+  const value = record.key.slice(pool.length)
+  if (given !== undefined && canonical(given) !== value) return undefined
+  return outOfCidrs(value, ranges) === undefined ? value : undefined
+}
+
 /** Everything that the Service needs of the allocator; `ranges` is undefined when there is no Cluster. */
 export function serviceNeeds(service: Service, ranges: ServiceRanges | undefined): ServiceNeeds {
   const addresses = clusterIpNeeds(service, ranges)
@@ -151,6 +191,24 @@ export function serviceNeeds(service: Service, ranges: ServiceRanges | undefined
     claims.push(nodePortClaim(healthOwner(ref), 'healthCheckNodePort', 'TCP', given, ranges))
   }
   return { claims, problems: addresses.problems }
+}
+
+/** The keys of the values that the spec gives: those of the claims of `serviceNeeds`, which are not made for it. */
+export function givenKeys(service: Service, ranges: ServiceRanges | undefined): readonly string[] {
+  const { clusterIPs = none, ipFamilyPolicy, ipFamilies, type } = service.spec
+  if (
+    type !== 'ClusterIP' ||
+    ipFamilyPolicy !== 'SingleStack' ||
+    ipFamilies !== undefined ||
+    clusterIPs.length > 1
+  )
+    return serviceNeeds(service, ranges).claims.flatMap(claim => claim.key ?? [])
+  const [address] = clusterIPs
+  if (address === undefined || ranges === undefined || familyOf(address) === undefined) return none
+  const family = familyName(address)
+  return ranges.cidrs.some(prefix => familyName(prefix.text) === family)
+    ? [clusterIpKey(canonical(address))]
+    : none
 }
 
 /** The value of a record as people write it: "10.0.0.1", "31234/tcp". */
@@ -177,14 +235,13 @@ export function outOfRange(
     const hint = 'take a port of the range, leave it out (one is allocated), or change the range'
     return { code: 'NODE_PORT', reason: `${shown} is outside ${range}`, hint }
   }
-  const prefix = ranges.cidrs.find(cidr => familyName(cidr.text) === familyName(value))
+  const out = outOfCidrs(value, ranges)
+  if (out === undefined) return undefined
   const hint = 'take an address of the range, or leave clusterIPs out: one is allocated'
-  if (prefix === undefined || !containsAddress(prefix, value)) {
-    const range = ranges.cidrs.map(cidr => cidr.text).join(', ')
-    return { code: 'CLUSTER_IP', reason: `${shown} is outside serviceCIDRs ${range}`, hint }
-  }
-  const reserved = reservedAddress(prefix, addressToNumber(value))
-  return reserved === undefined ? undefined : { code: 'CLUSTER_IP', reason: `${shown} is ${reserved}`, hint }
+  const range = ranges.cidrs.map(cidr => cidr.text).join(', ')
+  const reason =
+    out.reserved === undefined ? `${shown} is outside serviceCIDRs ${range}` : `${shown} is ${out.reserved}`
+  return { code: 'CLUSTER_IP', reason, hint }
 }
 
 /** A given value that somebody else has. */

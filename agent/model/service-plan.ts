@@ -5,6 +5,7 @@ import { type Service, serviceName } from './service.js'
 import {
   healthOwner,
   outOfRange,
+  plainClusterIp,
   portOwner,
   type ServiceClaim,
   serviceNeeds,
@@ -20,6 +21,8 @@ export interface RecordView {
   ownerOf(key: string): string | undefined
   /** Every record of a Service (`namespace/name`) with its owner. */
   recordsOf(service: string): ReadonlyMap<string, string>
+  /** The record of a Service that has just one, where that is known without looking. */
+  onlyRecordOf?(service: string): { readonly key: string; readonly owner: string } | undefined
 }
 
 export interface PlanOptions {
@@ -138,6 +141,13 @@ function look(
   }
 }
 
+const plainly: Omit<Assigned, 'clusterIPs'> = {
+  nodePorts: new Map(),
+  healthPort: undefined,
+  missing: [],
+  problems: [],
+}
+
 /**
  * The values of a Service that are in force: given ones unless somebody else has the record, else the allocated ones, else
  * those that it had before the store lost them and that nobody has now.
@@ -148,6 +158,8 @@ export function assigned(
   view: RecordView,
   options: PlanOptions = {},
 ): Assigned {
+  const plain = plainClusterIp(service, ranges, view.onlyRecordOf?.(serviceName(service)))
+  if (plain !== undefined) return { ...plainly, clusterIPs: [plain] }
   const ref = refOf(service)
   const { standings, problems: found } = look(service, ranges, view, options)
   const problems = [...found]

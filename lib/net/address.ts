@@ -30,6 +30,20 @@ function ipv4Bytes(text: string, into: Uint8Array, at: number): void {
   into[index] = value
 }
 
+/** An IPv4 address that is one, as a number. */
+export function ipv4Number(text: string): number {
+  let address = 0
+  let octet = 0
+  for (let i = 0; i < text.length; i += 1) {
+    const digit = text.charCodeAt(i) - 48
+    if (digit < 0) {
+      address = address * 256 + octet
+      octet = 0
+    } else octet = octet * 10 + digit
+  }
+  return address * 256 + octet
+}
+
 function ipv6Bytes(text: string): Uint8Array {
   const bytes = new Uint8Array(16)
   let at = 0
@@ -104,7 +118,7 @@ export function canonicalAddress(text: string): string {
 
 export function addressToNumber(text: string): bigint {
   const bytes = addressBytes(text)
-  if (bytes.length === 4) return BigInt(Buffer.from(bytes.buffer).readUInt32BE(0))
+  if (bytes.length === 4) return BigInt(ipv4Number(text))
   let value = 0n
   for (const byte of bytes) value = (value << 8n) | BigInt(byte)
   return value

@@ -8,6 +8,7 @@ import {
   addressToNumber,
   canonicalAddress,
   familyOf,
+  ipv4Number,
   numberToAddress,
 } from './address.js'
 
@@ -85,6 +86,10 @@ export function lastAddress(prefix: Prefix): bigint {
 
 export function containsAddress(prefix: Prefix, address: string): boolean {
   if (familyOf(address) !== prefix.family) return false
+  if (prefix.family === 'inet') {
+    const offset = ipv4Number(address) - Number(prefix.base)
+    return offset >= 0 && offset < 2 ** (32 - prefix.length)
+  }
   const value = addressToNumber(address)
   return value >= prefix.base && value <= lastAddress(prefix)
 }
