@@ -44,10 +44,53 @@ export interface ServiceEntry {
   readonly proxied?: true
 }
 
+/** An entry that knows its key: that of ten thousand is asked for a dozen times each on the way to the kernel. */
+export class PlannedEntry implements ServiceEntry {
+  readonly service: string
+  readonly portName: string
+  readonly kind: ServiceEntry['kind']
+  readonly family: Family
+  readonly address: string
+  readonly protocol: ServiceProtocol
+  readonly port: number
+  readonly targets: readonly ServiceTarget[]
+  readonly empty: ServiceEntry['empty']
+  readonly outside: readonly ServiceTarget[] | undefined
+  readonly affinitySeconds: number
+  readonly sourceRanges: readonly string[] | undefined
+  declare readonly proxied?: true
+  readonly #key: string
+
+  constructor(entry: ServiceEntry) {
+    this.service = entry.service
+    this.portName = entry.portName
+    this.kind = entry.kind
+    this.family = entry.family
+    this.address = entry.address
+    this.protocol = entry.protocol
+    this.port = entry.port
+    this.targets = entry.targets
+    this.empty = entry.empty
+    this.outside = entry.outside
+    this.affinitySeconds = entry.affinitySeconds
+    this.sourceRanges = entry.sourceRanges
+    if (entry.proxied === true) this.proxied = true
+    this.#key = makeKey(entry)
+  }
+
+  static keyOf(entry: EntryPlace): string {
+    return #key in entry ? (entry as PlannedEntry).#key : makeKey(entry)
+  }
+}
+
+type EntryPlace = Pick<ServiceEntry, 'kind' | 'family' | 'address' | 'protocol' | 'port'>
+
 /** Identity: "10.0.0.1 tcp 1234", "nodeport inet tcp 31234". */
-export function entryKey(
-  entry: Pick<ServiceEntry, 'kind' | 'family' | 'address' | 'protocol' | 'port'>,
-): string {
+export function entryKey(entry: EntryPlace): string {
+  return PlannedEntry.keyOf(entry)
+}
+
+function makeKey(entry: EntryPlace): string {
   const place = entry.kind === 'nodeport' ? `nodeport ${entry.family}` : entry.address
   return `${place} ${entry.protocol} ${entry.port}`
 }

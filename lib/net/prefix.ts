@@ -94,6 +94,24 @@ export function containsAddress(prefix: Prefix, address: string): boolean {
   return value >= prefix.base && value <= lastAddress(prefix)
 }
 
+/** Is an address in one of these prefixes? For valid addresses by the thousand: nothing is checked, IPv4 is a subtraction. */
+export function addressMatcher(prefixes: readonly Prefix[]): (address: string) => boolean {
+  const inet = prefixes.filter(({ family }) => family === 'inet')
+  const bases = inet.map(({ base }) => Number(base))
+  const counts = inet.map(({ length }) => 2 ** (32 - length))
+  const inet6 = prefixes.filter(({ family }) => family === 'inet6')
+  return address => {
+    if (address.includes(':')) return inet6.some(prefix => containsAddress(prefix, address))
+    if (bases.length === 0) return false
+    const value = ipv4Number(address)
+    for (let i = 0; i < bases.length; i += 1) {
+      const offset = value - (bases[i] ?? 0)
+      if (offset >= 0 && offset < (counts[i] ?? 0)) return true
+    }
+    return false
+  }
+}
+
 export function containsPrefix(outer: Prefix, inner: Prefix): boolean {
   return (
     outer.family === inner.family &&

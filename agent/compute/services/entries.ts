@@ -1,10 +1,14 @@
 // One Service into its entry points: which endpoints connections to each may reach, by whose policy. Pure.
-import { canonicalAddress, familyOf } from '../../../lib/net/address.js'
-import { containsAddress, type Prefix } from '../../../lib/net/prefix.js'
+import { canonicalAddress } from '../../../lib/net/address.js'
 import type { Family } from '../../../lib/netlink/types.js'
 import type { Problem } from '../../model/object.js'
 import { type Service, type ServicePort, serviceName } from '../../model/service.js'
-import type { ServiceEntry, ServiceProtocol, ServiceTarget } from '../../model/service-entry.js'
+import {
+  PlannedEntry,
+  type ServiceEntry,
+  type ServiceProtocol,
+  type ServiceTarget,
+} from '../../model/service-entry.js'
 import type { PortOf, SelectedEndpoint } from './selection.js'
 
 /** What the allocator gave the Service, or its spec. */
@@ -19,9 +23,9 @@ export interface Assigned {
 /** This host, as far as endpoints and entry points depend on it. */
 export interface Place {
   readonly node: string
-  /** Pod prefixes and addresses of this node: endpoints that name no node are here if they have one of these. */
-  readonly own: readonly Prefix[]
-  readonly serviceCidrs: readonly Prefix[]
+  /** Is it a pod's address of this node, or its own? So for endpoints that name no node. */
+  readonly isOwn: (address: string) => boolean
+  readonly inServiceCidrs: (address: string) => boolean
   /** Families that this host can serve. */
   readonly families: readonly Family[]
   /** Userspace mode. */
@@ -50,12 +54,23 @@ const protocols: Readonly<Record<ServicePort['protocol'], ServiceProtocol>> = {
   SCTP: 'sctp',
 }
 
+/** Of an address that the model has checked. */
+const familyIn = (address: string): Family => (address.includes(':') ? 'inet6' : 'inet')
+
 const canonical = (address: string): string => (address.includes(':') ? canonicalAddress(address) : address)
 
 const byAddress = (a: ServiceTarget, b: ServiceTarget): number =>
   a.address === b.address ? a.port - b.port : a.address < b.address ? -1 : 1
 
+const nobody: readonly ServiceTarget[] = []
+
+/** By address and port, each once. */
 function sorted(targets: readonly ServiceTarget[]): readonly ServiceTarget[] {
+  if (targets.length === 0) return nobody
+  let ascending = true
+  for (let i = 1; i < targets.length && ascending; i += 1)
+    ascending = byAddress(targets[i - 1] as ServiceTarget, targets[i] as ServiceTarget) < 0
+  if (ascending) return targets
   const list = [...targets].sort(byAddress)
   return list.filter((target, i) => {
     const before = list[i - 1]
@@ -73,7 +88,7 @@ interface Chosen {
 /** Ready ones; without any, those that still serve while they terminate. For each of the two lists by itself. */
 function choose({ ready, leaving }: Candidates): Chosen {
   const here = (list: readonly ServiceTarget[]): readonly ServiceTarget[] =>
-    list.filter(target => target.local)
+    list.some(target => target.local) ? list.filter(target => target.local) : nobody
   const localReady = here(ready)
   return {
     all: sorted(ready.length > 0 ? ready : leaving),
@@ -120,66 +135,63 @@ export function planService(
   place: Place,
 ): ServicePlan {
   const { spec } = service
-  const families = [...new Set(assigned.clusterIPs.map(ip => familyOf(ip)))].filter(
-    family => family !== undefined && place.families.includes(family),
-  ) as Family[]
-  const candidates = new Map<string, Candidates>()
-  const listOf = (port: ServicePort, family: Family): Candidates => {
-    const key = `${port.protocol} ${port.port} ${family}`
-    const known = candidates.get(key) ?? { ready: [], leaving: [] }
-    candidates.set(key, known)
-    return known
+  const families: Family[] = []
+  for (const ip of assigned.clusterIPs) {
+    const family = familyIn(ip)
+    if (place.families.includes(family) && !families.includes(family)) families.push(family)
   }
+  /** By place of the port, and of the family. */
+  const candidates: Candidates[] = []
+  for (let i = 0; i < spec.ports.length * families.length; i += 1) candidates.push({ ready: [], leaving: [] })
   const refused = new Map<string, Refused>()
   each((endpoint, portOf) => {
-    const { ready, serving, terminating, nodeName } = endpoint
-    if (!ready && !(serving && terminating)) return
+    const { ready, nodeName } = endpoint
+    if (!ready && !(endpoint.serving && endpoint.terminating)) return
     for (const text of endpoint.addresses) {
-      const family = familyOf(text)
-      if (family === undefined || !families.includes(family)) continue
+      const column = families.indexOf(familyIn(text))
+      if (column < 0) continue
       const address = canonical(text)
-      if (place.serviceCidrs.some(prefix => containsAddress(prefix, address))) {
+      if (place.inServiceCidrs(address)) {
         const reason = assigned.clusterIPs.includes(address)
           ? 'it is the cluster IP itself'
           : 'it is in serviceCIDRs, where no endpoint can be'
-        refused.set(address, { from: endpoint.from, address, reason })
+        refused.set(address, { from: `${endpoint.kind}/${endpoint.from}`, address, reason })
         continue
       }
-      const local =
-        nodeName === undefined
-          ? place.own.some(prefix => containsAddress(prefix, address))
-          : nodeName === place.node
-      for (const port of spec.ports) {
+      const local = nodeName === undefined ? place.isOwn(address) : nodeName === place.node
+      spec.ports.forEach((port, row) => {
         const number = portOf(port)
-        if (number === undefined) continue
-        const list = listOf(port, family)
+        const list = candidates[row * families.length + column]
+        if (number === undefined || list === undefined) return
         ;(ready ? list.ready : list.leaving).push({ address, port: number, local })
-      }
+      })
     }
   })
 
   const entries: ServiceEntry[] = []
+  const add = (entry: ServiceEntry): void => void entries.push(new PlannedEntry(entry))
   const affinitySeconds =
     spec.sessionAffinity === 'ClientIP' ? (spec.sessionAffinityConfig?.clientIP.timeoutSeconds ?? 10_800) : 0
-  const external = [
-    ...spec.externalIPs.map(address => ({ address, ranges: undefined })),
-    ...(spec.type === 'LoadBalancer'
-      ? spec.loadBalancerIPs.map(address => ({ address, ranges: spec.loadBalancerSourceRanges }))
-      : []),
-  ]
+  const external: { readonly address: string; readonly ranges: readonly string[] | undefined }[] = []
+  for (const address of spec.externalIPs) external.push({ address, ranges: undefined })
+  if (spec.type === 'LoadBalancer')
+    for (const address of spec.loadBalancerIPs)
+      external.push({ address, ranges: spec.loadBalancerSourceRanges })
   const outsideLocal = spec.externalTrafficPolicy === 'Local'
   const name = serviceName(service)
   const taken = new Set<string>()
   const sctp: string[] = []
   let local = 0
-  for (const port of spec.ports) {
+  for (const [row, port] of spec.ports.entries()) {
     const protocol = protocols[port.protocol]
     if (place.proxied && protocol === 'sctp') {
       sctp.push(port.name ?? String(port.port))
       continue
     }
-    for (const family of families) {
-      const chosen = choose(listOf(port, family))
+    for (const [column, family] of families.entries()) {
+      const list = candidates[row * families.length + column]
+      if (list === undefined) continue
+      const chosen = choose(list)
       if (chosen.local.length > local) local = chosen.local.length
       const common = {
         service: name,
@@ -191,8 +203,8 @@ export function planService(
       }
       const inside = spec.internalTrafficPolicy === 'Local' ? chosen.local : chosen.all
       for (const text of assigned.clusterIPs) {
-        if (familyOf(text) !== family) continue
-        entries.push({
+        if (familyIn(text) !== family) continue
+        add({
           ...common,
           kind: 'cluster',
           address: canonical(text),
@@ -211,9 +223,9 @@ export function planService(
       }
       for (const { address: text, ranges } of external) {
         const address = canonical(text)
-        if (familyOf(address) !== family || taken.has(`${address} ${protocol} ${port.port}`)) continue
+        if (familyIn(address) !== family || taken.has(`${address} ${protocol} ${port.port}`)) continue
         taken.add(`${address} ${protocol} ${port.port}`)
-        entries.push({
+        add({
           ...published,
           kind: 'external',
           address,
@@ -223,7 +235,7 @@ export function planService(
       }
       const nodePort = assigned.nodePorts.get(port.name ?? '')
       if (spec.type !== 'ClusterIP' && nodePort !== undefined)
-        entries.push({
+        add({
           ...published,
           kind: 'nodeport',
           address: '',
@@ -235,6 +247,9 @@ export function planService(
   return {
     entries,
     health: assigned.healthPort === undefined ? undefined : { port: assigned.healthPort, local },
-    problems: [...assigned.problems, ...problemsOf(service, refused), ...sctpProblem(service, sctp)],
+    problems:
+      refused.size + sctp.length === 0
+        ? assigned.problems
+        : [...assigned.problems, ...problemsOf(service, refused), ...sctpProblem(service, sctp)],
   }
 }

@@ -3,12 +3,13 @@
 import { diffMaps } from '../../../lib/persistent/map.js'
 import type { Endpoints } from '../../model/endpoints.js'
 import type { Pod } from '../../model/pod.js'
-import type { Service, ServicePort } from '../../model/service.js'
+import { type Service, type ServicePort, serviceName } from '../../model/service.js'
 import type { Snapshot } from '../../model/snapshot.js'
 
-/** One endpoint, whoever named it. */
+/** One endpoint, whoever named it. Shown to one callback after the other: the next one is the same value. */
 export interface SelectedEndpoint {
-  /** "pod/default/web-1", "endpoints/default/web-a". */
+  /** "pod", "endpoints", and the `namespace/name` of the object that named it. */
+  readonly kind: 'pod' | 'endpoints'
   readonly from: string
   /** One, or one of each family. */
   readonly addresses: readonly string[]
@@ -39,7 +40,10 @@ function endpointsPort(
   return spec.ports.find(own => (own.name ?? '') === (name ?? '') && own.protocol === protocol)?.port
 }
 
-const pairs = (labels: Readonly<Record<string, string>>): [string, string][] => Object.entries(labels)
+const pairs = (labels: Readonly<Record<string, string>> | undefined): [string, string][] =>
+  labels === undefined ? noPairs : Object.entries(labels)
+
+const noPairs: [string, string][] = []
 
 /** A label in a namespace. */
 const tag = (namespace: string, [name, value]: readonly [string, string]): string =>
@@ -47,61 +51,96 @@ const tag = (namespace: string, [name, value]: readonly [string, string]): strin
 
 function matches(service: Service, pod: Pod): boolean {
   const labels = pod.metadata.labels ?? {}
-  return pairs(service.spec.selector ?? {}).every(([name, value]) => labels[name] === value)
+  return pairs(service.spec.selector).every(([name, value]) => labels[name] === value)
 }
 
-function addTo<K, N, V>(map: Map<K, Map<N, V>>, key: K, name: N, value: V): void {
-  const inner = map.get(key)
-  if (inner === undefined) map.set(key, new Map([[name, value]]))
-  else inner.set(name, value)
+/** Values by name, several to a key; where there is one, as nearly always, it stands there without a map. */
+class Groups<V> {
+  readonly #groups = new Map<string, { readonly name: string; readonly value: V } | Map<string, V>>()
+
+  add(key: string, name: string, value: V): void {
+    const group = this.#groups.get(key)
+    if (group === undefined) this.#groups.set(key, { name, value })
+    else if (group instanceof Map) group.set(name, value)
+    else if (group.name === name) this.#groups.set(key, { name, value })
+    else
+      this.#groups.set(
+        key,
+        new Map([
+          [group.name, group.value],
+          [name, value],
+        ]),
+      )
+  }
+
+  drop(key: string, name: string): void {
+    const group = this.#groups.get(key)
+    if (group instanceof Map) {
+      group.delete(name)
+      if (group.size === 0) this.#groups.delete(key)
+    } else if (group?.name === name) this.#groups.delete(key)
+  }
+
+  sizeOf(key: string): number {
+    const group = this.#groups.get(key)
+    return group instanceof Map ? group.size : group === undefined ? 0 : 1
+  }
+
+  each(key: string, visit: (name: string, value: V) => void): void {
+    const group = this.#groups.get(key)
+    if (group instanceof Map) for (const [name, value] of group) visit(name, value)
+    else if (group !== undefined) visit(group.name, group.value)
+  }
 }
 
-function dropFrom<K, N, V>(map: Map<K, Map<N, V>>, key: K, name: N): void {
-  const inner = map.get(key)
-  if (inner?.delete(name) === true && inner.size === 0) map.delete(key)
-}
+const serviceOf = ({ metadata, spec }: Endpoints): string => `${metadata.namespace}/${spec.service}`
 
 /** The Service's first label: pods without it are not selected. Undefined where it has no selector. */
 function entrance(service: Service): string | undefined {
-  const first = pairs(service.spec.selector ?? {}).sort(([a], [b]) => (a < b ? -1 : 1))[0]
+  if (service.spec.selector === undefined) return undefined
+  const first = pairs(service.spec.selector).sort(([a], [b]) => (a < b ? -1 : 1))[0]
   return first === undefined ? undefined : tag(service.metadata.namespace, first)
 }
 
 export class Selection {
   #model: Model = nothing
   /** Services by their first label. */
-  readonly #selecting = new Map<string, Map<string, Service>>()
+  readonly #selecting = new Groups<Service>()
   /** Pods by each of their labels. */
-  readonly #labelled = new Map<string, Map<string, Pod>>()
+  readonly #labelled = new Groups<Pod>()
   /** Endpoints by the Service that they name. */
-  readonly #naming = new Map<string, Map<string, Endpoints>>()
+  readonly #naming = new Groups<Endpoints>()
 
   /** Takes the model over; calls `changed` with each Service (`namespace/name`) whose endpoints, or itself, may differ. */
   update(model: Model, changed: (service: string) => void): void {
     diffMaps(this.#model.services, model.services, (name, after, before) => {
       changed(name)
-      const [old, now] = [before && entrance(before), after && entrance(after)]
-      if (old !== undefined) dropFrom(this.#selecting, old, name)
-      if (now !== undefined && after !== undefined) addTo(this.#selecting, now, name, after)
+      const old = before && entrance(before)
+      const now = after && entrance(after)
+      if (old !== undefined) this.#selecting.drop(old, name)
+      if (now !== undefined && after !== undefined) this.#selecting.add(now, name, after)
     })
     diffMaps(this.#model.endpoints, model.endpoints, (name, after, before) => {
-      for (const each of [before, after]) {
-        if (each === undefined) continue
-        const service = `${each.metadata.namespace}/${each.spec.service}`
-        changed(service)
-        if (each === after) addTo(this.#naming, service, name, each)
-        else dropFrom(this.#naming, service, name)
+      const old = before && serviceOf(before)
+      const now = after && serviceOf(after)
+      if (old !== undefined && old !== now) {
+        changed(old)
+        this.#naming.drop(old, name)
       }
+      if (now === undefined || after === undefined) return
+      changed(now)
+      this.#naming.add(now, name, after)
     })
     diffMaps(this.#model.pods, model.pods, (name, after, before) => {
       for (const pod of [before, after]) {
         if (pod === undefined) continue
-        for (const pair of pairs(pod.metadata.labels ?? {})) {
+        for (const pair of pairs(pod.metadata.labels)) {
           const label = tag(pod.metadata.namespace, pair)
-          if (pod === after) addTo(this.#labelled, label, name, pod)
-          else dropFrom(this.#labelled, label, name)
-          for (const [service, object] of this.#selecting.get(label) ?? [])
+          if (pod === after) this.#labelled.add(label, name, pod)
+          else this.#labelled.drop(label, name)
+          this.#selecting.each(label, (service, object) => {
             if (matches(object, pod)) changed(service)
+          })
         }
       }
     })
@@ -110,48 +149,70 @@ export class Selection {
 
   /** Calls `found` with each endpoint of a Service. */
   each(service: Service, found: (endpoint: SelectedEndpoint, portOf: PortOf) => void): void {
-    const { namespace, name } = service.metadata
+    const shown: { -readonly [K in keyof SelectedEndpoint]: SelectedEndpoint[K] } = {
+      kind: 'endpoints',
+      from: '',
+      addresses: [],
+      nodeName: undefined,
+      ready: false,
+      serving: false,
+      terminating: false,
+    }
     if (entrance(service) === undefined) {
-      for (const [from, object] of this.#naming.get(`${namespace}/${name}`) ?? []) {
-        const portOf: PortOf = port => endpointsPort(object, port)
-        for (const { addresses, nodeName, ready, serving, terminating } of object.spec.endpoints)
-          found(
-            {
-              from: `endpoints/${from}`,
-              addresses,
-              nodeName,
-              ready: ready && !terminating,
-              serving: serving ?? ready,
-              terminating,
-            },
-            portOf,
-          )
-      }
+      this.#naming.each(serviceName(service), (from, object) => {
+        const portOf = remembering(port => endpointsPort(object, port))
+        shown.from = from
+        for (const { addresses, nodeName, ready, serving, terminating } of object.spec.endpoints) {
+          shown.addresses = addresses
+          shown.nodeName = nodeName
+          shown.ready = ready && !terminating
+          shown.serving = serving ?? ready
+          shown.terminating = terminating
+          found(shown, portOf)
+        }
+      })
       return
     }
-    for (const [from, pod] of this.#selected(service)) {
+    shown.kind = 'pod'
+    this.#selected(service, (from, pod) => {
       const { addresses, nodeName, ready, terminating } = pod.spec
-      found(
-        {
-          from: `pod/${from}`,
-          addresses,
-          nodeName,
-          ready: ready && !terminating,
-          serving: ready,
-          terminating,
-        },
-        port => podPort(pod, port),
-      )
-    }
+      shown.from = from
+      shown.addresses = addresses
+      shown.nodeName = nodeName
+      shown.ready = ready && !terminating
+      shown.serving = ready
+      shown.terminating = terminating
+      found(shown, port => podPort(pod, port))
+    })
   }
 
-  *#selected(service: Service): Iterable<readonly [string, Pod]> {
-    let least: Map<string, Pod> | undefined
-    for (const pair of pairs(service.spec.selector ?? {})) {
-      const pods = this.#labelled.get(tag(service.metadata.namespace, pair))
-      if (pods === undefined) return
-      if (least === undefined || pods.size < least.size) least = pods
+  #selected(service: Service, visit: (name: string, pod: Pod) => void): void {
+    let least: string | undefined
+    let size = Number.POSITIVE_INFINITY
+    for (const pair of pairs(service.spec.selector)) {
+      const label = tag(service.metadata.namespace, pair)
+      const count = this.#labelled.sizeOf(label)
+      if (count < size) {
+        least = label
+        size = count
+      }
     }
-    for (const entry of least ?? []) if (matches(service, entry[1])) yield entry
+    if (least !== undefined)
+      this.#labelled.each(least, (name, pod) => {
+        if (matches(service, pod)) visit(name, pod)
+      })
+  }
+}
+
+/** Asked for one port of many endpoints in a row. */
+function remembering(portOf: PortOf): PortOf {
+  let last: ServicePort | undefined
+  let number: number | undefined
+  return port => {
+    if (port !== last) {
+      last = port
+      number = portOf(port)
+    }
+    return number
   }
 }

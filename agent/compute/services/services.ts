@@ -1,5 +1,5 @@
 // All Services of a host, kept up to date by what changed: an endpoint that comes or goes costs its own Service.
-import { containsAddress, parsePrefix, prefixOf } from '../../../lib/net/prefix.js'
+import { addressMatcher, containsAddress, parsePrefix, prefixOf } from '../../../lib/net/prefix.js'
 import type { Family } from '../../../lib/netlink/types.js'
 import { PersistentMap } from '../../../lib/persistent/map.js'
 import type { Cluster } from '../../model/cluster.js'
@@ -55,11 +55,11 @@ function placeOf(self: Self, cluster: Cluster, base: ServiceBase): Place {
   const own = self.host.underlay?.addresses ?? []
   return {
     node: self.node,
-    own: [
+    isOwn: addressMatcher([
       ...base.localPods.map(parsePrefix),
       ...own.map(({ address, family }) => prefixOf(address, family === 'inet' ? 32 : 128)),
-    ],
-    serviceCidrs: base.serviceCidrs.map(parsePrefix),
+    ]),
+    inServiceCidrs: addressMatcher(base.serviceCidrs.map(parsePrefix)),
     families: base.families,
     proxied: (self.proxyMode ?? cluster.spec.proxyMode) === 'userspace',
   }
@@ -69,35 +69,53 @@ function placeOf(self: Self, cluster: Cluster, base: ServiceBase): Place {
 class Claims {
   readonly #claimants = new Map<string, string | Set<string>>()
 
+  /** Entry points that more than one wants. */
+  #contended = 0
+
+  /** Everybody has what he wants. */
+  get settled(): boolean {
+    return this.#contended === 0
+  }
+
   holder(key: string): string | undefined {
     const all = this.#claimants.get(key)
     if (all === undefined || typeof all === 'string') return all
     return [...all].sort()[0]
   }
 
-  /** The others that want it, where there are any. */
-  others(key: string, service: string): readonly string[] {
-    const all = this.#claimants.get(key)
-    return all === undefined || typeof all === 'string' ? [] : [...all].filter(each => each !== service)
+  #tell(all: Set<string>, service: string, others: (service: string) => void): void {
+    for (const each of all) if (each !== service) others(each)
   }
 
-  add(key: string, service: string): void {
+  /** Calls `others` for each other Service that wants it, too. */
+  add(key: string, service: string, others: (service: string) => void): void {
     const all = this.#claimants.get(key)
     if (all === undefined) this.#claimants.set(key, service)
-    else if (typeof all === 'string') {
-      if (all !== service) this.#claimants.set(key, new Set([all, service]))
-    } else all.add(service)
-  }
-
-  drop(key: string, service: string): void {
-    const all = this.#claimants.get(key)
-    if (all === service) this.#claimants.delete(key)
-    else if (all instanceof Set) {
-      all.delete(service)
-      const [only] = all
-      if (all.size === 1 && only !== undefined) this.#claimants.set(key, only)
+    else if (all instanceof Set) this.#tell(all.add(service), service, others)
+    else if (all !== service) {
+      this.#claimants.set(key, new Set([all, service]))
+      this.#contended += 1
+      others(all)
     }
   }
+
+  drop(key: string, service: string, others: (service: string) => void): void {
+    const all = this.#claimants.get(key)
+    if (all === service) this.#claimants.delete(key)
+    else if (all instanceof Set && all.delete(service)) {
+      this.#tell(all, service, others)
+      const [only] = all
+      if (all.size > 1 || only === undefined) return
+      this.#claimants.set(key, only)
+      this.#contended -= 1
+    }
+  }
+}
+
+const noEntries: readonly ServiceEntry[] = []
+
+function sameKeys(a: readonly ServiceEntry[], b: readonly ServiceEntry[]): boolean {
+  return a.length === b.length && a.every((entry, i) => entryKey(entry) === entryKey(b[i] as ServiceEntry))
 }
 
 /** How many entries have each affinity timeout. */
@@ -147,57 +165,70 @@ export function createServices(): ServicesOf {
     health = PersistentMap.empty()
   }
 
-  /** Plans one Service anew; gives those that want an entry point of it, too. */
-  function replan(name: string, service: Service | undefined, at: Place): ReadonlySet<string> {
-    const touched = new Set<string>()
+  /** Plans one Service anew; calls `others` for those that want an entry point of it, too. */
+  function replan(
+    name: string,
+    service: Service | undefined,
+    at: Place,
+    others: (service: string) => void,
+  ): void {
     const before = plans.get(name)
     const assigned = assignments.of(name)
     const after =
       service === undefined || assigned === undefined || headless(service)
         ? undefined
         : planService(service, assigned, found => selection.each(service, found), at)
-    const keys = new Set((after?.entries ?? []).map(entryKey))
-    for (const entry of before?.entries ?? []) {
-      const key = entryKey(entry)
-      if (keys.has(key)) continue
-      for (const other of claims.others(key, name)) touched.add(other)
-      claims.drop(key, name)
-    }
-    for (const key of keys) {
-      claims.add(key, name)
-      for (const other of claims.others(key, name)) touched.add(other)
+    const old = before?.entries ?? noEntries
+    const entries = after?.entries ?? noEntries
+    // An endpoint that comes or goes leaves the entry points as they are.
+    if (!sameKeys(old, entries)) {
+      const keys = new Set(entries.map(entryKey))
+      for (const entry of old) {
+        const key = entryKey(entry)
+        if (!keys.has(key)) claims.drop(key, name, others)
+      }
+      for (const key of keys) claims.add(key, name, others)
     }
     if (after === undefined) plans.delete(name)
     else plans.set(name, after)
-    return touched
   }
 
-  /** Puts into force what the Service has of its plan. */
-  function settle(name: string): void {
-    const plan = plans.get(name)
-    const ref = `service/${name}`
-    const clashes: Problem[] = []
-    const own = (plan?.entries ?? []).filter(entry => {
+  /** What the Service has of its plan; others may have the rest. */
+  function granted(name: string, plan: ServicePlan, clashes: Problem[]): readonly ServiceEntry[] {
+    if (claims.settled) return plan.entries
+    return plan.entries.filter(entry => {
       const key = entryKey(entry)
       const holder = claims.holder(key)
       if (holder === name) return true
       clashes.push({
         level: 'error',
-        about: ref,
+        about: `service/${name}`,
         code: 'ENTRY_TAKEN',
-        message: `Cannot serve ${ref} at "${key}": service/${holder} has it`,
+        message: `Cannot serve service/${name} at "${key}": service/${holder} has it`,
         hint: 'give one of the two another address or port',
       })
       return false
     })
-    timeouts.count(entries.get(ref) ?? [], -1)
-    timeouts.count(own, 1)
-    entries = entries.with(ref, own.length === 0 ? undefined : own)
-    const check = plan?.health
-    health = health.with(ref, check === undefined ? undefined : [{ service: name, ...check }])
-    const all = [...(plan?.problems ?? []), ...clashes]
-    if (all.length === 0) problems.delete(name)
-    else problems.set(name, all)
+  }
+
+  /** Puts into force what the Services have of their plans. */
+  function settle(names: Iterable<string>): void {
+    const changes: (readonly [string, readonly ServiceEntry[] | undefined])[] = []
+    for (const name of names) {
+      const plan = plans.get(name)
+      const ref = `service/${name}`
+      const clashes: Problem[] = []
+      const own = plan === undefined ? noEntries : granted(name, plan, clashes)
+      timeouts.count(entries.get(ref) ?? noEntries, -1)
+      timeouts.count(own, 1)
+      changes.push([ref, own.length === 0 ? undefined : own])
+      const check = plan?.health
+      health = health.with(ref, check === undefined ? undefined : [{ service: name, ...check }])
+      const told = plan?.problems ?? []
+      if (told.length + clashes.length > 0) problems.set(name, [...told, ...clashes])
+      else if (problems.size > 0) problems.delete(name)
+    }
+    entries = entries.withAll(changes)
   }
 
   return (snapshot, self, cluster) => {
@@ -217,15 +248,14 @@ export function createServices(): ServicesOf {
     }
     const dirty = new Set<string>()
     const changed = (name: string): void => void dirty.add(name)
-    assignments.update(snapshot).forEach(changed)
+    for (const name of assignments.update(snapshot)) dirty.add(name)
     selection.update(snapshot, changed)
     if (dirty.size > 0) {
-      const settling = new Set<string>()
-      for (const name of dirty) {
-        settling.add(name)
-        for (const other of replan(name, snapshot.services.get(name), place)) settling.add(other)
-      }
-      for (const name of settling) settle(name)
+      const touched: string[] = []
+      const others = (name: string): void => void touched.push(name)
+      for (const name of dirty) replan(name, snapshot.services.get(name), place, others)
+      for (const name of touched) dirty.add(name)
+      settle(dirty)
       flat = [...problems.values()].flat()
       affinity = timeouts.inUse
     }
