@@ -1,0 +1,88 @@
+# shellcheck shell=bash
+# A host under a real systemd: systemd-nspawn boots this machine's own root file system (read-only below, a tmpfs above; no
+# image) in a network namespace that the test made. Sourced after scripts/lib.sh.
+#
+#   systemd_missing                    prints why none can run here; fails when one can
+#   systemd_boot NAME NETNS DIR        boots it; DIR/root is laid over the root, the tree of warrend's build over
+#                                      /usr/lib/warren. Units enabled on this machine are not: DIR/root brings its own
+#   systemd_in CMD...                  a command beside its PID 1
+#   systemd_down                       powers it off, and removes what is left of it
+#
+# All mounts are made in a mount namespace of its own, and go with it; of a cgroup v1 machine it sees a cgroup2 tree only. Its
+# processes end with systemd-nspawn (PR_SET_PDEATHSIG), also when this shell is killed.
+
+SYSTEMD_NAME='' SYSTEMD_DIR=''
+
+# In one place, so that a trial and the boot do the same.
+# shellcheck disable=SC2016 # expanded by the inner shell
+SYSTEMD_MOUNTS='
+  mount -t tmpfs -o size=512m,mode=755 tmpfs /mnt
+  mkdir /mnt/upper /mnt/work /mnt/root
+  mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+  if [ "$(stat -fc %T /sys/fs/cgroup)" != cgroup2fs ]; then
+    umount -R /sys/fs/cgroup
+    mount -t cgroup2 cgroup2 /sys/fs/cgroup
+  fi
+  mkdir "/sys/fs/cgroup/$1"'
+
+systemd_missing() {
+  local out command
+  for command in systemd-nspawn /lib/systemd/systemd; do
+    command -v "$command" >/dev/null || {
+      echo "no $command (package systemd-container)"
+      return
+    }
+  done
+  # shellcheck disable=SC2016
+  if out=$(unshare --mount --propagation private sh -euc "$SYSTEMD_MOUNTS"'; rmdir "/sys/fs/cgroup/$1"' sh "wt-$$-try" 2>&1); then
+    return 1
+  fi
+  printf 'this machine does not let us mount what it needs: %s\n' "$(tail -n 1 <<<"$out")"
+}
+
+systemd_boot() {
+  local netns=$2 node build
+  SYSTEMD_NAME=$1 SYSTEMD_DIR=$3
+  node=$(readlink -f "$(command -v node)")
+  build=$(dirname "$(readlink -f "${WARREN_DIST:-$WARREN_ROOT/dist}")")
+  # shellcheck disable=SC2016
+  setsid unshare --mount --propagation private sh -euc "$SYSTEMD_MOUNTS"'
+    echo $$ >"/sys/fs/cgroup/$1/cgroup.procs"
+    mkdir -p /run/systemd && mount -t tmpfs -o mode=755 tmpfs /run/systemd
+    cd /mnt/root
+    : >etc/machine-id
+    rm -rf etc/hostname etc/systemd/system etc/systemd/system-generators usr/lib/systemd/system-generators
+    mkdir -p etc/systemd/system
+    cp -a "$3/root/." .
+    export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
+    exec systemd-nspawn --quiet --boot --directory=/mnt/root --machine="$1" --hostname="$1" --register=no --keep-unit \
+      --network-namespace-path="/run/netns/$2" --capability=CAP_NET_ADMIN --console=pipe --bind-ro="$4:/usr/lib/warren" \
+      --bind-ro="$5:/usr/local/bin/node" systemd.unit=basic.target
+    ' sh "$SYSTEMD_NAME" "$netns" "$SYSTEMD_DIR" "$build" "$node" >"$SYSTEMD_DIR/console" 2>&1 </dev/null &
+  disown $!
+  proc_save "$SYSTEMD_DIR/nspawn.pid" $!
+  busywait 20 systemd_settled || return
+  proc_alive "$SYSTEMD_DIR/nspawn.pid" >/dev/null
+}
+
+systemd_settled() {
+  ! proc_alive "$SYSTEMD_DIR/nspawn.pid" >/dev/null || systemd_in systemctl --quiet is-active basic.target
+}
+
+systemd_in() {
+  local pid
+  pid=$(proc_alive "$SYSTEMD_DIR/nspawn.pid") && pid=$(pgrep -P "$pid") || return
+  nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup --root --wd -- \
+    env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C "$@"
+}
+
+systemd_down() {
+  local cgroup
+  [[ -n $SYSTEMD_NAME ]] || return 0
+  # Its PID 1 takes SIGRTMIN+4 for "systemctl poweroff"; nspawn sends that kind when it is told to end.
+  proc_kill "$SYSTEMD_DIR/nspawn.pid" TERM 5
+  for cgroup in /sys/fs/cgroup{,/unified}/"$SYSTEMD_NAME"; do
+    [[ ! -d $cgroup ]] || find "$cgroup" -depth -type d -exec rmdir {} +
+  done
+  SYSTEMD_NAME=''
+}
