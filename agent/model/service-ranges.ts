@@ -52,7 +52,7 @@ function hash(text: string): number {
  * KEP-3668). Each part is begun at the owner's hash, so that hosts that allocate at the same time seldom meet, and a
  * Service gets the same value again from an empty store.
  */
-function* inOrder(count: number, reserved: number, owner: string): Generator<number, undefined> {
+export function* inOrder(count: number, reserved: number, owner: string): Generator<number, undefined> {
   const start = hash(owner)
   const upper = count - reserved
   for (let n = 0; n < upper; n += 1) yield reserved + ((start + n) % upper)

@@ -21,3 +21,9 @@ export function deriveMac(seed: string): string {
   const first = ((digest[0] ?? 0) & 0xfc) | 0x02
   return [first, ...digest.subarray(1, 6)].map(byte => byte.toString(16).padStart(2, '0')).join(':')
 }
+
+/** Lower 64 bits of the address that a device with that MAC makes itself (RFC 4291 appendix A): fd00::/64 and fe80::/64 alike. */
+export function eui64(mac: string): bigint {
+  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = mac.split(':').map(byte => Number.parseInt(byte, 16))
+  return [a ^ 2, b, c, 0xff, 0xfe, d, e, f].reduce((value, byte) => (value << 8n) | BigInt(byte), 0n)
+}

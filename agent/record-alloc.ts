@@ -1,0 +1,206 @@
+// The loop of every allocator: each agent sees to it that the objects in force have the records that they need,
+// alloc/<pool>/<value> -> {"owner":...}; comparison decides who was first, and what nobody needs goes after a while. After a
+// wipe the same values are claimed again. What people wrote is never edited. Look: etcdctl get --prefix /warren/alloc/
+import { createAlarm } from '../lib/alarm.js'
+import type { Clock } from '../lib/clock.js'
+import { describeError } from '../lib/errors.js'
+import type { Kv, KvCompare, KvEntry } from '../lib/kv/kv.js'
+import type { Log } from '../lib/log.js'
+import { allocRecord } from './alloc.js'
+import { allocPrefix, formatKey, keyOfRef } from './model/keys.js'
+import type { Snapshot } from './model/snapshot.js'
+import { ownerOf } from './sources/kv-records.js'
+import type { Store } from './store.js'
+
+/** Agents take their turns in the order of their names, so that a hundred do not all write the same record. */
+const turnMs = 500
+/** An object that somebody replaces (delete, then apply) keeps its values that long. */
+const releaseAfterMs = 60_000
+/** After a failure, or a race that was lost. */
+const againMs = 1_000
+/** A transaction takes 100 writes, and as many comparisons. */
+const chunk = 90
+
+/** The records to claim and to release for one object. */
+export interface RecordPlan {
+  /** `pool/value` each; `before`: the record is there, and its owner is another name of the same object. */
+  readonly claims: readonly {
+    readonly key: string
+    readonly owner: string
+    readonly before: string | undefined
+  }[]
+  readonly releases: readonly string[]
+}
+
+/** Pure: what objects have and need, by the difference of two snapshots. */
+export interface Assignments {
+  /** Takes in a snapshot; references of the objects that may lack a record now, or have one too many. */
+  update(snapshot: Snapshot): Iterable<string>
+  plan(ref: string): RecordPlan
+  /** `pool/value` of the object's records, with their owners. */
+  recordsOf(ref: string): ReadonlyMap<string, string>
+  exists(ref: string, snapshot: Snapshot): boolean
+}
+
+export interface AllocatorOptions {
+  readonly kv: Kv
+  readonly store: Store
+  readonly node: string
+  readonly clock: Clock
+  readonly log: Log
+  identityHeld(): boolean
+  /** Default 500. */
+  readonly turnMs?: number
+  /** Default 60,000. */
+  readonly releaseAfterMs?: number
+}
+
+export interface Allocator {
+  /** Something may have changed: the store, or that our name is known to be ours. */
+  kick(): void
+  run(signal: AbortSignal): Promise<void>
+}
+
+/** `text`: values as people write them, for the log. */
+export function createRecordAllocator(
+  options: AllocatorOptions,
+  assignments: Assignments,
+  text: (keys: Iterable<string>) => string,
+): Allocator {
+  const { kv, store, clock, log } = options
+  const alarm = createAlarm(clock)
+  /** References of objects that may lack a record, or have one too many. */
+  const pending = new Set<string>()
+  /** Since when a record is not needed, by key, ms. */
+  const idleSince = new Map<string, number>()
+  let failed = ''
+  let kicked = true
+
+  function mayWrite({ partial, held }: Snapshot): boolean {
+    return options.identityHeld() && !partial && held.size === 0 && store.sources().every(each => each.inSync)
+  }
+
+  function turn({ live }: Snapshot): number {
+    let before = 0
+    for (const name of live) if (name < options.node) before += 1
+    return before * (options.turnMs ?? turnMs)
+  }
+
+  async function entryOf(key: string, signal: AbortSignal): Promise<KvEntry | undefined> {
+    return (await kv.list(allocPrefix + key, signal)).entries.find(entry => entry.key === allocPrefix + key)
+  }
+
+  /** False when somebody else was first, or the object is gone. */
+  async function claim(ref: string, claims: RecordPlan['claims'], signal: AbortSignal): Promise<boolean> {
+    // its records go with it, and we hear of those first
+    const inStore = store.originOf(ref)?.from === 'store'
+    const object: readonly KvCompare[] = inStore ? [{ key: keyOfRef(ref) ?? '', present: true }] : []
+    for (let at = 0; at < claims.length; at += chunk) {
+      const part = claims.slice(at, at + chunk)
+      const compare: KvCompare[] = [{ key: formatKey, present: true }, ...object]
+      for (const { key, before } of part) {
+        const standing = before === undefined ? undefined : await entryOf(key, signal)
+        if (before !== undefined && (standing === undefined || ownerOf(standing.value) !== before))
+          return false
+        compare.push(
+          standing === undefined
+            ? { key: allocPrefix + key, absent: true }
+            : { key: allocPrefix + key, modRevision: standing.modRevision },
+        )
+      }
+      const puts = part.map(({ key, owner }) => ({
+        key: allocPrefix + key,
+        value: allocRecord(owner, clock.date()),
+      }))
+      if (!(await kv.txn({ compare, puts, deletes: [] }, signal)).ok) return false
+    }
+    return true
+  }
+
+  /** The record goes if it still is the object's, and the object, if it was deleted, still is. */
+  async function release(ref: string, key: string, gone: boolean, signal: AbortSignal): Promise<void> {
+    const entry = await entryOf(key, signal)
+    const owner = entry === undefined ? undefined : ownerOf(entry.value)
+    const of = assignments.recordsOf(ref).get(key)
+    if (entry === undefined || owner === undefined || owner !== of) return
+    const compare: KvCompare[] = [
+      { key: formatKey, present: true },
+      { key: entry.key, modRevision: entry.modRevision },
+      ...(gone ? [{ key: keyOfRef(ref) ?? '', absent: true } as const] : []),
+    ]
+    await kv.txn({ compare, puts: [], deletes: [entry.key] }, signal)
+  }
+
+  /** Ms until the object wants another look; undefined: it has what it needs, and nothing else. */
+  async function settle(ref: string, gone: boolean, signal: AbortSignal): Promise<number | undefined> {
+    const plan = assignments.plan(ref)
+    let wait: number | undefined
+    if (plan.claims.length > 0) {
+      if (await claim(ref, plan.claims, signal))
+        log.info('values claimed', { for: ref, values: text(plan.claims.map(({ key }) => key)) })
+      wait = againMs
+    }
+    const now = clock.now()
+    const wanted = new Set(plan.releases)
+    for (const key of assignments.recordsOf(ref).keys()) if (!wanted.has(key)) idleSince.delete(key)
+    for (const key of plan.releases) {
+      const since = idleSince.get(key) ?? now
+      idleSince.set(key, since)
+      const left = since + (options.releaseAfterMs ?? releaseAfterMs) - now
+      if (left > 0) wait = Math.min(wait ?? left, left)
+      else {
+        await release(ref, key, gone, signal)
+        idleSince.delete(key)
+        log.info('value released', { for: ref, value: text([key]) })
+      }
+    }
+    return wait
+  }
+
+  /** Ms until the next look is due. */
+  async function step(signal: AbortSignal): Promise<number> {
+    const take = (): Snapshot => {
+      const snapshot = store.snapshot()
+      for (const ref of assignments.update(snapshot)) pending.add(ref)
+      return snapshot
+    }
+    const first = take()
+    if (pending.size === 0 || !mayWrite(first)) return Number.POSITIVE_INFINITY
+    const ours = turn(first)
+    if (ours > 0) await clock.sleep(ours, signal)
+    const snapshot = take()
+    if (!mayWrite(snapshot)) return Number.POSITIVE_INFINITY
+    let wait = Number.POSITIVE_INFINITY
+    for (const ref of [...pending]) {
+      const left = await settle(ref, !assignments.exists(ref, snapshot), signal)
+      if (left === undefined) pending.delete(ref)
+      else wait = Math.min(wait, left)
+    }
+    return wait
+  }
+
+  return {
+    kick() {
+      kicked = true
+      alarm.ring()
+    },
+    async run(signal) {
+      const unsubscribe = store.subscribe(this.kick)
+      while (!signal.aborted) {
+        kicked = false
+        let wait = againMs
+        try {
+          wait = await step(signal)
+          failed = ''
+        } catch (error) {
+          if (signal.aborted) break
+          const reason = describeError(error)
+          if (reason !== failed) log.warn('values not claimed', { reason })
+          failed = reason
+        }
+        if (!kicked || failed !== '') await alarm.wait(wait, signal)
+      }
+      unsubscribe()
+    },
+  }
+}

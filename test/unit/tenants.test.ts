@@ -1,0 +1,441 @@
+// Tenants' networks: what people may write, which values each has, who gets one when two ask, and what a host sees.
+import t from 'tap'
+import { parseDocuments } from '../../agent/model/document.js'
+import type { ModelObject } from '../../agent/model/kinds.js'
+import { refOf } from '../../agent/model/object.js'
+import { emptySnapshot, fieldOf, type Snapshot } from '../../agent/model/snapshot.js'
+import { createTenantAssignments } from '../../agent/model/tenant-assignments.js'
+import { gatewayMac, slaacAddress } from '../../agent/model/tenant-claims.js'
+import { applyObjects, deleteObject, ensureFormat } from '../../agent/objects.js'
+import { createStore } from '../../agent/store.js'
+import { createTenantAllocator } from '../../agent/tenant-alloc.js'
+import { systemClock } from '../../lib/clock.js'
+import type { Kv, KvBatch } from '../../lib/kv/kv.js'
+import { memoryKv } from '../../lib/kv/memory.js'
+import { silentLog } from '../../lib/log.js'
+import { containsAddress, parsePrefix } from '../../lib/net/prefix.js'
+import { PersistentMap } from '../../lib/persistent/map.js'
+import { random } from '../support/random.js'
+
+const doc = (kind: string, name: string, spec = ''): string =>
+  `---\n{apiVersion: warren/v1, kind: ${kind}, metadata: {name: ${name.split('/').at(-1)}${
+    name.includes('/') ? `, tenant: ${name.split('/')[0]}` : ''
+  }}, spec: {${spec}}}\n`
+
+function objects(text: string): readonly ModelObject[] {
+  const { objects: found, problems } = parseDocuments(text, { file: 'x.yaml', strict: true })
+  if (problems.length > 0) throw new Error(JSON.stringify(problems))
+  return found.map(({ object }) => object)
+}
+
+/** The one problem of a document, as a person sees it. */
+function wrong(text: string): string {
+  const { problems } = parseDocuments(text, { file: 'x.yaml', strict: true })
+  const [first] = problems
+  if (first === undefined || problems.length > 1) return `not one problem: ${JSON.stringify(problems)}`
+  const { message, hint } = first
+  return message.replace(/^Cannot use \S+ \(x.yaml:\d+\): /, '') + (hint === undefined ? '' : ` (${hint})`)
+}
+
+/** A model that the test edits. */
+function model(text = '') {
+  let snapshot: Snapshot = {
+    ...emptySnapshot,
+    partial: false,
+    allocations: PersistentMap.empty(),
+    ...Object.fromEntries(Object.values(fieldOf).map(field => [field, PersistentMap.empty()])),
+  }
+  const put = (object: ModelObject, gone: boolean): void => {
+    const field = fieldOf[object.kind]
+    const map = snapshot[field] as PersistentMap<ModelObject>
+    const name = refOf(object).slice(object.kind.length + 1)
+    snapshot = { ...snapshot, [field]: map.with(name, gone ? undefined : object) }
+  }
+  const self = {
+    snapshot: () => snapshot,
+    apply: (documents: string): void => objects(documents).forEach(object => void put(object, false)),
+    remove: (documents: string): void => objects(documents).forEach(object => void put(object, true)),
+    records(records: Readonly<Record<string, string | undefined>>): void {
+      let allocations = snapshot.allocations as PersistentMap<{ readonly owner: string }>
+      for (const [key, owner] of Object.entries(records))
+        allocations = allocations.with(key, owner === undefined ? undefined : { owner })
+      snapshot = { ...snapshot, allocations }
+    },
+  }
+  self.apply(text)
+  return self
+}
+
+/** With an allocator that is always first. */
+function world(text = '') {
+  const edit = model(text)
+  const assignments = createTenantAssignments()
+  const update = (): ReadonlySet<string> => assignments.update(edit.snapshot())
+  return {
+    ...edit,
+    assignments,
+    update,
+    settle(...refs: string[]): void {
+      update()
+      for (const ref of refs) {
+        const { claims, releases } = assignments.plan(ref)
+        edit.records(Object.fromEntries(releases.map(key => [key, undefined])))
+        edit.records(Object.fromEntries(claims.map(({ key, owner }) => [key, owner])))
+        update()
+      }
+    },
+    addresses: (name: string): readonly string[] =>
+      (assignments.port(name)?.addresses ?? []).map(({ address }) => address),
+    codes: (name: string): readonly string[] =>
+      (assignments.port(name)?.problems ?? []).map(({ level, code }) => `${level} ${code}`),
+  }
+}
+
+const netA = doc('Network', 'red/a', 'vni: 1001, subnets: [{cidr: 10.0.1.0/24}, {cidr: "fd00:0:0:1::/64"}]')
+
+t.test('schemas: each mistake names field, value, reason and what to do', async t => {
+  const net = (subnet: string, more = ''): string =>
+    wrong(doc('Network', 'red/a', `subnets: [${subnet}]${more}`))
+  const port = (spec: string): string => wrong(doc('Port', 'red/p', `network: a, ${spec}`))
+  const rule = (spec: string): string =>
+    wrong(doc('SecurityGroup', 'red/g', `rules: [{direction: ingress, ${spec}}]`))
+  const cases: readonly (readonly [string, RegExp])[] = [
+    [wrong(doc('Network', 'red/a', 'type: routed')), /"routed" cannot be had: .* \(write type: vxlan\)/],
+    [wrong(doc('Network', 'a', '')), /metadata.tenant is required/],
+    [wrong(doc('Tenant', 'red/red', '')), /metadata.tenant "red" is not for kind Tenant/],
+    [net('{cidr: 10.0.1.0/24, gateway: 10.0.2.1}'), /gateway "10.0.2.1" is outside 10.0.1.0\/24/],
+    [net('{cidr: 10.0.1.0/24, gateway: 10.0.1.255}'), /is the broadcast address of 10.0.1.0\/24/],
+    [
+      net('{cidr: 10.0.1.0/24, gateway: never}'),
+      /is not a unicast address \(an address of the subnet, or none\)/,
+    ],
+    [net('{cidr: 10.0.1.0/31}'), /has no room for a gateway and a port/],
+    [net('{cidr: 127.0.1.0/24}'), /overlaps 127.0.0.0\/8/],
+    [
+      net('{cidr: 10.0.1.0/24}, {cidr: 10.0.0.0/16}'),
+      /subnets\[1\].cidr "10.0.0.0\/16" overlaps subnet 10.0.1.0\/24/,
+    ],
+    [net('{cidr: "fd00::/64"}', ', mtu: 1000'), /needs an MTU of 1280 or more, and mtu is 1000/],
+    [
+      net('{cidr: 10.0.1.0/24, gateway: 10.0.1.9, pools: [{start: 10.0.1.2, end: 10.0.1.20}]}'),
+      /pools\[0\] .* holds the gateway 10.0.1.9 \(leave the gateway out/,
+    ],
+    [
+      net('{cidr: 10.0.1.0/24, pools: [{start: 10.0.1.1, end: 10.0.1.20}]}'),
+      /holds the first address of the CIDR/,
+    ],
+    [net('{cidr: 10.0.1.0/24, pools: [{start: 10.0.1.9, end: 10.0.1.2}]}'), /ends before it starts/],
+    [
+      net('{cidr: 10.0.1.0/24, pools: [{start: 10.0.1.9, end: 10.0.2.2}]}'),
+      /pools\[0\].end "10.0.2.2" is outside/,
+    ],
+    [
+      net(
+        '{cidr: 10.0.1.0/24, pools: [{start: 10.0.1.2, end: 10.0.1.9}, {start: 10.0.1.9, end: 10.0.1.12}]}',
+      ),
+      /pools\[1\] .* overlaps another pool/,
+    ],
+    [net('{cidr: 10.0.1.0/24, dnsServers: ["fd00::1"]}'), /is of another family than 10.0.1.0\/24/],
+    [wrong(doc('Router', 'red/r', 'networks: [a, a]')), /networks\[1\] "a" is there twice/],
+    [port('fixedIPs: [10.0.0.300]'), /fixedIPs\[0\] "10.0.0.300" is not a unicast address/],
+    [port('fixedIPs: [10.0.0.3, 10.0.0.3]'), /fixedIPs\[1\] "10.0.0.3" is there twice/],
+    [port('mac: "01:00:5e:00:00:01"'), /is not the MAC address of a device/],
+    [
+      port('device: {kind: veth, netns: ../../1}'),
+      /is neither a name below \/run\/netns nor an absolute path/,
+    ],
+    [port('device: {kind: veth, netns: /proc/../1}'), /is neither a name below/],
+    [port('device: {kind: tap, name: "a b"}'), /is no name of a link/],
+    [
+      port('portSecurity: false, securityGroups: [web]'),
+      /securityGroups .* does not go with portSecurity: false/,
+    ],
+    [port('allowedAddressPairs: [{ip: 10.0.0.1/24}]'), /has host bits set/],
+    [wrong(doc('Port', 'red/p', 'network: a/b/c')), /is neither a name nor of the form tenant\/name/],
+    [rule('ports: 80'), /ports 80 does not go with any protocol \(write protocol: tcp, udp or sctp\)/],
+    [rule('protocol: tcp, ports: "90-80"'), /holds no port/],
+    [rule('protocol: tcp, icmpType: 8'), /icmpType 8 goes with protocol icmp or icmpv6 only/],
+    [rule('protocol: icmpv6, remoteCIDR: 10.0.0.0/8'), /is of another family than the rest of the rule/],
+    [rule('remoteCIDR: 10.0.0.0/8, remoteGroup: web'), /does not go with remoteCIDR \(write two rules\)/],
+  ]
+  for (const [said, expected] of cases) t.match(said, expected)
+  const cluster = (more: string): string =>
+    doc('Cluster', 'default', `podCIDRs: [10.244.0.0/16], backend: {type: vxlan, vni: 5000}${more}`)
+  t.match(wrong(cluster(', vniRange: 4000-6000')), /vniRange "4000-6000" holds VNI 5000 of the overlay/)
+  t.match(wrong(cluster(', vniRange: 6000-4000')), /holds no VNI/)
+  t.same(objects(cluster('')).length, 1, 'the default leaves it out')
+  const [tenant] = objects('{apiVersion: warren/v1, kind: Tenant, metadata: {name: red}}')
+  t.same(tenant?.spec, { quotas: {} })
+  t.match(objects(doc('Port', 'red/p', 'network: blue/a'))[0]?.spec, {
+    portSecurity: true,
+    adminState: 'up',
+    allowedAddressPairs: [],
+  })
+})
+
+t.test(
+  'values: MAC of the name, an address of each family, SLAAC of the MAC, and all of it kept',
+  async t => {
+    const w = world(netA + doc('Port', 'red/p', 'network: a') + doc('Port', 'red/q', 'network: a'))
+    w.update()
+    t.same(w.codes('red/p'), Array(3).fill('warning UNALLOCATED'))
+    t.equal(w.assignments.port('red/p')?.complete, false)
+    w.settle('network/red/a', 'port/red/p', 'port/red/q')
+    const first = w.assignments.port('red/p')
+    t.equal(w.assignments.network('red/a')?.vni, 1001)
+    t.match(first, { complete: true, problems: [], mac: /^0a:[0-7]/ })
+    const [four = '', six = ''] = w.addresses('red/p')
+    t.ok(containsAddress(parsePrefix('10.0.1.0/24'), four))
+    t.notOk(['10.0.1.0', '10.0.1.1', '10.0.1.255'].includes(four))
+    t.equal(six, slaacAddress(parsePrefix('fd00:0:0:1::/64'), first?.mac ?? ''))
+    t.same(
+      first?.addresses.map(each => each.prefixLength),
+      [24, 64],
+    )
+    t.not(first?.mac, w.assignments.port('red/q')?.mac)
+    t.same([...w.update()], [], 'nothing changed: nobody is named')
+    t.equal(w.assignments.port('red/p'), first, 'and it is the same value')
+    t.same(w.assignments.plan('port/red/p'), { claims: [], releases: [], problems: [] })
+
+    w.apply(doc('Port', 'red/p', 'network: a, mac: "52:54:00:12:34:56"'))
+    w.settle('port/red/p')
+    t.same(
+      w.addresses('red/p'),
+      [four, 'fd00::1:5054:ff:fe12:3456'],
+      'a new MAC takes its SLAAC address along',
+    )
+    w.apply(doc('Port', 'red/p', 'network: a, fixedIPs: [10.0.1.77]'))
+    w.settle('port/red/p')
+    t.equal(w.addresses('red/p')[0], '10.0.1.77')
+    t.equal(
+      w.addresses('red/p').length,
+      2,
+      'the guest makes itself a SLAAC address whatever we say: as in Neutron',
+    )
+    w.apply(doc('Port', 'red/p', 'network: a, fixedIPs: []'))
+    w.settle('port/red/p')
+    t.same(w.addresses('red/p'), [], 'none is none')
+    t.equal(w.assignments.recordsOf('port/red/p').size, 1, 'the MAC alone')
+    w.apply(doc('Port', 'red/p', 'network: a, fixedIPs: [{subnet: 10.0.1.0/24}, "fd00:0:0:1::AB"]'))
+    w.settle('port/red/p')
+    t.match(w.addresses('red/p'), [/^10\.0\.1\./, 'fd00:0:0:1::ab'], 'one of a subnet, and a canonical one')
+
+    const mac = w.assignments.port('red/q')?.mac
+    const before = w.addresses('red/q')
+    const keys = [...w.assignments.recordsOf('port/red/q').keys()]
+    w.records(Object.fromEntries(keys.map(key => [key, undefined])))
+    w.update()
+    t.match(w.assignments.port('red/q'), { mac, complete: true }, 'a wiped store takes nothing away')
+    t.same(w.addresses('red/q'), before)
+    t.same(
+      w.assignments
+        .plan('port/red/q')
+        .claims.map(({ key }) => key)
+        .sort(),
+      keys.sort(),
+      'and the same is claimed again',
+    )
+  },
+)
+
+t.test('values: what cannot be had is said, and what somebody else has is not taken', async t => {
+  const w = world(
+    netA +
+      doc(
+        'Network',
+        'blue/s',
+        'shared: true, subnets: [{name: low, cidr: 10.9.0.0/29, gateway: none, pools: [{start: 10.9.0.2, end: 10.9.0.3}]}]',
+      ) +
+      doc('Port', 'red/p', 'network: a, fixedIPs: [10.0.1.11], mac: "52:54:00:00:00:01"') +
+      doc('Port', 'red/q', 'network: a, fixedIPs: [10.0.1.11]') +
+      doc('Port', 'red/r', 'network: a, mac: "52:54:00:00:00:01"') +
+      doc('Port', 'red/far', 'network: a, fixedIPs: [10.0.2.1]') +
+      doc('Port', 'red/gw', 'network: a, fixedIPs: [10.0.1.1]') +
+      doc('Port', 'red/lost', 'network: c') +
+      doc('Port', 'red/sub', 'network: a, fixedIPs: [{subnet: low}]') +
+      doc('Port', 'blue/peep', 'network: red/a') +
+      doc('Port', 'red/guest', 'network: blue/s'),
+  )
+  w.settle('network/red/a', 'network/blue/s', 'port/red/p')
+  const said = (name: string): string =>
+    (w.assignments.port(name)?.problems ?? []).map(({ code, message }) => `${code} ${message}`).join('\n')
+  t.match(
+    said('red/q'),
+    /ADDRESS_TAKEN Cannot use port\/red\/q: fixedIPs\[0\] "10.0.1.11" is taken: port\/red\/p has it/,
+  )
+  t.match(said('red/r'), /MAC_TAKEN .*mac "52:54:00:00:00:01" is taken: port\/red\/p has it/)
+  t.match(
+    said('red/far'),
+    /FIXED_IP .*"10.0.2.1" is in no subnet of network\/red\/a \(10.0.1.0\/24, fd00:0:0:1::\/64\)/,
+  )
+  t.match(said('red/gw'), /FIXED_IP .*"10.0.1.1" is the gateway of 10.0.1.0\/24/)
+  t.match(said('red/lost'), /NETWORK .*there is no network\/red\/c/)
+  t.match(said('red/sub'), /SUBNET .*names subnet "low", which network\/red\/a has not/)
+  t.match(said('blue/peep'), /NETWORK .*network\/red\/a is another tenant's and not shared/)
+  t.match(w.assignments.plan('port/blue/peep'), { claims: [], releases: [] })
+  w.settle('port/red/guest')
+  t.match(w.addresses('red/guest'), [/^10\.9\.0\.[23]$/], 'a shared network of another tenant')
+  w.apply(doc('Port', 'red/g2', 'network: blue/s') + doc('Port', 'red/g3', 'network: blue/s'))
+  w.settle('port/red/g2')
+  t.same([...w.addresses('red/guest'), ...w.addresses('red/g2')].sort(), ['10.9.0.2', '10.9.0.3'])
+  t.match(w.assignments.plan('port/red/g3').problems, [
+    { code: 'EXHAUSTED', message: /no value of "fixedIPs" is left/ },
+  ])
+  w.remove(doc('Port', 'red/g2', 'network: blue/s'))
+  w.settle('port/red/g2', 'port/red/g3')
+  t.match(w.addresses('red/g3'), [/^10\.9\.0\./], 'what a deleted port had is free again')
+
+  w.remove(doc('Port', 'red/p', 'network: a'))
+  w.settle('port/red/p', 'port/red/q', 'port/red/r')
+  t.equal(w.addresses('red/q')[0], '10.0.1.11', 'the next one has it')
+  t.equal(w.assignments.port('red/r')?.mac, '52:54:00:00:00:01')
+  w.apply(
+    doc('Port', 'blue/twin', 'network: a, fixedIPs: [10.0.1.11], mac: "52:54:00:00:00:01"') +
+      doc('Network', 'blue/a', 'subnets: [{cidr: 10.0.1.0/24}]'),
+  )
+  w.settle('network/blue/a', 'port/blue/twin')
+  t.match(w.assignments.port('blue/twin'), { complete: true }, 'another tenant has the same address and MAC')
+})
+
+t.test('values: VNIs out of the range, never the overlay’s, and each once', async t => {
+  const cluster = (range: string): string =>
+    doc('Cluster', 'default', `podCIDRs: [10.244.0.0/16], vniRange: ${range}, backend: {type: vxlan, vni: 2}`)
+  const w = world(
+    cluster('100-101') + doc('Network', 'red/a') + doc('Network', 'red/b') + doc('Network', 'red/c'),
+  )
+  w.settle('network/red/a', 'network/red/b')
+  const vni = (name: string): number | undefined => w.assignments.network(name)?.vni
+  t.same([vni('red/a'), vni('red/b')].sort(), [100, 101])
+  t.match(w.assignments.plan('network/red/c').problems, [{ code: 'EXHAUSTED', message: /vniRange 100-101/ }])
+  w.apply(
+    doc('Network', 'red/c', 'vni: 7') +
+      doc('Network', 'red/d', 'vni: 2') +
+      doc('Network', 'red/e', 'vni: 100'),
+  )
+  w.update()
+  const said = (name: string): string =>
+    (w.assignments.network(name)?.problems ?? [])
+      .map(({ level, code, message }) => `${level} ${code} ${message}`)
+      .join()
+  t.match(said('red/c'), /^error VNI_RANGE .*vni 7 is outside vniRange 100-101/)
+  t.match(said('red/d'), /^error VNI_RANGE .*vni 2 is that of the Cluster's overlay/)
+  t.match(said('red/e'), /^error VNI_TAKEN .*vni "100" is taken: network\/red\/[ab] has it/)
+  t.same(['red/c', 'red/d', 'red/e'].map(vni), [undefined, undefined, undefined])
+  w.apply(cluster('200-300'))
+  w.update()
+  t.same([vni('red/a'), vni('red/b')].sort(), [100, 101], 'what is in force stays when the range changes')
+  t.match(said('red/a'), /^warning VNI_RANGE/)
+})
+
+t.test(
+  'values: a random walk never gives one value to two, whatever is asked for, applied and deleted',
+  async t => {
+    for (const seed of [1, 2, 3, 4, 5]) {
+      const dice = random(seed)
+      const w = world(
+        doc('Network', 'red/a', 'subnets: [{cidr: 10.0.0.0/28}, {cidr: "fd00::/124"}]') +
+          doc('Network', 'blue/a', 'subnets: [{cidr: 10.0.0.0/28}, {cidr: "fd00:1::/64"}]'),
+      )
+      w.settle('network/red/a', 'network/blue/a')
+      for (let i = 0; i < 250; i += 1) {
+        const name = `${dice.pick(['red', 'blue'])}/p${dice.below(16)}`
+        const specs = [
+          '',
+          `fixedIPs: [10.0.0.${dice.below(20) + 1}]`,
+          `mac: "52:54:00:00:00:0${dice.below(4)}"`,
+          'fixedIPs: []',
+        ]
+        if (dice.below(4) === 0) w.remove(doc('Port', name, 'network: a'))
+        else w.apply(doc('Port', name, `network: a, ${dice.pick(specs)}`))
+        w.settle(`port/${dice.pick(['red', 'blue'])}/p${dice.below(16)}`, `port/${name}`)
+        const seen = new Map<string, string>()
+        for (const [port, { metadata }] of w.snapshot().ports)
+          for (const value of [w.assignments.port(port)?.mac, ...w.addresses(port)]) {
+            if (value === undefined) continue
+            const key = `${metadata.tenant} ${value}`
+            if (seen.has(key)) t.fail(`seed ${seed}, step ${i}: ${key} of ${seen.get(key)} and ${port}`)
+            seen.set(key, port)
+            if (['10.0.0.0', '10.0.0.1', '10.0.0.15', 'fd00::', 'fd00::1'].includes(value))
+              t.fail(`${value} of ${port}`)
+          }
+      }
+      t.pass(`seed ${seed}`)
+    }
+  },
+)
+
+t.test(
+  'allocator: agents that race give each port values of its own, and take back what nobody needs',
+  async t => {
+    const kv = memoryKv()
+    await ensureFormat(kv)
+    const stop = new AbortController()
+    t.teardown(() => stop.abort())
+    const runs = ['h1', 'h2', 'h3'].flatMap(node => {
+      const store = createStore({ kv, clock: systemClock, log: silentLog, graceMs: 20 })
+      const allocator = createTenantAllocator({
+        kv,
+        store,
+        node,
+        clock: systemClock,
+        log: silentLog,
+        identityHeld: () => true,
+        turnMs: 0,
+        releaseAfterMs: 30,
+      })
+      return [store.run(stop.signal), allocator.run(stop.signal)]
+    })
+    const owners = new Map<string, string>()
+    const robbed: string[] = []
+    const onBatch = ({ puts, deletes }: KvBatch): void => {
+      for (const key of deletes) owners.delete(key)
+      for (const { key, value } of puts) {
+        const { owner } = JSON.parse(value) as { readonly owner: string }
+        if ((owners.get(key) ?? owner) !== owner) robbed.push(key)
+        owners.set(key, owner)
+      }
+    }
+    const watching = kv.watch('alloc/', 0, { onBatch }, stop.signal)
+    const records = async (): Promise<Map<string, string>> =>
+      new Map(
+        (await kv.list('alloc/')).entries.map(({ key, value }) => [key, JSON.parse(value).owner as string]),
+      )
+    const until = async (size: number): Promise<void> => {
+      for (let i = 0; i < 400 && (await records()).size !== size; i += 1)
+        await new Promise(resolve => setTimeout(resolve, 25))
+    }
+    const ports = Array.from({ length: 50 }, (_, i) =>
+      doc('Port', `red/p${i}`, `network: a${i === 7 ? ', fixedIPs: [10.0.1.50]' : ''}`),
+    )
+    const network = doc('Network', 'red/a', 'subnets: [{cidr: 10.0.1.0/26}, {cidr: "fd00:0:0:1::/64"}]')
+    await applyObjects(kv, objects(doc('Tenant', 'red') + network + ports.join('')))
+    await until(151)
+    const found = await records()
+    t.equal(found.size, 151, 'a VNI, and a MAC and two addresses of each port out of 61 there are')
+    t.equal(found.get('alloc/port-ip/red/a/10.0.1.50'), 'port/red/p7', 'what the spec gives is claimed')
+    for (let i = 0; i < 50; i += 1)
+      t.equal([...found.values()].filter(owner => owner === `port/red/p${i}`).length, 3)
+
+    await unset(kv, [...found.keys()])
+    await until(151)
+    t.strictSame(await records(), found, 'a store that lost its records has the same ones again')
+
+    await deleteObject(kv, 'port/red/p3')
+    await until(148)
+    t.notOk([...(await records()).values()].includes('port/red/p3'))
+    t.strictSame(robbed, [], 'no record ever went from one owner to another')
+    stop.abort()
+    await Promise.all([watching, ...runs])
+  },
+)
+
+async function unset(kv: Kv, keys: readonly string[]): Promise<void> {
+  for (let at = 0; at < keys.length; at += 50)
+    await kv.txn({ compare: [], puts: [], deletes: keys.slice(at, at + 50) })
+}
+
+t.test('gateways: one MAC on every host, none that a port is given by itself', async t => {
+  t.equal(gatewayMac('red/a'), gatewayMac('red/a'))
+  t.not(gatewayMac('red/a'), gatewayMac('blue/a'))
+  t.match(gatewayMac('red/a'), /^0a:ff:/)
+})
