@@ -28,6 +28,7 @@ import { publishRecord } from './objects.js'
 import { anyAddress, instanceId, roleProblems, underlayChoice } from './own.js'
 import { createServiceAllocator } from './service-alloc.js'
 import { createStore } from './store.js'
+import { createTenantAllocator } from './tenant-alloc.js'
 
 export interface AgentOptions {
   readonly config: Config
@@ -85,14 +86,9 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       reconciler.kick()
     },
   })
-  const services = createServiceAllocator({
-    kv,
-    store,
-    node: config.node,
-    clock,
-    log,
-    identityHeld: () => identity,
-  })
+  const allocating = { kv, store, node: config.node, clock, log, identityHeld: () => identity }
+  const services = createServiceAllocator(allocating)
+  const tenants = createTenantAllocator(allocating)
   const host = createHostWatch({
     kernel,
     choice: () => underlayChoice(config, store),
@@ -281,6 +277,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
                 mark('identity')
                 identity = true
                 services.kick()
+                tenants.kick()
                 kick()
               },
               onLost: reason => {
@@ -292,6 +289,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
         // Without the role a block would only be kept from those who have it.
         lease: inner => (config.roles.includes('cluster') ? lease.run(inner) : aborted(inner)),
         services: inner => (config.roles.includes('cluster') ? services.run(inner) : aborted(inner)),
+        tenants: inner => (config.roles.includes('fabric') ? tenants.run(inner) : aborted(inner)),
         reconciler: inner => reconciler.run(inner),
         proxy: inner => proxy.proxy.run(inner),
         api,
