@@ -2,7 +2,7 @@
 // So every quirk of this host's nft and kernel is in the image already, the real namespace sees raw messages only, and
 // what is there can be compared with what the text means without any state of our own.
 
-import { codeOf, hasCode, WarrenError } from '../errors.js'
+import { hasCode, WarrenError } from '../errors.js'
 import { exec } from '../exec.js'
 import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
@@ -16,7 +16,7 @@ import { readTable } from './observe.js'
 import { TablePlan } from './plan.js'
 import type { NftTableSpec } from './types.js'
 
-/** `library`: libnftables in this process, 'binary' when it cannot be loaded; `binary`: always `nft -f -`. */
+/** `library`: libnftables in this process, 'binary' when it cannot be loaded or used; `binary`: always `nft -f -`. */
 export type NftCompiler = 'library' | 'binary'
 
 /** The line that the spec's text starts on in what nft reads. */
@@ -132,7 +132,7 @@ export async function compileTable(
         if (complaint !== undefined)
           complaint = (await runBinary(scratch, commands).catch(() => undefined)) ?? complaint
       } catch (error) {
-        if (codeOf(error) !== 'ENOENT') throw error
+        if (!hasCode(error, 'ENOENT', 'EMFILE')) throw error
         complaint = await runBinary(scratch, commands)
       }
     }

@@ -1,6 +1,6 @@
 // One suite for the fake and the kernel: what Nft promises, in namespaces of our own.
 import { execFileSync, spawn } from 'node:child_process'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -426,6 +426,17 @@ t.test('kernel, nft program: compiles to the same as libnftables', async t => {
     code: 'NFT',
     message: /^Cannot load table "inet warren-t", line 2 "ip saddr 192.0.2.1 acept": syntax error/,
   })
+})
+
+t.test('kernel: compiles with more descriptors open than select(2) can wait for', async t => {
+  const { nft, close } = kernelSubject('library')
+  t.teardown(close)
+  const wanted = await nft.canonical(spec)
+  const many = Array.from({ length: 1_100 }, () => openSync('/dev/null', 'r'))
+  t.teardown(() => many.forEach(closeSync))
+  const { nft: another, close: closeAnother } = kernelSubject('library')
+  t.teardown(closeAnother)
+  t.equal(await another.canonical(spec), wanted)
 })
 
 t.test('kernel: a counter that counts, a rule at another handle and a set in use change nothing', async t => {
