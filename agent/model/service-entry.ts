@@ -61,7 +61,7 @@ export class PlannedEntry implements ServiceEntry {
   declare readonly proxied?: true
   readonly #key: string
 
-  constructor(entry: ServiceEntry) {
+  constructor(entry: Omit<ServiceEntry, 'proxied'> & { readonly proxied: true | undefined }) {
     this.service = entry.service
     this.portName = entry.portName
     this.kind = entry.kind
@@ -74,7 +74,7 @@ export class PlannedEntry implements ServiceEntry {
     this.outside = entry.outside
     this.affinitySeconds = entry.affinitySeconds
     this.sourceRanges = entry.sourceRanges
-    if (entry.proxied === true) this.proxied = true
+    if (entry.proxied) this.proxied = true
     this.#key = makeKey(entry)
   }
 

@@ -141,12 +141,9 @@ function look(
   }
 }
 
-const plainly: Omit<Assigned, 'clusterIPs'> = {
-  nodePorts: new Map(),
-  healthPort: undefined,
-  missing: [],
-  problems: [],
-}
+const noPorts: ReadonlyMap<string, number> = new Map()
+const noClaims: readonly ServiceClaim[] = []
+const noProblems: readonly Problem[] = []
 
 /**
  * The values of a Service that are in force: given ones unless somebody else has the record, else the allocated ones, else
@@ -159,7 +156,14 @@ export function assigned(
   options: PlanOptions = {},
 ): Assigned {
   const plain = plainClusterIp(service, ranges, view.onlyRecordOf?.(serviceName(service)))
-  if (plain !== undefined) return { ...plainly, clusterIPs: [plain] }
+  if (plain !== undefined)
+    return {
+      clusterIPs: [plain],
+      nodePorts: noPorts,
+      healthPort: undefined,
+      missing: noClaims,
+      problems: noProblems,
+    }
   const ref = refOf(service)
   const { standings, problems: found } = look(service, ranges, view, options)
   const problems = [...found]

@@ -4,7 +4,7 @@
 
 import type { Clock } from '../clock.js'
 import { asError, type WarrenError } from '../errors.js'
-import type { Cause, Receipts } from './receipt.js'
+import type { Cause, NewReceipt, Receipts } from './receipt.js'
 import type { Desired, Table, TableOp } from './table.js'
 import { Wanted } from './wanted.js'
 
@@ -259,7 +259,7 @@ export class Mirror<T> {
         this.#failed += 1
         this.#failures.set(key, { ...this.#failure((before?.attempts ?? 0) + 1, error), why })
       }
-      this.#receipts.add({
+      const receipt: { -readonly [K in keyof NewReceipt]: NewReceipt[K] } = {
         at,
         table: this.table.name,
         verb: op.verb,
@@ -267,9 +267,10 @@ export class Mirror<T> {
         line: () => this.table.format(op),
         cause: why.cause,
         afterMs: Math.round((now - why.since) * 100) / 100,
-        ...(why.hand === undefined ? {} : { hand: why.hand }),
-        ...(error === undefined ? {} : { error: error.message }),
-      })
+      }
+      if (why.hand !== undefined) receipt.hand = why.hand
+      if (error !== undefined) receipt.error = error.message
+      this.#receipts.add(receipt)
     })
     return failed
   }
@@ -289,20 +290,18 @@ export class Mirror<T> {
 
   /** Drift: it was as wanted, as far as we knew, and is not any more. Whatever notices came meanwhile only add the hand. */
   #why(op: TableOp<T>, key: string): Why {
-    const heard = this.#reasons.get(key) ?? this.#reasons.get(undefined)
-    const foreign = {
-      since: heard?.at ?? this.#kickedAt,
-      ...(heard?.hand === undefined ? {} : { hand: heard.hand }),
+    const heard =
+      this.#reasons.size === 0 ? undefined : (this.#reasons.get(key) ?? this.#reasons.get(undefined))
+    const foreign = (cause: Cause): Why => {
+      const since = heard?.at ?? this.#kickedAt
+      return heard?.hand === undefined ? { cause, since } : { cause, since, hand: heard.hand }
     }
     const known = this.#before?.get(key)
-    if (op.verb === 'remove') {
-      return this.#wanted.wasDropped(key)
-        ? { cause: 'model', since: this.#kickedAt }
-        : { cause: 'orphan', ...foreign }
-    }
+    if (op.verb === 'remove')
+      return this.#wanted.wasDropped(key) ? { cause: 'model', since: this.#kickedAt } : foreign('orphan')
     if (known !== undefined && (known === op.desired || this.table.equal(op.desired, known)))
       return this.#because === undefined || this.#because === 'drift'
-        ? { cause: 'drift', ...foreign }
+        ? foreign('drift')
         : { cause: this.#because, since: this.#kickedAt }
     return { cause: this.#first ? 'start' : 'model', since: this.#kickedAt }
   }

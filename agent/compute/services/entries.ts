@@ -103,7 +103,8 @@ interface Refused {
   readonly reason: string
 }
 
-function problemsOf(service: Service, refused: ReadonlyMap<string, Refused>): Problem[] {
+function problemsOf(service: Service, refused: ReadonlyMap<string, Refused> | undefined): Problem[] {
+  if (refused === undefined) return []
   const about = `service/${serviceName(service)}`
   return [...refused.values()].slice(0, 10).map(({ from, address, reason }) => ({
     level: 'error' as const,
@@ -128,6 +129,28 @@ function sctpProblem(service: Service, ports: readonly string[]): Problem[] {
   ]
 }
 
+interface External {
+  /** Canonical. */
+  readonly address: string
+  readonly ranges: readonly string[] | undefined
+}
+
+const noExternal: readonly External[] = []
+
+/** Each address once; the first that names it decides who may use it. */
+function externalOf(spec: Service['spec']): readonly External[] {
+  const balanced = spec.type === 'LoadBalancer' ? spec.loadBalancerIPs : []
+  if (spec.externalIPs.length + balanced.length === 0) return noExternal
+  const found = new Map<string, External>()
+  const add = (text: string, ranges: External['ranges']): void => {
+    const address = canonical(text)
+    if (!found.has(address)) found.set(address, { address, ranges })
+  }
+  for (const address of spec.externalIPs) add(address, undefined)
+  for (const address of balanced) add(address, spec.loadBalancerSourceRanges)
+  return [...found.values()]
+}
+
 export function planService(
   service: Service,
   assigned: Assigned,
@@ -143,7 +166,7 @@ export function planService(
   /** By place of the port, and of the family. */
   const candidates: Candidates[] = []
   for (let i = 0; i < spec.ports.length * families.length; i += 1) candidates.push({ ready: [], leaving: [] })
-  const refused = new Map<string, Refused>()
+  let refused: Map<string, Refused> | undefined
   each((endpoint, portOf) => {
     const { ready, nodeName } = endpoint
     if (!ready && !(endpoint.serving && endpoint.terminating)) return
@@ -155,100 +178,86 @@ export function planService(
         const reason = assigned.clusterIPs.includes(address)
           ? 'it is the cluster IP itself'
           : 'it is in serviceCIDRs, where no endpoint can be'
+        refused ??= new Map()
         refused.set(address, { from: `${endpoint.kind}/${endpoint.from}`, address, reason })
         continue
       }
       const local = nodeName === undefined ? place.isOwn(address) : nodeName === place.node
-      spec.ports.forEach((port, row) => {
-        const number = portOf(port)
-        const list = candidates[row * families.length + column]
-        if (number === undefined || list === undefined) return
+      for (let row = 0; row < spec.ports.length; row += 1) {
+        const number = portOf(spec.ports[row] as ServicePort)
+        if (number === undefined) continue
+        const list = candidates[row * families.length + column] as Candidates
         ;(ready ? list.ready : list.leaving).push({ address, port: number, local })
-      })
+      }
     }
   })
 
   const entries: ServiceEntry[] = []
-  const add = (entry: ServiceEntry): void => void entries.push(new PlannedEntry(entry))
   const affinitySeconds =
     spec.sessionAffinity === 'ClientIP' ? (spec.sessionAffinityConfig?.clientIP.timeoutSeconds ?? 10_800) : 0
-  const external: { readonly address: string; readonly ranges: readonly string[] | undefined }[] = []
-  for (const address of spec.externalIPs) external.push({ address, ranges: undefined })
-  if (spec.type === 'LoadBalancer')
-    for (const address of spec.loadBalancerIPs)
-      external.push({ address, ranges: spec.loadBalancerSourceRanges })
   const outsideLocal = spec.externalTrafficPolicy === 'Local'
+  const insideLocal = spec.internalTrafficPolicy === 'Local'
+  const external = externalOf(spec)
   const name = serviceName(service)
-  const taken = new Set<string>()
   const sctp: string[] = []
   let local = 0
-  for (const [row, port] of spec.ports.entries()) {
+  for (let row = 0; row < spec.ports.length; row += 1) {
+    const port = spec.ports[row] as ServicePort
     const protocol = protocols[port.protocol]
     if (place.proxied && protocol === 'sctp') {
       sctp.push(port.name ?? String(port.port))
       continue
     }
-    for (const [column, family] of families.entries()) {
-      const list = candidates[row * families.length + column]
-      if (list === undefined) continue
-      const chosen = choose(list)
+    for (let column = 0; column < families.length; column += 1) {
+      const family = families[column] as Family
+      const chosen = choose(candidates[row * families.length + column] as Candidates)
       if (chosen.local.length > local) local = chosen.local.length
-      const common = {
-        service: name,
-        portName: port.name ?? '',
-        family,
-        protocol,
-        affinitySeconds,
-        ...(place.proxied ? { proxied: true as const } : {}),
+      const outside = outsideLocal && chosen.any ? chosen.local : undefined
+      // Written out: a spread for each would be most of the time of a plan.
+      const add = (
+        kind: ServiceEntry['kind'],
+        address: string,
+        number: number,
+        ranges?: readonly string[] | undefined,
+      ): void => {
+        const inside = kind === 'cluster'
+        entries.push(
+          new PlannedEntry({
+            service: name,
+            portName: port.name ?? '',
+            kind,
+            family,
+            address,
+            protocol,
+            port: number,
+            targets: inside && insideLocal ? chosen.local : chosen.all,
+            empty: inside && insideLocal && chosen.any ? 'drop' : 'refuse',
+            outside: inside ? undefined : outside,
+            affinitySeconds,
+            sourceRanges: ranges,
+            proxied: place.proxied ? true : undefined,
+          }),
+        )
       }
-      const inside = spec.internalTrafficPolicy === 'Local' ? chosen.local : chosen.all
-      for (const text of assigned.clusterIPs) {
-        if (familyIn(text) !== family) continue
-        add({
-          ...common,
-          kind: 'cluster',
-          address: canonical(text),
-          port: port.port,
-          targets: inside,
-          empty: spec.internalTrafficPolicy === 'Local' && chosen.any ? 'drop' : 'refuse',
-          outside: undefined,
-          sourceRanges: undefined,
-        })
-      }
-      const published = {
-        ...common,
-        targets: chosen.all,
-        empty: 'refuse' as const,
-        outside: outsideLocal && chosen.any ? chosen.local : undefined,
-      }
-      for (const { address: text, ranges } of external) {
-        const address = canonical(text)
-        if (familyIn(address) !== family || taken.has(`${address} ${protocol} ${port.port}`)) continue
-        taken.add(`${address} ${protocol} ${port.port}`)
-        add({
-          ...published,
-          kind: 'external',
-          address,
-          port: port.port,
-          sourceRanges: ranges?.filter(range => range.includes(':') === (family === 'inet6')),
-        })
-      }
+      for (const address of assigned.clusterIPs)
+        if (familyIn(address) === family) add('cluster', canonical(address), port.port)
+      for (const { address, ranges } of external)
+        if (familyIn(address) === family)
+          add(
+            'external',
+            address,
+            port.port,
+            ranges?.filter(range => range.includes(':') === (family === 'inet6')),
+          )
       const nodePort = assigned.nodePorts.get(port.name ?? '')
-      if (spec.type !== 'ClusterIP' && nodePort !== undefined)
-        add({
-          ...published,
-          kind: 'nodeport',
-          address: '',
-          port: nodePort,
-          sourceRanges: undefined,
-        })
+      if (spec.type !== 'ClusterIP' && nodePort !== undefined) add('nodeport', '', nodePort)
     }
   }
   return {
     entries,
     health: assigned.healthPort === undefined ? undefined : { port: assigned.healthPort, local },
     problems:
-      refused.size + sctp.length === 0
+      refused === undefined && sctp.length === 0
         ? assigned.problems
         : [...assigned.problems, ...problemsOf(service, refused), ...sctpProblem(service, sctp)],
   }
