@@ -15,15 +15,13 @@ type Draft = {
 
 /** Entry points share the empty lists of `nothing`: five arrays less for each of ten thousand. */
 function settle(draft: Draft): Footprint {
-  const own = <T>(list: readonly T[], empty: readonly T[]): readonly T[] => (list.length === 0 ? empty : list)
-  return {
-    ...draft,
-    slots: own(draft.slots, nothing.slots),
-    locals: own(draft.locals, nothing.locals),
-    live: own(draft.live, nothing.live),
-    ranges: own(draft.ranges, nothing.ranges),
-    hairpins: own(draft.hairpins, nothing.hairpins),
-  }
+  const own = <T>(list: T[], empty: readonly T[]): T[] => (list.length === 0 ? (empty as T[]) : list)
+  draft.slots = own(draft.slots, nothing.slots)
+  draft.locals = own(draft.locals, nothing.locals)
+  draft.live = own(draft.live, nothing.live)
+  draft.ranges = own(draft.ranges, nothing.ranges)
+  draft.hairpins = own(draft.hairpins, nothing.hairpins)
+  return draft
 }
 
 /** A set that is not there holds nothing. */
@@ -53,7 +51,18 @@ class Reading {
     const drafts = this.drafts.get(space) ?? new Map<Id, Draft>()
     let draft = drafts.get(id)
     if (draft === undefined) {
-      draft = { ...nothing, slots: [], locals: [], live: [], ranges: [], hairpins: [] }
+      draft = {
+        sizes: 0,
+        flags: 0,
+        slots: [],
+        locals: [],
+        outside: '',
+        affinity: '',
+        live: [],
+        ranges: [],
+        proxy: 0,
+        hairpins: [],
+      }
       drafts.set(id, draft)
     }
     return draft
