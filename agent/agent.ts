@@ -99,7 +99,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       mark('host')
       reconciler.kick()
     },
-    onLegacy: () => reconciler.notice('jump', 'iptables-legacy (the kernel does not tell whose)'),
+    onLegacy: table => reconciler.notice(table, 'iptables-legacy (the kernel does not tell whose)'),
   })
   const compute = createCompute()
   const proxy = openHostProxy(config.stateDir, config.proxyDrain)

@@ -4,6 +4,7 @@
 import { createAlarm, startTicks } from '../lib/alarm.js'
 import type { Clock } from '../lib/clock.js'
 import { describeError } from '../lib/errors.js'
+import type { IptablesText } from '../lib/iptables/restore.js'
 import type { Iptables } from '../lib/iptables/types.js'
 import type { Log } from '../lib/log.js'
 import type { Rtnl } from '../lib/netlink/types.js'
@@ -32,6 +33,7 @@ export interface HostWatchOptions {
     readonly rtnl: Rtnl
     readonly nft: Nft
     readonly iptables: Iptables
+    readonly iptablesText: Pick<IptablesText, 'moved'>
   }
   readonly choice: () => UnderlayChoice
   /** Name of our own nft table. */
@@ -40,7 +42,7 @@ export interface HostWatchOptions {
   readonly log: Log
   readonly onChange: () => void
   /** Rules or policies of iptables-legacy changed. */
-  readonly onLegacy: () => void
+  readonly onLegacy: (table: 'jump' | 'service-iptables') => void
 }
 
 export function createHostWatch(options: HostWatchOptions): HostWatch {
@@ -111,9 +113,10 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
       if (now < notBefore) return
       try {
         if (legacyMoved()) {
-          options.onLegacy()
+          options.onLegacy('jump')
           kick()
         }
+        if (kernel.iptablesText.moved()) options.onLegacy('service-iptables')
       } catch {
         kick() // the look finds the same, and says it
       }
@@ -130,7 +133,7 @@ export function createHostWatch(options: HostWatchOptions): HostWatch {
       while (!signal.aborted) {
         again = false
         try {
-          if (legacyMoved()) options.onLegacy()
+          if (legacyMoved()) options.onLegacy('jump')
           await look(signal)
           failed = ''
         } catch (error) {

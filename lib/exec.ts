@@ -8,6 +8,8 @@ export interface ExecOptions {
   readonly timeout?: number
   readonly signal?: AbortSignal
   readonly env?: Readonly<Record<string, string>>
+  /** Told the child's pid once it runs. */
+  readonly started?: (pid: number) => void
   /** Exit codes that are results, not failures; default [0]. */
   readonly ok?: readonly number[]
 }
@@ -31,6 +33,7 @@ export function exec(argv: readonly [string, ...string[]], options: ExecOptions 
       env: { ...process.env, LC_ALL: 'C', ...options.env },
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     })
+    if (child.pid !== undefined) options.started?.(child.pid)
     let stdout = ''
     let stderr = ''
     let timedOut = false

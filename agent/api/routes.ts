@@ -47,6 +47,7 @@ const tables: Readonly<Record<TableName, true>> = {
   health: true,
   proxy: true,
   service: true,
+  'service-iptables': true,
   jump: true,
   route: true,
   conntrack: true,

@@ -41,6 +41,7 @@ const empty: DesiredState = {
   health: none,
   proxy: none,
   service: none,
+  'service-iptables': none,
   jump: none,
   route: none,
   conntrack: none,

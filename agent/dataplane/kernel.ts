@@ -1,6 +1,7 @@
 // Opens the kernel of this host: our network namespace's rtnetlink, nftables, iptables and conntrack.
 import { openConntrack } from '../../lib/conntrack/conntrack.js'
 import { openIptables } from '../../lib/iptables/iptables.js'
+import { openIptablesText } from '../../lib/iptables/restore.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
 import { openNetns } from '../../lib/netns/netns.js'
 import { openNft } from '../../lib/nftables/nft.js'
@@ -13,12 +14,14 @@ export function openKernel(names: Names): Kernel & { close(): void } {
   const nft = openNft(netns)
   const iptables = openIptables(netns, { prefix: names.forwardChain.replace(/FORWARD$/, '') })
   const conntrack = openConntrack(netns)
+  const iptablesText = openIptablesText(netns, { prefix: names.serviceChains })
   return {
     netns,
     rtnl,
     nft,
     iptables,
     conntrack,
+    iptablesText,
     close() {
       conntrack.close()
       rtnl.close()

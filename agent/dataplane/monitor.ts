@@ -2,6 +2,7 @@
 // is never believed for what it says: it only drops a mirror. Our own echoes pass by port id, or because the mirror
 // says the same.
 
+import type { IptablesText } from '../../lib/iptables/restore.js'
 import { aborted } from '../../lib/lifetime.js'
 import { monitorRtnl, whoIs } from '../../lib/netlink/monitor.js'
 import type { Rtnl, RtnlEvent, RtnlObject } from '../../lib/netlink/types.js'
@@ -16,6 +17,7 @@ export interface MonitorOptions {
   readonly netns: Netns
   readonly rtnl: Rtnl
   readonly nft: Nft
+  readonly iptablesText: IptablesText
   readonly reconciler: Reconciler
   readonly prefix: string
   /** Our own devices, there or not. */
@@ -103,12 +105,14 @@ export async function runMonitor(options: MonitorOptions, signal: AbortSignal): 
       reconciler.notice('element', hand)
       reconciler.notice('service', hand)
     }
-    if (
-      event.tables.some(table => (table.family === 'ip' || table.family === 'ip6') && table.name === 'filter')
-    ) {
+    const iptables = (name: string): boolean =>
+      event.tables.some(table => (table.family === 'ip' || table.family === 'ip6') && table.name === name)
+    if (options.iptablesText.isOwn(event.pid)) return
+    if (iptables('filter')) {
       reconciler.notice('jump', hand)
       options.onFilter()
     }
+    if (iptables('filter') || iptables('nat')) reconciler.notice('service-iptables', hand)
   })
   try {
     await aborted(signal)

@@ -2,6 +2,7 @@
 // record after everything that it promises.
 import type { Conntrack } from '../../lib/conntrack/types.js'
 import type { Iptables } from '../../lib/iptables/iptables.js'
+import type { IptablesText } from '../../lib/iptables/restore.js'
 import type { Address, Route, Rtnl } from '../../lib/netlink/types.js'
 import type { Netns } from '../../lib/netns/netns.js'
 import type { Nft, NftElement, NftSetRef, NftTableName } from '../../lib/nftables/types.js'
@@ -37,6 +38,7 @@ export interface Kernel {
   readonly nft: Nft
   readonly iptables: Iptables
   readonly conntrack: Conntrack
+  readonly iptablesText: IptablesText
 }
 
 export interface OrderOptions {
@@ -132,8 +134,11 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
     stage('element', elementTable(nft, ownSets(names))),
     // Before the rules that they tell of or that lead to them; on the way out after them.
     ...(options.answers === undefined ? [] : [stage('health', healthTable(options.answers))]),
-    ...(services.proxy === undefined ? [] : [stage('proxy', services.proxy)]),
-    stage('service', services.service),
+    ...(services.proxy === undefined
+      ? []
+      : [stage('proxy', services.proxy, { successors: ['service', 'service-iptables'] })]),
+    stage('service', services.service, { successors: ['service-iptables'] }),
+    stage('service-iptables', services.iptables, { successors: ['filter', 'element', 'service'] }),
     stage('jump', jumpTable(kernel.iptables)),
     stage('route', routeTable(rtnl)),
     stage('conntrack', services.conntrack),

@@ -196,19 +196,29 @@ export class Reconciler {
     let ops = 0
     let failed = 0
     if (desired.hold === undefined) {
-      const removals: { readonly mirror: Mirror<unknown>; readonly ops: readonly TableOp<unknown>[] }[] = []
+      const removals: {
+        readonly stage: Stage
+        readonly mirror: Mirror<unknown>
+        readonly ops: readonly TableOp<unknown>[]
+      }[] = []
       for (const stage of stages) {
         const mirror = this.#mirrors.get(stage.name)
         if (mirror === undefined) continue
         const plan = await mirror.plan(desired[stage.name] as Desired<unknown>, signal, kickedAt)
-        if (plan.removes.length > 0 && desired.keep !== true) removals.unshift({ mirror, ops: plan.removes })
+        if (plan.removes.length > 0 && desired.keep !== true)
+          removals.unshift({ stage, mirror, ops: plan.removes })
         if (plan.writes.length === 0) continue
         ops += plan.writes.length
         failed += await this.#execute(mirror, plan.writes, signal)
         // A new device is empty, a changed one may have lost entries.
         for (const below of stage.cascades ?? []) this.#mirrors.get(below)?.cascade(mirror)
       }
-      for (const { mirror, ops: batch } of removals) {
+      for (const { stage, mirror, ops: batch } of removals) {
+        if (stage.successors?.some(name => this.#mirrors.get(name)?.errors().length !== 0)) {
+          // Looked at again when they are tried again.
+          mirror.drop()
+          continue
+        }
         ops += batch.length
         failed += await this.#execute(mirror, batch, signal)
       }

@@ -1,6 +1,7 @@
 // The tables of Services, in their order: listeners of the userspace mode, entry points in nftables, flows that these
 // rules would not make again.
 import { WarrenError } from '../../lib/errors.js'
+import type { IptablesText } from '../../lib/iptables/restore.js'
 import type { Nft } from '../../lib/nftables/types.js'
 import type { OpResult, Table, TableOp } from '../../lib/reconcile/table.js'
 import { serviceTable } from '../compute/services/ruleset.js'
@@ -11,6 +12,7 @@ import type { HostProxy } from './host-proxy.js'
 import type { Kernel } from './order.js'
 import { type ConntrackTable, conntrackTable } from './tables/conntrack.js'
 import { proxyTable } from './tables/proxy.js'
+import { type ServiceIptablesObject, serviceIptablesTable } from './tables/service-iptables.js'
 import { serviceNftTable } from './tables/service-nft.js'
 
 export interface ServiceTablesOptions {
@@ -24,6 +26,7 @@ export interface ServiceTables {
   /** Where there is a proxy. */
   readonly proxy: Table<ServiceEntry> | undefined
   readonly service: Table<ServiceEntry>
+  readonly iptables: Table<ServiceIptablesObject>
   readonly conntrack: ConntrackTable
 }
 
@@ -79,7 +82,7 @@ export function serviceTables({ kernel, names, desired, proxy }: ServiceTablesOp
   const portOf: PortOf = key => proxy?.proxy.portOf(key)
   const conntrack = conntrackTable(kernel.conntrack, {
     base: () => desired()?.serviceBase,
-    entries: () => desired()?.service ?? new Map(),
+    entries: () => desired()?.serviceEntries ?? new Map(),
     localAddresses: async signal =>
       new Set((await kernel.rtnl.list('address', {}, signal)).map(({ address }) => address)),
     portOf,
@@ -87,7 +90,32 @@ export function serviceTables({ kernel, names, desired, proxy }: ServiceTablesOp
   return {
     proxy: proxy && listeners(proxy, () => desired()?.serviceBase?.localPods ?? []),
     service: nftEntryPoints(kernel.nft, names, conntrack, portOf),
+    iptables: iptablesEntryPoints(kernel.iptablesText, conntrack),
     conntrack,
+  }
+}
+
+function iptablesEntryPoints(text: IptablesText, flows: ConntrackTable): Table<ServiceIptablesObject> {
+  const table = serviceIptablesTable(text)
+  const entryOf = (object: ServiceIptablesObject): ServiceEntry | undefined =>
+    object.kind === 'base' || object.kind === 'stray' ? undefined : object
+  return {
+    name: table.name,
+    key: object => table.key(object),
+    equal: (desired, observed) => table.equal(desired, observed),
+    observe: signal => table.observe(signal),
+    async apply(ops, signal) {
+      const results = await table.apply(ops, signal)
+      ops.forEach((op, i) => {
+        if (results[i] === undefined)
+          flows.touch(
+            op.verb === 'add' ? undefined : entryOf(op.observed),
+            op.verb === 'remove' ? undefined : entryOf(op.desired),
+          )
+      })
+      return results
+    },
+    format: op => table.format(op),
   }
 }
 

@@ -12,6 +12,8 @@ export interface Stage<T = unknown> {
    * table `name`, this object.
    */
   readonly takes?: (change: TableChange<T>, name: TableName, object: unknown) => boolean
+  /** What takes over from here: nothing is removed here while something fails there. */
+  readonly successors?: readonly TableName[]
   /** Of the store, not of the kernel: not repaired by `plan`, not removed by cleanup. */
   readonly remote?: boolean
 }

@@ -5,8 +5,10 @@ import type { IptablesJump } from '../../lib/iptables/types.js'
 import type { Address, FdbEntry, Link, Neighbor, Route, Rule } from '../../lib/netlink/types.js'
 import type { NftElement, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Desired } from '../../lib/reconcile/table.js'
+import type { VethPeer } from './fabric.js'
 import type { Node } from './node.js'
 import type { Problem } from './object.js'
+import type { ServiceFamilyBase } from './service-base.js'
 import type { HealthCheck, ServiceBase, ServiceEntry } from './service-entry.js'
 
 export interface Sysctl {
@@ -20,6 +22,18 @@ export interface Sysctl {
 export interface HostFile {
   readonly path: string
   readonly text: string
+}
+
+export interface OwnNetns {
+  readonly name: string
+}
+
+/** A link in a namespace of ours. */
+export interface FabricLink extends Link {
+  /** veth: where its other end is. Without one the link is itself the other end of a veth that stands before it. */
+  readonly peer?: VethPeer
+  /** A tap of that name in the host's namespace is taken from there; else one is made. */
+  readonly tap?: true
 }
 
 /** What every port of a bridge of ours should have, whoever plugged it in. */
@@ -47,6 +61,8 @@ export interface DesiredState {
   readonly proxy: Desired<ServiceEntry>
   /** Entry points of Services, in the proxy mode in force. */
   readonly service: Desired<ServiceEntry>
+  /** The same in iptables mode, with what all of a family have in common. */
+  readonly 'service-iptables': Desired<ServiceEntry | ServiceFamilyBase>
   readonly jump: Desired<IptablesJump>
   readonly route: Desired<Route>
   /** Nothing is wanted of it: what it observes is stale, and goes. */
@@ -56,6 +72,8 @@ export interface DesiredState {
   readonly record: Desired<Node>
   /** What the entry points have in common; undefined where this host serves no Services. */
   readonly serviceBase?: ServiceBase
+  /** Entry points of Services in whatever mode. */
+  readonly serviceEntries?: Desired<ServiceEntry>
   readonly problems: readonly Problem[]
   /** Why nothing may be written now: what stands keeps forwarding. */
   readonly hold?: string
@@ -63,4 +81,7 @@ export interface DesiredState {
   readonly keep?: boolean
 }
 
-export type TableName = Exclude<keyof DesiredState, 'problems' | 'hold' | 'keep' | 'serviceBase'>
+export type TableName = Exclude<
+  keyof DesiredState,
+  'problems' | 'hold' | 'keep' | 'serviceBase' | 'serviceEntries'
+>

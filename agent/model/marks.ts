@@ -14,6 +14,8 @@ export interface Names {
   /** iptables chains; iptables allows 28 characters. */
   readonly forwardChain: string
   readonly inputChain: string
+  /** What the chains of Services begin with. */
+  readonly serviceChains: string
 }
 
 export const defaultPrefix = 'wrn'
@@ -27,6 +29,7 @@ export function namesOf(prefix: string, podBridge: string | undefined): Names {
     nftTable: `warren${suffix}`,
     forwardChain: `WRN${suffix.toUpperCase()}-FORWARD`,
     inputChain: `WRN${suffix.toUpperCase()}-INPUT`,
+    serviceChains: `WRN${suffix.toUpperCase()}-SVC-`,
   }
 }
 

@@ -23,6 +23,8 @@ export interface IptablesTextOptions {
 /** Tables of a namespace's iptables as text. Calls are queued inside. */
 export interface IptablesText {
   readonly prefix: string
+  /** Is it the pid of a program that was run here? Then the kernel's notice is our own echo. */
+  isOwn(pid: number): boolean
   /** What iptables-save prints of the table; undefined when no chain of ours is in it. Errors as `restore`. */
   read(place: IptablesPlace, table: IptablesTableName): Promise<string | undefined>
   /**
@@ -43,6 +45,8 @@ export interface IptablesText {
    * and blind to a rule that took the place of one as long.
    */
   shape(): string
+  /** Has another hand changed the shape since the last call, or since our last write? */
+  moved(): boolean
 }
 
 const tableNames: readonly IptablesTableName[] = ['nat', 'filter']
@@ -56,12 +60,24 @@ class HostText implements IptablesText {
   readonly #netns: Netns
   readonly #runner: IptablesRunner
   #queue: Promise<unknown> = Promise.resolve()
+  #shape: string | undefined
 
   constructor(netns: Netns, options: IptablesTextOptions) {
     this.prefix = options.prefix ?? 'WRN-SVC-'
     this.#family = this.prefix.replace(/SVC-$/, '')
     this.#netns = netns
     this.#runner = new IptablesRunner(netns, options.lockWait ?? 30)
+  }
+
+  isOwn(pid: number): boolean {
+    return this.#runner.isOwn(pid)
+  }
+
+  moved(): boolean {
+    const shape = this.shape()
+    const moved = this.#shape !== undefined && this.#shape !== shape
+    this.#shape = shape
+    return moved
   }
 
   #enqueue<T>(work: () => Promise<T>): Promise<T> {
@@ -113,6 +129,7 @@ class HostText implements IptablesText {
       // Behind the others: their numbers stay.
       const marks = made.map(name => `:${madePrefix(this.#family)}${name} - [0:0]`)
       await this.#runner.restore(place, table, textOf(table, [...lines, ...marks]))
+      if (place.variant === 'legacy') this.#shape = this.shape()
     })
   }
 
@@ -144,6 +161,7 @@ class HostText implements IptablesText {
         ...going.map(name => `-X ${name}`),
       ]
       await this.#runner.restore(place, table, textOf(table, lines))
+      if (place.variant === 'legacy') this.#shape = this.shape()
       if (!last || place.variant !== 'nft') return
       const names = made.map(name => name.slice(marks.length))
       await this.#ask(socket => removeBaseChains(socket, nftFamily[place.family], names, table))

@@ -28,11 +28,23 @@ export class IptablesRunner {
   readonly #netns: Netns
   readonly #lockWait: number
   readonly #programs = new Map<string, Promise<Programs | string>>()
+  readonly #children = new Set<number>()
 
   /** `lockWait`: seconds that a program waits for the xtables lock. */
   constructor(netns: Netns, lockWait: number) {
     this.#netns = netns
     this.#lockWait = lockWait
+  }
+
+  /** Is it one of the last programs that were run here? Then the kernel's notice of a change is our own echo. */
+  isOwn(pid: number): boolean {
+    return this.#children.has(pid)
+  }
+
+  #remember(pid: number): void {
+    this.#children.add(pid)
+    const [oldest] = this.#children
+    if (this.#children.size > 50 && oldest !== undefined) this.#children.delete(oldest)
   }
 
   /** Or a sentence that says what is missing; looked up again then, since it may be installed meanwhile. */
@@ -91,6 +103,7 @@ export class IptablesRunner {
       })
     const { code, stdout, stderr } = await exec(childArgv(this.#netns, [programs[which], ...args]), {
       input,
+      started: pid => this.#remember(pid),
       ok: [0, 1, 2, 3, 4, 111, 127],
       timeout: (this.#lockWait + 60) * 1000,
     })

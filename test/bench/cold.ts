@@ -13,6 +13,7 @@ import { systemClock } from '../../lib/clock.js'
 import { openConntrack } from '../../lib/conntrack/conntrack.js'
 import { exec } from '../../lib/exec.js'
 import { openIptables } from '../../lib/iptables/iptables.js'
+import { openIptablesText } from '../../lib/iptables/restore.js'
 import { silentLog } from '../../lib/log.js'
 import { formatOp } from '../../lib/netlink/format.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
@@ -162,6 +163,7 @@ export async function coldRows(place: Place, nodes: number, rounds: number): Pro
     nft: openNft(netns),
     iptables: openIptables(netns, { prefix: 'WRN-' }),
     conntrack: openConntrack(netns),
+    iptablesText: openIptablesText(netns),
   }
   let current: DesiredState | undefined
   const all = orderedStages({

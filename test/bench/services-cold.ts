@@ -10,6 +10,7 @@ import type { TableName } from '../../agent/model/desired.js'
 import { openConntrack } from '../../lib/conntrack/conntrack.js'
 import { exec } from '../../lib/exec.js'
 import { openIptables } from '../../lib/iptables/iptables.js'
+import { openIptablesText } from '../../lib/iptables/restore.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
 import { openNetns } from '../../lib/netns/netns.js'
 import { openNft } from '../../lib/nftables/nft.js'
@@ -45,6 +46,7 @@ export function openKernel(path: string): Kernel & { close(): void } {
     nft: openNft(netns),
     iptables: openIptables(netns, { prefix: 'WRN-' }),
     conntrack: openConntrack(netns),
+    iptablesText: openIptablesText(netns),
   }
   return {
     ...kernel,

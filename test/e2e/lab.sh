@@ -85,7 +85,7 @@ run exec h2 nft flush ruleset || :
 tap_ok 'lab: Services: and again after "nft flush ruleset" on a node' busywait 5 run services 3
 tap_ok 'lab: Services: a restarted warrend finds its rules as they should be' run restart h1
 tap_ok 'lab: Services: and warren plan is empty' run exec h1 warren plan
-for mode in userspace nftables; do
+for mode in userspace iptables nftables; do
   tap_ok "lab: Services: proxy mode $mode, changed live" run proxy-mode "$mode"
   tap_ok "lab: Services: $mode: every question has its answer" run services 10
   tap_ok "lab: Services: $mode: converged" run exec h1 warren wait --converged --timeout 10s

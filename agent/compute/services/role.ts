@@ -1,10 +1,10 @@
 // The Services of a cluster laid over its overlay: entry points, and the tables that hold them.
 import type { NftElement, NftTableSpec } from '../../../lib/nftables/types.js'
 import { PersistentMap } from '../../../lib/persistent/map.js'
-import type { Cluster } from '../../model/cluster.js'
 import type { BridgePorts, DesiredState } from '../../model/desired.js'
-import type { Problem } from '../../model/object.js'
 import type { Self } from '../../model/self.js'
+import { familyBases, type ServiceFamilyBase } from '../../model/service-base.js'
+import type { ServiceEntry } from '../../model/service-entry.js'
 import { clusterOf, type Snapshot } from '../../model/snapshot.js'
 import { natKeeperTable, serviceTable } from './ruleset.js'
 import { createServices, type Services, servesServices } from './services.js'
@@ -16,30 +16,31 @@ const owner = 'services/base'
 
 interface Tables {
   readonly key: string
+  readonly keepers: readonly NftTableSpec[]
   readonly filter: readonly NftTableSpec[]
+  readonly bases: readonly ServiceFamilyBase[]
   readonly element: readonly NftElement[]
 }
 
 function tablesOf({ base, affinity }: Services, self: Self): Omit<Tables, 'key'> {
   const options = { nodePortAddresses: base.nodePortAddresses !== undefined }
   return {
+    keepers: base.families.map(family => natKeeperTable(family, self.names)),
     filter: base.families.flatMap(family => [
       natKeeperTable(family, self.names),
       serviceTable(family, options, self.names, affinity[family]),
     ]),
+    bases: familyBases(base),
     element: base.families.flatMap(family => baseElements(family, base, self.names)),
   }
 }
 
-/** Modes that are not there yet: said, and what stands of another mode stays away. */
-function modeProblem(mode: Cluster['spec']['proxyMode']): Problem {
-  return {
-    level: 'error',
-    about: 'cluster/default',
-    code: 'PROXY_MODE',
-    message: `Cannot serve Services by proxyMode "${mode}": this version programs nftables and userspace`,
-    hint: 'set proxyMode: nftables',
-  }
+function withBases(
+  entries: Services['entries'],
+  bases: readonly ServiceFamilyBase[],
+): DesiredState['service-iptables'] {
+  const all: PersistentMap<readonly (ServiceEntry | ServiceFamilyBase)[]> = entries
+  return all.set(owner, bases)
 }
 
 export function createServiceRole(): ServiceRole {
@@ -50,7 +51,6 @@ export function createServiceRole(): ServiceRole {
     const cluster = clusterOf(snapshot)
     if (cluster === undefined || overlay.hold !== undefined || !servesServices(cluster)) return overlay
     const mode = self.proxyMode ?? cluster.spec.proxyMode
-    if (mode === 'iptables') return { ...overlay, problems: [...overlay.problems, modeProblem(mode)] }
     const services = servicesOf(snapshot, self, cluster)
     const key = JSON.stringify([services.base, services.affinity, self.names])
     if (tables?.key !== key) tables = { key, ...tablesOf(services, self) }
@@ -59,15 +59,25 @@ export function createServiceRole(): ServiceRole {
     // Where the bridge itself translates, a pod that reaches itself leaves by the port that it came in by.
     const translates = mode !== 'userspace' && self.ownBridge && self.host.bridgeNetfilter
     if (ports?.[0].bridge !== self.names.podBridge) ports = [{ bridge: self.names.podBridge, hairpin: true }]
+    const rules =
+      mode === 'iptables'
+        ? {
+            filter: new Map([...overlay.filter, [owner, tables.keepers]]),
+            'service-iptables': withBases(services.entries, tables.bases),
+          }
+        : {
+            filter: new Map([...overlay.filter, [owner, tables.filter]]),
+            element: element.set(owner, tables.element),
+            proxy: mode === 'userspace' ? services.entries : overlay.proxy,
+            service: services.entries,
+          }
     return {
       ...overlay,
+      ...rules,
       port: translates ? new Map([[owner, ports]]) : overlay.port,
-      filter: new Map([...overlay.filter, [owner, tables.filter]]),
-      element: element.set(owner, tables.element),
       health: services.health,
-      proxy: mode === 'userspace' ? services.entries : overlay.proxy,
-      service: services.entries,
       serviceBase: services.base,
+      serviceEntries: services.entries,
       problems:
         services.problems.length === 0 ? overlay.problems : [...overlay.problems, ...services.problems],
     }
