@@ -31,7 +31,7 @@ export interface AllowedPair {
 export interface FabricPort {
   /** "red/web-1": tenant and name. */
   readonly ref: string
-  /** Stem of its link's name, stable, unique in the model: "p" and 10 hex digits of a hash of `ref`. */
+  /** Name of its link in the fabric: a tap's own, else "p" and 10 hex digits of a hash of `ref` (stable). */
   readonly link: string
   /** "red/a". */
   readonly network: string
@@ -109,4 +109,19 @@ export interface FabricGroup {
   /** Unique on this host, stable: for names of chains and sets. */
   readonly name: string
   readonly rules: readonly GroupRule[]
+}
+
+/** An object in one of our own namespaces, by the namespace's name. All that is there is ours. */
+export interface InSpace<T> {
+  readonly space: string
+  readonly object: T
+}
+
+/** The other end of a veth: in a namespace of ours, or a container's (a path), where it gets its own name. */
+export interface VethPeer {
+  readonly space: string | undefined
+  readonly path: string | undefined
+  readonly name: string
+  readonly mac: string
+  readonly mtu: number
 }

@@ -20,14 +20,18 @@ function messages(op: TableOp<NftElement>): NftElementOp[] {
   }
 }
 
-export function elementTable(nft: Nft, sets: readonly NftSetRef[]): Table<NftElement> {
+/** `sets`: those that are ours now. */
+export function elementTable(
+  nft: Nft,
+  sets: readonly NftSetRef[] | (() => Iterable<NftSetRef>),
+): Table<NftElement> {
   return {
     name: 'element',
     key: elementKey,
     equal: (desired, observed) => (desired.data ?? []).join() === (observed.data ?? []).join(),
     async observe() {
       const found: NftElement[] = []
-      for (const set of sets) {
+      for (const set of typeof sets === 'function' ? sets() : sets) {
         try {
           found.push(...(await nft.elements(set)))
         } catch (error) {

@@ -3,16 +3,18 @@ import type { Neighbor, Rtnl } from '../../../lib/netlink/types.js'
 import type { Table } from '../../../lib/reconcile/table.js'
 import { rtnlTable } from './rtnl-table.js'
 
-export function neighborTable(rtnl: Rtnl, devices: readonly string[]): Table<Neighbor> {
+/** `devices`: those that are ours; 'all' in a namespace of our own. */
+export function neighborTable(rtnl: Rtnl, devices: readonly string[] | 'all'): Table<Neighbor> {
   return rtnlTable(
     {
       name: 'neighbor',
       kind: 'neighbor',
       // On the first device the address alone: at 5,000 nodes a text that is there costs less than one put together.
-      key: ({ dev, address }) => (dev === devices[0] ? address : `${dev} ${address}`),
+      key: ({ dev, address }) => (devices !== 'all' && dev === devices[0] ? address : `${dev} ${address}`),
       equal: (desired, observed) => desired.lladdr === observed.lladdr && observed.state === 'permanent',
-      filters: devices.map(dev => ({ dev })),
-      ours: neighbor => neighbor.state === 'permanent' && devices.includes(neighbor.dev),
+      filters: devices === 'all' ? [{}] : devices.map(dev => ({ dev })),
+      ours: neighbor =>
+        neighbor.state === 'permanent' && (devices === 'all' || devices.includes(neighbor.dev)),
       messages: op =>
         op.verb === 'remove'
           ? [{ verb: 'delete', object: op.observed }]

@@ -1,0 +1,171 @@
+// Namespaces of our own (`ip netns list`): the fabric's, one per tenant router. Opened when first needed; a handle whose
+// name leads to another namespace meanwhile is dropped, with all that was known of it.
+import { fstatSync, readdirSync, statfsSync, statSync } from 'node:fs'
+import { openConntrack } from '../../lib/conntrack/conntrack.js'
+import type { Conntrack } from '../../lib/conntrack/types.js'
+import { hasCode } from '../../lib/errors.js'
+import { openRtnl } from '../../lib/netlink/rtnl.js'
+import type { Rtnl } from '../../lib/netlink/types.js'
+import { createNetns, deleteNetns, type Netns, openNetns } from '../../lib/netns/netns.js'
+import { openNft } from '../../lib/nftables/nft.js'
+import type { Nft } from '../../lib/nftables/types.js'
+
+export interface Space {
+  readonly name: string
+  readonly netns: Netns
+  readonly rtnl: Rtnl
+  readonly nft: Nft
+  readonly conntrack: Conntrack
+  /** Is it the netlink port id of a socket of ours in there? */
+  isOurs(portId: number): boolean
+  /** Counts up: another namespace of the same name is another space. */
+  readonly generation: number
+}
+
+export interface Spaces {
+  /** Undefined when there is no such namespace now. */
+  get(name: string): Space | undefined
+  /** Names of ours that are there, in order. */
+  list(): readonly string[]
+  /** Those that are open: what was looked at in this process's life. */
+  readonly open: Iterable<Space>
+  /** Errors: EEXIST. */
+  create(name: string): Promise<void>
+  /** What is open or runs inside keeps it alive, without a name. Errors: ENOENT. */
+  remove(name: string): Promise<void>
+  close(): void
+}
+
+const directory = '/run/netns'
+/** NSFS_MAGIC of linux/magic.h: a name whose namespace is gone (a reboot, a crash in the middle) is an empty file. */
+const nsfs = 0x6e736673
+
+/** Sockets as they are needed: a router has no use for most of them. */
+class OpenSpace implements Space {
+  readonly name: string
+  readonly netns: Netns
+  readonly generation: number
+  #rtnl: Rtnl | undefined
+  #nft: Nft | undefined
+  #conntrack: Conntrack | undefined
+
+  constructor(name: string, netns: Netns, generation: number) {
+    this.name = name
+    this.netns = netns
+    this.generation = generation
+  }
+
+  get rtnl(): Rtnl {
+    this.#rtnl ??= openRtnl(this.netns)
+    return this.#rtnl
+  }
+
+  get nft(): Nft {
+    this.#nft ??= openNft(this.netns)
+    return this.#nft
+  }
+
+  get conntrack(): Conntrack {
+    this.#conntrack ??= openConntrack(this.netns)
+    return this.#conntrack
+  }
+
+  isOurs(portId: number): boolean {
+    return this.#rtnl?.portIds.has(portId) === true || this.#nft?.portIds.has(portId) === true
+  }
+
+  close(): void {
+    for (const part of [this.#conntrack, this.#rtnl, this.#nft, this.netns]) part?.close()
+  }
+}
+
+class HostSpaces implements Spaces {
+  readonly #prefix: string
+  readonly #spaces = new Map<string, OpenSpace>()
+  #generation = 0
+
+  constructor(prefix: string) {
+    this.#prefix = prefix
+  }
+
+  get open(): Iterable<Space> {
+    return this.#spaces.values()
+  }
+
+  get(name: string): Space | undefined {
+    const known = this.#spaces.get(name)
+    const inode = inodeOf(name)
+    if (known !== undefined) {
+      if (inode === fstatSync(known.netns.fd).ino) return known
+      this.#drop(known)
+    }
+    if (inode === undefined) return undefined
+    try {
+      const netns = openNetns({ path: `${directory}/${name}` })
+      this.#generation += 1
+      const space = new OpenSpace(name, netns, this.#generation)
+      this.#spaces.set(name, space)
+      return space
+    } catch (error) {
+      // It went between two looks.
+      if (hasCode(error, 'ENOENT', 'EINVAL')) return undefined
+      throw error
+    }
+  }
+
+  list(): readonly string[] {
+    try {
+      return readdirSync(directory)
+        .filter(name => name.startsWith(this.#prefix) && inodeOf(name) !== undefined)
+        .sort()
+    } catch (error) {
+      if (hasCode(error, 'ENOENT')) return []
+      throw error
+    }
+  }
+
+  async create(name: string): Promise<void> {
+    // An empty file of that name: a namespace that did not survive.
+    if (inodeOf(name) === undefined && readNames().includes(name)) await deleteNetns(name)
+    const netns = await createNetns(name)
+    netns.close()
+  }
+
+  async remove(name: string): Promise<void> {
+    const known = this.#spaces.get(name)
+    if (known !== undefined) this.#drop(known)
+    await deleteNetns(name)
+  }
+
+  #drop(space: OpenSpace): void {
+    this.#spaces.delete(space.name)
+    space.close()
+  }
+
+  close(): void {
+    for (const space of [...this.#spaces.values()]) this.#drop(space)
+  }
+}
+
+function readNames(): readonly string[] {
+  try {
+    return readdirSync(directory)
+  } catch {
+    return []
+  }
+}
+
+/** Undefined: no namespace is mounted there. */
+function inodeOf(name: string): number | undefined {
+  try {
+    const path = `${directory}/${name}`
+    return statfsSync(path).type === nsfs ? statSync(path).ino : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** `prefix`: what the names of ours begin with, "wrn-". */
+export function openSpaces(prefix: string): Spaces {
+  return new HostSpaces(prefix)
+}

@@ -1,0 +1,296 @@
+// Links in our own namespaces, all of them ours: bridges, VXLAN devices whose sockets stay in the host namespace, veths to
+// routers and containers, taps of VMs; `ip -n wrn-fabric -d link show`.
+import { asError, hasCode, WarrenError } from '../../../lib/errors.js'
+import { formatOp } from '../../../lib/netlink/format.js'
+import type { Link, LinkInfo, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
+import { type Netns, openNetns } from '../../../lib/netns/netns.js'
+import { createTap } from '../../../lib/netns/tap.js'
+import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
+import type { FabricLink } from '../../model/desired.js'
+import type { VethPeer } from '../../model/fabric.js'
+import { aliasPrefix } from '../../model/marks.js'
+import type { Space, Spaces } from '../spaces.js'
+
+export interface FabricLinkOptions {
+  /** The host's namespace. */
+  readonly host: { readonly netns: Netns; readonly rtnl: Rtnl }
+  readonly spaces: Spaces
+}
+
+/** On the alias of a tap that somebody else made: it goes back under its name. */
+const borrowed = 'borrowed'
+
+function sameKind(desired: LinkInfo, observed: LinkInfo): boolean {
+  if (desired.kind === 'vxlan')
+    return (
+      observed.kind === 'vxlan' &&
+      desired.vni === observed.vni &&
+      desired.port === observed.port &&
+      desired.learning === observed.learning &&
+      desired.local === observed.local
+    )
+  return desired.kind === observed.kind
+}
+
+function sameFlags(desired: LinkInfo, observed: LinkInfo): boolean {
+  if (desired.kind !== 'bridge' || observed.kind !== 'bridge') return true
+  return (
+    (desired.nfCallIptables ?? false) === (observed.nfCallIptables ?? false) &&
+    (desired.nfCallIp6tables ?? false) === (observed.nfCallIp6tables ?? false)
+  )
+}
+
+function samePort(desired: Link['port'], observed: Link['port']): boolean {
+  if (desired === undefined) return true
+  const names = Object.keys(desired) as (keyof typeof desired)[]
+  return names.every(name => desired[name] === observed?.[name])
+}
+
+const attributes = ['address', 'mtu', 'master', 'addrGenMode', 'up'] as const
+
+function equalLink(desired: FabricLink, observed: FabricLink): boolean {
+  return (
+    sameKind(desired.info, observed.info) &&
+    sameFlags(desired.info, observed.info) &&
+    samePort(desired.port, observed.port) &&
+    attributes.every(name => desired[name] === undefined || desired[name] === observed[name])
+  )
+}
+
+/** What differs of a link that is there. `up` last, so that nothing passes a half-made port. */
+function changes(desired: FabricLink, observed: Link): Link {
+  const { kind, name } = desired
+  const out: Record<string, unknown> = {}
+  for (const attribute of attributes)
+    if (desired[attribute] !== undefined && desired[attribute] !== observed[attribute])
+      out[attribute] = desired[attribute]
+  if (!samePort(desired.port, observed.port) || out['master'] !== undefined)
+    if (desired.port !== undefined) out['port'] = desired.port
+  const info: LinkInfo =
+    sameKind(desired.info, observed.info) && sameFlags(desired.info, observed.info)
+      ? { kind: 'other', name: desired.info.kind }
+      : desired.info
+  return { kind, name, info, ...out }
+}
+
+function plain({ peer: _peer, tap: _tap, port: _port, ...link }: FabricLink): Link {
+  return link
+}
+
+/** The end that a container or another namespace of ours has. `opened`: handles to close once it was made. */
+function peerInfo(link: FabricLink, peer: VethPeer, spaces: Spaces, opened: Netns[]): LinkInfo {
+  const { name, mac, mtu } = peer
+  const info = (netnsFd: number): LinkInfo => ({ kind: 'veth', peer: { name, address: mac, mtu, netnsFd } })
+  if (peer.space !== undefined) {
+    const space = spaces.get(peer.space)
+    if (space === undefined)
+      throw new WarrenError(`Cannot make link "${link.name}": namespace "${peer.space}" is not there`, {
+        code: 'NETNS',
+      })
+    return info(space.netns.fd)
+  }
+  try {
+    const netns = openNetns({ path: peer.path ?? '' })
+    opened.push(netns)
+    return info(netns.fd)
+  } catch (cause) {
+    throw new WarrenError(`Cannot plug "${link.name}" into "${peer.path}": it is not there`, {
+      code: 'NO_NETNS',
+      cause,
+      hint: 'is the container running? see "ip netns list"',
+    })
+  }
+}
+
+/** What one apply() is about to send, and who asked for it. */
+interface Draft {
+  say(i: number, ...more: readonly RtnlOp[]): void
+  flush(): Promise<void>
+  /** Of containers, until the end. */
+  readonly opened: Netns[]
+}
+
+class FabricLinks implements Table<FabricLink> {
+  readonly name = 'fabric-link'
+  readonly key = ({ name }: FabricLink): string => name
+  readonly equal = equalLink
+  readonly #options: FabricLinkOptions
+  readonly #space: Space | undefined
+
+  constructor(options: FabricLinkOptions, space: Space | undefined) {
+    this.#options = options
+    this.#space = space
+  }
+
+  async observe(signal: AbortSignal): Promise<readonly FabricLink[]> {
+    if (this.#space === undefined) return []
+    const links = await this.#space.rtnl.list('link', {}, signal)
+    return links.filter(({ loopback }) => loopback !== true)
+  }
+
+  async apply(ops: readonly TableOp<FabricLink>[], signal: AbortSignal): Promise<readonly OpResult[]> {
+    const results: OpResult[] = new Array(ops.length).fill(undefined)
+    const space = this.#space
+    if (space === undefined) return results
+    const draft = this.#draft(space, ops, results, signal)
+    try {
+      for (const [i, op] of ops.entries()) {
+        try {
+          if (op.verb === 'remove') await this.#unmake(i, op.observed, draft, signal)
+          else if (op.verb === 'add') await this.#make(space, i, op.desired, draft, signal)
+          else if (sameKind(op.desired.info, op.observed.info))
+            draft.say(i, { verb: 'set', object: changes(op.desired, op.observed) })
+          else {
+            draft.say(i, { verb: 'delete', object: plain(op.observed) })
+            await draft.flush()
+            await this.#make(space, i, op.desired, draft, signal)
+          }
+        } catch (error) {
+          results[i] = asError(error)
+        }
+      }
+      await draft.flush()
+    } finally {
+      for (const netns of draft.opened) netns.close()
+    }
+    return results
+  }
+
+  #draft(space: Space, ops: readonly TableOp<FabricLink>[], results: OpResult[], signal: AbortSignal): Draft {
+    const messages: RtnlOp[] = []
+    const owner: number[] = []
+    return {
+      opened: [],
+      say(i, ...more) {
+        for (const message of more) {
+          messages.push(message)
+          owner.push(i)
+        }
+      },
+      async flush() {
+        if (messages.length === 0) return
+        const owners = owner.splice(0)
+        const answers = await space.rtnl.apply(messages.splice(0), signal)
+        answers.forEach((error, n) => {
+          const i = owners[n] ?? 0
+          if (error === undefined || (ops[i]?.verb === 'remove' && hasCode(error, 'ENODEV'))) return
+          results[i] ??= error
+        })
+      },
+    }
+  }
+
+  async #make(space: Space, i: number, link: FabricLink, draft: Draft, signal: AbortSignal): Promise<void> {
+    const { host, spaces } = this.#options
+    const bare = plain(link)
+    const port = link.port === undefined ? {} : { port: link.port }
+    if (link.info.kind === 'vxlan') {
+      await draft.flush()
+      const [error] = await host.rtnl.apply(
+        [{ verb: 'add', object: { ...bare, netnsFd: space.netns.fd } }],
+        signal,
+      )
+      if (error !== undefined) throw error
+      const { address: _address, mtu: _mtu, ...rest } = bare
+      draft.say(i, { verb: 'set', object: { ...rest, ...port, info: { kind: 'other', name: 'vxlan' } } })
+    } else if (link.info.kind === 'veth' && link.peer === undefined) {
+      // It came with its other end.
+      await draft.flush()
+      const there = (await space.rtnl.list('link', { dev: link.name }, signal).catch(() => []))[0]
+      if (there === undefined)
+        throw new WarrenError(`Cannot set up link "${link.name}": its other end is not there yet`, {
+          code: 'ENODEV',
+        })
+      draft.say(i, { verb: 'set', object: changes(link, there) })
+    } else if (link.tap !== undefined) {
+      await draft.flush()
+      await this.#takeTap(space, link, signal)
+      draft.say(i, { verb: 'set', object: { ...bare, ...port, info: { kind: 'other', name: 'tun' } } })
+    } else {
+      const { peer } = link
+      const info = peer === undefined ? link.info : peerInfo(link, peer, spaces, draft.opened)
+      draft.say(i, { verb: 'add', object: { ...bare, ...port, info } })
+    }
+  }
+
+  /** A tap of the host's namespace moves here; without one we make it. */
+  async #takeTap(space: Space, { name }: FabricLink, signal: AbortSignal): Promise<void> {
+    const { host } = this.#options
+    const found = (await host.rtnl.list('link', { dev: name }, signal).catch(() => []))[0]
+    if (found === undefined) {
+      createTap(space.netns, name)
+      return
+    }
+    if (found.info.kind !== 'tun')
+      throw new WarrenError(`Cannot take "${name}" as a tap: it is a ${kindName(found.info)}`, {
+        code: 'NOT_TAP',
+        hint: 'give the port the name of a tap, or of nothing that is there',
+      })
+    const bare: Link = { kind: 'link', name, info: { kind: 'other', name: 'tun' } }
+    const answers = await host.rtnl.apply(
+      [
+        { verb: 'set', object: { ...bare, alias: `${aliasPrefix}${borrowed}` } },
+        { verb: 'set', object: { ...bare, netnsFd: space.netns.fd } },
+      ],
+      signal,
+    )
+    const error = answers.find(answer => answer !== undefined)
+    if (error !== undefined) throw error
+  }
+
+  async #unmake(i: number, link: FabricLink, draft: Draft, signal: AbortSignal): Promise<void> {
+    if (link.info.kind !== 'tun' || link.alias !== `${aliasPrefix}${borrowed}`) {
+      draft.say(i, { verb: 'delete', object: plain(link) })
+      return
+    }
+    const { host } = this.#options
+    const bare: Link = { kind: 'link', name: link.name, info: { kind: 'other', name: 'tun' } }
+    draft.say(i, { verb: 'set', object: { ...bare, up: false, master: '' } })
+    draft.say(i, { verb: 'set', object: { ...bare, netnsFd: host.netns.fd } })
+    await draft.flush()
+    await host.rtnl.apply([{ verb: 'set', object: { ...bare, alias: '' } }], signal)
+  }
+
+  format(op: TableOp<FabricLink>): string {
+    if (op.verb === 'remove') return formatOp({ verb: 'delete', object: plain(op.observed) })
+    const { desired } = op
+    if (op.verb === 'change' && sameKind(desired.info, op.observed.info))
+      return formatOp({ verb: 'set', object: changes(desired, op.observed) })
+    const port = desired.port === undefined ? {} : { port: desired.port }
+    if (desired.tap !== undefined || (desired.info.kind === 'veth' && desired.peer === undefined))
+      return formatOp({
+        verb: 'set',
+        object: { ...plain(desired), ...port, info: { kind: 'other', name: '' } },
+      })
+    const { peer } = desired
+    const line = formatOp({
+      verb: 'add',
+      object: {
+        ...plain(desired),
+        ...port,
+        ...(peer === undefined
+          ? {}
+          : { info: { kind: 'veth', peer: { name: peer.name, address: peer.mac, mtu: peer.mtu } } }),
+      },
+    })
+    return peer === undefined
+      ? line
+      : line.replace(` name ${peer.name}`, ` name ${peer.name} netns ${peer.space ?? peer.path}`)
+  }
+}
+
+function kindName(info: LinkInfo): string {
+  return info.kind === 'other' ? info.name || 'hardware device' : info.kind
+}
+
+export function fabricLinkTable(options: FabricLinkOptions, space: Space | undefined): Table<FabricLink> {
+  const table = new FabricLinks(options, space)
+  return {
+    name: table.name,
+    key: table.key,
+    equal: table.equal,
+    observe: signal => table.observe(signal),
+    apply: (ops, signal) => table.apply(ops, signal),
+    format: op => table.format(op),
+  }
+}
