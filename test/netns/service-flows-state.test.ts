@@ -1,11 +1,10 @@
 // Services over time, with real packets, in every proxy mode: affinity, how evenly load is spread, connection tracking,
 // connections through changes and restarts of agents, rolling updates, and walks from any set of Services to any other.
 import t, { type Test } from 'tap'
-import { openConntrack } from '../../lib/conntrack/conntrack.js'
 import { buildPrograms, killAgents } from '../support/agents.js'
-import { chiSquare, chiSquareOfFive, type Load, startLoad, tell } from '../support/service-flows-load.js'
+import { chiSquare, chiSquareOfFive, startLoad, tell } from '../support/service-flows-load.js'
 import { flowService, nodePortOf, objectsOf, refsOf, servicePort } from '../support/service-flows-model.js'
-import { clientsOf, fresh, kept, setEndpoints } from '../support/service-flows-state.js'
+import { clientsOf, flowIds, fresh, kept, setEndpoints, wanderers } from '../support/service-flows-state.js'
 import { createServiceWorld, externalAddress, type StationName } from '../support/service-world.js'
 import { families } from '../support/service-world-sockets.js'
 
@@ -156,29 +155,6 @@ async function beforeTheService(t: Test): Promise<void> {
   await world.remove(refsOf(service))
 }
 
-/** conntrack's ids on A of flows with these UDP source ports: another flow has another id. */
-async function idsOf(ports: readonly number[]): Promise<number[]> {
-  const conntrack = openConntrack(world.hosts.A.netns)
-  try {
-    const lists = await Promise.all(
-      families.map(family => conntrack.list({ family, protocol: 'udp', dport: servicePort })),
-    )
-    const found = lists.flat().filter(({ original }) => ports.includes(original.sport))
-    return found.map(({ id }) => id).sort((a, b) => a - b)
-  } finally {
-    conntrack.close()
-  }
-}
-
-/** Flows that did not always have the same answer. */
-function wanderers(load: Load): string[] {
-  const ends = new Map<string, Set<string>>()
-  for (const { who, answer } of load.seen) ends.set(who, (ends.get(who) ?? new Set()).add(tell(answer)))
-  return [...ends].flatMap(([who, answers]) =>
-    answers.size === 1 ? [] : `${who}: ${[...answers].join(', ')}`,
-  )
-}
-
 async function throughRestarts(t: Test, mode: string): Promise<void> {
   const service = flowService('steady', 45, { endpoints: 'a1 b1' })
   const other = flowService('busy', 46, { endpoints: 'a2' })
@@ -189,7 +165,7 @@ async function throughRestarts(t: Test, mode: string): Promise<void> {
   const load = startLoad(flows, 20)
   await pause(50)
   const ports = flows.slice(-udp.length, 2 - udp.length).map(({ port }) => port)
-  const ids = await idsOf(ports)
+  const ids = await flowIds(world, ports)
   t.equal(ids.length, 2, 'conntrack knows the flows of ac')
   for (const text of ['a2 b1', 'b1', '', 'a1 a2 b1']) await setEndpoints(world, other, text)
   await setEndpoints(world, service, 'a1 a2 b1')
@@ -212,7 +188,7 @@ async function throughRestarts(t: Test, mode: string): Promise<void> {
     t.same(lost, [], `${news.seen.length} new connections`)
     t.same(await load.stop(), [], `${load.seen.length} exchanges of established connections`)
     t.same(wanderers(load), [])
-    t.same(await idsOf(ports), ids, 'their flows are the same to conntrack')
+    t.same(await flowIds(world, ports), ids, 'their flows are the same to conntrack')
   }
   for (const flow of flows) flow.close()
   await world.remove([...refsOf(service), ...refsOf(other)])

@@ -1,9 +1,11 @@
 // Services with real packets: every row of test/support/service-flows-rows.ts in every proxy mode and both families.
 import t, { type Test } from 'tap'
 import { buildPrograms, killAgents } from '../support/agents.js'
+import { random } from '../support/random.js'
 import { nameOf, rowsOf, runRows } from '../support/service-flows.js'
-import { objectsOf } from '../support/service-flows-model.js'
+import { fixtureOf, objectsOf, refsOf } from '../support/service-flows-model.js'
 import { fixture, nodePortAddresses, restrictedRows, rows } from '../support/service-flows-rows.js'
+import { randomServices, type WalkService } from '../support/service-flows-walk.js'
 import { createServiceWorld } from '../support/service-world.js'
 
 t.setTimeout(300_000)
@@ -23,9 +25,59 @@ open.push(world)
 await world.apply(Object.values(fixture).flatMap(service => objectsOf(world, service)))
 
 async function probe(t: Test, text: string, mode: string): Promise<void> {
-  await runRows(world, fixture, rowsOf(text, fixture, mode), ({ row, seen, wanted }) => {
+  for (const { row, seen, wanted } of await runRows(world, fixture, rowsOf(text, fixture, mode)))
     t.equal(seen, wanted, nameOf(row))
-  })
+}
+
+const nodes = ['A', 'B'] as const
+/** Tables whose objects are sockets of the agent: they end with it. */
+const ownSockets = ['health', 'proxy']
+
+/** From set to set, and from mode to mode: the kernel has what a pass would write, and packets go where the model says. */
+async function walk(t: Test, steps: number): Promise<void> {
+  const dice = random(Number(process.env['WARREN_SEED'] ?? Date.now() % 1e9))
+  t.comment(`WARREN_SEED=${dice.seed}`)
+  let standing: readonly WalkService[] = []
+  const go = async (next: readonly WalkService[]): Promise<void> => {
+    const gone = standing.filter(({ service }) => !next.some(each => each.service.name === service.name))
+    if (gone.length > 0) await world.remove(gone.flatMap(({ service }) => refsOf(service)))
+    if (next.length > 0) await world.apply(next.flatMap(({ service }) => objectsOf(world, service)))
+    standing = next
+  }
+  for (let step = 0; step < steps; step += 1) {
+    const proxyMode = modes[Math.floor(step / 3) % modes.length] ?? ''
+    if (step % 3 === 0) await world.cluster({ proxyMode })
+    await go(randomServices(dice))
+    const own = fixtureOf(standing.map(({ service }) => service))
+    const all = standing.flatMap(each => each.rows)
+    const some = all.length === 0 ? [] : [dice.pick(all), dice.pick(all), dice.pick(all)]
+    const [results, ...plans] = await Promise.all([
+      runRows(world, own, rowsOf(some.join('\n'), own, proxyMode)),
+      ...nodes.map(node => world.agent[node].client.plan()),
+    ])
+    const where = `step ${step}, ${standing.length} Services, ${proxyMode}`
+    for (const { ops } of plans)
+      t.same(
+        ops.slice(0, 3).map(({ line }) => line),
+        [],
+        `${where}: nothing to write`,
+      )
+    for (const { row, seen, wanted } of results)
+      t.equal(seen, wanted, `${where}: ${nameOf(row)} (${JSON.stringify(own[row.to.split(/\W/)[0] ?? ''])})`)
+  }
+  await Promise.all(
+    nodes.map(async node => {
+      await world.agent[node].stop('SIGKILL')
+      await world.start(node)
+      const events = await world.agent[node].client.events()
+      t.same(
+        events.filter(({ table }) => !ownSockets.includes(table)),
+        [],
+        `a fresh agent on ${node} has nothing to write`,
+      )
+    }),
+  )
+  await go([])
 }
 
 for (const proxyMode of modes) {
@@ -38,3 +90,5 @@ for (const proxyMode of modes) {
     await probe(t, restrictedRows, proxyMode)
   })
 }
+
+t.test('from any set of Services to any other', { timeout: 120_000 }, t => walk(t, 20))

@@ -16,6 +16,9 @@ export interface FlowService {
   /** "a1 b1:leaving a2:down"; several texts are several Endpoints objects. Ports: "a1/8081". */
   readonly endpoints: readonly string[]
   readonly spec: Spec
+  /** Of cluster, external and load balancer IPs. */
+  readonly port: number
+  readonly type: 'ClusterIP' | 'NodePort' | 'LoadBalancer'
   /** Pods instead of Endpoints: their named ports, by station. */
   readonly pods?: Readonly<Record<string, number>> | undefined
 }
@@ -25,7 +28,6 @@ export type Fixture = Readonly<Record<string, FlowService>>
 const protocols = ['TCP', 'UDP', 'SCTP'] as const
 export const servicePort = 80
 
-export const portOf = (_service: FlowService): number => servicePort
 export const nodePortOf = ({ number }: Pick<FlowService, 'number'>): number => 30_000 + number
 
 export interface ServiceOptions {
@@ -33,12 +35,14 @@ export interface ServiceOptions {
   readonly lb?: number
   readonly endpoints?: string | readonly string[]
   readonly pods?: Readonly<Record<string, number>>
-  /** Over the default spec, of type LoadBalancer. */
+  readonly port?: number
+  readonly type?: FlowService['type']
+  /** Over the default spec. */
   readonly spec?: Spec
 }
 
 export function flowService(name: string, number: number, options: ServiceOptions = {}): FlowService {
-  const { x, lb, endpoints = [], pods, spec = {} } = options
+  const { x, lb, endpoints = [], pods, spec = {}, port = servicePort, type = 'LoadBalancer' } = options
   return {
     name,
     number,
@@ -48,6 +52,8 @@ export function flowService(name: string, number: number, options: ServiceOption
     endpoints: typeof endpoints === 'string' ? [endpoints] : endpoints,
     pods,
     spec,
+    port,
+    type,
   }
 }
 
@@ -59,24 +65,24 @@ const both = (n: number | undefined): string[] =>
   n === undefined ? [] : families.map(family => externalAddress(n)[family])
 
 function serviceObject(service: FlowService): object {
-  const { name, clusterIP, x, lb, spec, pods } = service
+  const { name, clusterIP, x, lb, spec, pods, type } = service
   const ports = protocols.map(protocol => ({
     name: protocol.toLowerCase(),
     protocol,
-    port: servicePort,
+    port: service.port,
     targetPort: pods === undefined ? 8080 : 'web',
-    nodePort: nodePortOf(service),
+    ...(type === 'ClusterIP' ? {} : { nodePort: nodePortOf(service) }),
   }))
   return {
     apiVersion: 'warren/v1',
     kind: 'Service',
     metadata: { name },
     spec: {
-      type: 'LoadBalancer',
+      type,
       clusterIPs: Object.values(clusterIP),
       ports,
       externalIPs: both(x),
-      loadBalancerIPs: both(lb),
+      ...(type === 'LoadBalancer' ? { loadBalancerIPs: both(lb) } : {}),
       ...(pods === undefined ? {} : { selector: { app: name } }),
       ...spec,
     },

@@ -1,6 +1,7 @@
 // What the suites of Services over time share: who asks a Service, and changes of its endpoints.
+import { openConntrack } from '../../lib/conntrack/conntrack.js'
 import type { Family } from '../../lib/netlink/types.js'
-import { type Asker, type KeptFlow, newFlows, oneFlow } from './service-flows-load.js'
+import { type Asker, type KeptFlow, type Load, newFlows, oneFlow, tell } from './service-flows-load.js'
 import { endpointsObject, type FlowService, nodePortOf, servicePort } from './service-flows-model.js'
 import type { ServiceWorld, StationName } from './service-world.js'
 import { families, type Protocol, type Question, type Station } from './service-world-sockets.js'
@@ -45,4 +46,27 @@ export function setEndpoints(
   ...texts: readonly string[]
 ): Promise<void> {
   return world.apply(texts.map((text, i) => endpointsObject(world, name, `${name}-${i}`, text)))
+}
+
+/** conntrack's ids on A of flows with these UDP source ports: another flow has another id. */
+export async function flowIds(world: ServiceWorld, ports: readonly number[]): Promise<number[]> {
+  const conntrack = openConntrack(world.hosts.A.netns)
+  try {
+    const lists = await Promise.all(
+      families.map(family => conntrack.list({ family, protocol: 'udp', dport: servicePort })),
+    )
+    const found = lists.flat().filter(({ original }) => ports.includes(original.sport))
+    return found.map(({ id }) => id).sort((a, b) => a - b)
+  } finally {
+    conntrack.close()
+  }
+}
+
+/** Flows that did not always have the same answer. */
+export function wanderers(load: Load): string[] {
+  const ends = new Map<string, Set<string>>()
+  for (const { who, answer } of load.seen) ends.set(who, (ends.get(who) ?? new Set()).add(tell(answer)))
+  return [...ends].flatMap(([who, answers]) =>
+    answers.size === 1 ? [] : `${who}: ${[...answers].join(', ')}`,
+  )
 }

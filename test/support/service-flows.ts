@@ -11,7 +11,7 @@
 //
 // Every row runs in both families. All answers must be expected ones, and all that are expected must come.
 import type { Family } from '../../lib/netlink/types.js'
-import { type Fixture, nodePortOf, portOf } from './service-flows-model.js'
+import { type Fixture, nodePortOf } from './service-flows-model.js'
 import {
   externalAddress,
   type NodeName,
@@ -108,9 +108,9 @@ export function destinationOf(world: ServiceWorld, fixture: Fixture, row: Row): 
   }
   if (mark === '+') {
     const number = place === 'lb' ? service.lb : service.x
-    return question(externalAddress(number ?? 0)[family], portOf(service))
+    return question(externalAddress(number ?? 0)[family], service.port)
   }
-  return question(service.clusterIP[family], mark === ':' ? Number(place) : portOf(service))
+  return question(service.clusterIP[family], mark === ':' ? Number(place) : service.port)
 }
 
 /** "a1@A b1", "refused": of an answer or of what is expected. */
@@ -179,17 +179,20 @@ export async function runRow(world: ServiceWorld, fixture: Fixture, row: Row): P
   return { row, asked, seen: [...seen].sort().join(' '), wanted: [...wanted].sort().join(' ') }
 }
 
-/** Runs rows, many at the same time; `done` hears each. */
+/** Runs rows, many at the same time; the results in the order of the rows. */
 export async function runRows(
   world: ServiceWorld,
   fixture: Fixture,
   rows: readonly Row[],
-  done: (result: RowResult) => void,
-): Promise<void> {
-  const queue = [...rows]
+): Promise<readonly RowResult[]> {
+  const results: RowResult[] = []
+  const queue = [...rows.entries()]
   const work = async (): Promise<void> => {
-    for (let row = queue.shift(); row !== undefined; row = queue.shift())
-      done(await runRow(world, fixture, row))
+    for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
+      const [index, row] = next
+      results[index] = await runRow(world, fixture, row)
+    }
   }
-  await Promise.all(Array.from({ length: 120 }, work))
+  await Promise.all(Array.from({ length: 80 }, work))
+  return results
 }

@@ -5,6 +5,7 @@ import { canonicalAddress } from '../../lib/net/address.js'
 import { bind, close, connect, lastErrno, nativeFunction, sendto, socket } from '../../lib/netns/libc.js'
 import type { Netns } from '../../lib/netns/netns.js'
 import { sockaddr } from './packets.js'
+import { attention } from './service-world-attention.js'
 
 const AF_INET = 2
 const AF_INET6 = 10
@@ -111,7 +112,6 @@ export class Inits {
   }
 
   ask(netns: Netns, { to, port, from, fromPort, ms }: InitOptions): Promise<InitFate> {
-    const since = performance.now()
     // Connected: only such a raw socket hears of ICMP errors.
     const fd = netns.run(() => {
       const made = socket(to.includes(':') ? AF_INET6 : AF_INET, SOCK_RAW, IPPROTO_SCTP)
@@ -125,6 +125,7 @@ export class Inits {
       const done = (fate: InitFate): void => {
         if (!this.#waiting.delete(tag)) return
         this.#looks.delete(look)
+        stop()
         close(fd)
         if (this.#waiting.size === 0) {
           clearInterval(this.#timer)
@@ -138,8 +139,8 @@ export class Inits {
             done(got)
             return
           }
-        if (performance.now() - since > ms) done(undefined)
       }
+      const stop = attention.wait(ms, () => done(undefined))
       this.#waiting.set(tag, done)
       this.#looks.add(look)
       this.#timer ??= setInterval(() => this.#look(), 4)

@@ -7,6 +7,7 @@ import type { Family } from '../../lib/netlink/types.js'
 import { bind, connect, listen, sendto, setsockopt, socket } from '../../lib/netns/libc.js'
 import type { Netns } from '../../lib/netns/netns.js'
 import { sockaddr } from './packets.js'
+import { attention } from './service-world-attention.js'
 import type { Inits } from './service-world-sctp.js'
 
 const AF_INET = 2
@@ -54,6 +55,7 @@ export interface Flow {
   close(): void
 }
 
+const backlog = 4096
 /** Longer than the second after which a SYN is sent again. */
 const patience = 1_300
 /** Source ports of UDP below those of Services: none is met a second time before 19,000 others. */
@@ -75,20 +77,20 @@ class Waiter {
   #since = 0
 
   heard(text: string): void {
-    this.#tell?.(answerOf(text, performance.now() - this.#since))
+    this.#tell?.(answerOf(text, attention.now - this.#since))
   }
 
   failed(error: unknown): void {
-    this.#tell?.({ kind: 'refused', code: codeOf(error), ms: performance.now() - this.#since })
+    this.#tell?.({ kind: 'refused', code: codeOf(error), ms: attention.now - this.#since })
   }
 
   wait(ms: number, send: () => void): Promise<Answer> {
     return new Promise(resolve => {
-      const timer = setTimeout(() => this.#tell?.({ kind: 'dropped' }), ms)
-      this.#since = performance.now()
+      this.#since = attention.now
+      const stop = attention.wait(ms, () => this.#tell?.({ kind: 'dropped' }))
       this.#tell = answer => {
         this.#tell = undefined
-        clearTimeout(timer)
+        stop()
         resolve(answer)
       }
       try {
@@ -130,7 +132,7 @@ export class Station {
         const tcp = socket(AF_INET6, SOCK_STREAM, 0)
         setsockopt(tcp, SOL_SOCKET, SO_REUSEADDR, 1)
         bind(tcp, sockaddr('::', port))
-        listen(tcp, 4096)
+        listen(tcp, backlog)
         const udp = socket(AF_INET6, SOCK_DGRAM, 0)
         bind(udp, sockaddr('::', port))
         return [tcp, udp] as const
@@ -149,7 +151,7 @@ export class Station {
         .on('error', () => client.destroy())
         .on('close', () => this.#taken.delete(client))
     })
-    server.listen({ fd })
+    server.listen({ fd, backlog })
     this.#open.add(server)
   }
 
@@ -173,14 +175,14 @@ export class Station {
       flow.close()
       return answer
     }
-    const since = performance.now()
+    const since = attention.now
     const fate = await this.#inits.ask(this.netns, {
       ...question,
       fromPort: question.fromPort ?? this.nextPort(),
       ms,
     })
     if (fate === undefined) return { kind: 'dropped' }
-    const took = performance.now() - since
+    const took = attention.now - since
     if (typeof fate === 'string') return { kind: 'refused', code: fate, ms: took }
     return { kind: 'answered', ...fate, ms: took }
   }

@@ -107,6 +107,7 @@ class StaleFlows implements ConntrackTable {
   /** Keys of what was observed and is not deleted yet: until then their entry points stay in the scope. */
   readonly #outstanding = new Set<string>()
   #looked = emptyScope(false)
+  #base = ''
 
   constructor(conntrack: Conntrack, options: ConntrackTableOptions) {
     this.#conntrack = conntrack
@@ -136,8 +137,14 @@ class StaleFlows implements ConntrackTable {
   }
 
   dirty(): boolean {
+    const base = this.#options.base()
+    if (base === undefined) return false
+    // Another range of cluster IPs, or other addresses that serve nodePorts: no entry point says so.
+    const text = `${base.serviceCidrs} ${base.nodePortAddresses}`
+    if (text !== this.#base) this.touchAll()
+    this.#base = text
     const { all, points } = this.#scope
-    return this.#options.base() !== undefined && (all || points.size > 0)
+    return all || points.size > 0
   }
 
   equal(): boolean {
