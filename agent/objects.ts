@@ -8,6 +8,7 @@ import { allocPrefix, formatKey, keyOfRef, livePrefix, objectKey, objectsPrefix 
 import type { ModelObject } from './model/kinds.js'
 import type { Node } from './model/node.js'
 import { type Problem, refOf } from './model/object.js'
+import { mayBeInUse, refuseInUse } from './model/tenant-in-use.js'
 import { attempts, conflict, newFormat, putObject, sameAs, stored, textOf } from './object-put.js'
 import { companionsOf, learnServices, recordBook, recordsOfObject } from './service-writes.js'
 
@@ -40,7 +41,7 @@ export interface DeleteOptions extends WriteOptions {
 
 export interface DeleteResult {
   readonly revision: number
-  /** Records that went with it: "node-ipv4/10.244.1.0-24", "service-ipv4/10.0.0.1", "nodeport/tcp-31234". */
+  /** Records that went with it: "node-ipv4/10.244.1.0-24", "service-ipv4/10.0.0.1", "vni/1001". */
   readonly released: readonly string[]
   /** The node's agent runs: it will publish itself again. */
   readonly live: boolean
@@ -96,7 +97,14 @@ export async function applyObjects(
     [...entries.keys()].filter(key => key.startsWith(livePrefix)).map(key => key.slice(livePrefix.length)),
   )
   const records = recordBook(list.entries)
-  const check = { objects, standing, handWritten, live, records: records.view }
+  const check = {
+    objects,
+    standing,
+    handWritten,
+    live,
+    records: records.view,
+    allocations: records.allocations(),
+  }
   const problems = [...checkWrite(check)]
   if (problems.some(problem => problem.level === 'error'))
     return { results: [], revision: list.revision, problems }
@@ -125,10 +133,10 @@ export async function applyObjects(
 }
 
 /**
- * Deletes one object by its reference ("node/h3"); with a node go its blocks, with a Service its cluster IPs and nodePorts, in
- * the same transaction. A node that the
+ * Deletes one object by its reference ("node/h3"); with it go its records (a node's blocks, a Service's cluster IPs and nodePorts, a
+ * Port's MAC and addresses) in the same transaction. A node that the
  * store lost and the agents hold (`held`) is put back and then deleted, so that every agent sees the deletion.
- * Errors: NOTFOUND; HANDWRITTEN (names file and line); STORE_EMPTY; CONFLICT; those of the store.
+ * Errors: NOTFOUND; HANDWRITTEN (names file and line); IN_USE (names what uses it); STORE_EMPTY; CONFLICT; those of the store.
  */
 export async function deleteObject(kv: Kv, ref: string, options: DeleteOptions = {}): Promise<DeleteResult> {
   const { signal } = options
@@ -145,6 +153,11 @@ export async function deleteObject(kv: Kv, ref: string, options: DeleteOptions =
   for (let i = 0; i < attempts; i += 1) {
     const list = await kv.list('', signal)
     if (!list.entries.some(entry => entry.key === formatKey)) throw empty(kv, `the deletion of ${ref}`)
+    if (mayBeInUse(ref)) {
+      const standing = list.entries.filter(each => each.key.startsWith(objectsPrefix)).map(stored)
+      const written = (options.handWritten ?? []).map(each => each.object)
+      refuseInUse(ref, [...standing.filter(object => object !== undefined), ...written])
+    }
     const owned = recordsOfObject(ref, list.entries)
     let entry = list.entries.find(each => each.key === key)
     if (entry === undefined && options.held !== undefined) {

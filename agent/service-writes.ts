@@ -28,6 +28,8 @@ export interface Companions {
 /** The allocator's records as they were read, and as our own writes changed them since. */
 export interface RecordBook {
   readonly view: RecordView
+  /** All of them, by `pool/value`. */
+  allocations(): ReadonlyMap<string, Allocation>
   /** Takes in what a transaction found, or wrote; `keys` that are not among the entries are not there. */
   learn(keys: readonly string[], entries: readonly KvEntry[]): void
   /** Undefined: it is not there. */
@@ -48,6 +50,7 @@ export function recordBook(entries: readonly KvEntry[]): RecordBook {
   index.update(allocations)
   return {
     view: index,
+    allocations: () => allocations,
     revisionOf: key => revisions.get(key),
     learn(keys, found) {
       const there = new Map(found.map(entry => [entry.key, entry]))
@@ -134,14 +137,15 @@ export function companionsOf(
   return { parts }
 }
 
-/** Every record that goes with an object: the blocks of a node, the values of a Service. */
+/** Every record that goes with an object: the blocks of a node, the values of a Service, of a Network or of a Port. */
 export function recordsOfObject(ref: string, entries: readonly KvEntry[]): readonly KvEntry[] {
   const [kind] = ref.split('/')
-  if (kind !== 'node' && kind !== 'service') return []
+  if (kind === undefined || !['node', 'service', 'network', 'port'].includes(kind)) return []
   const name = ref.slice(kind.length + 1)
   return entries.filter(entry => {
     const owner = poolValue(entry.key) === undefined ? undefined : ownerOf(entry.value)
     if (owner === undefined) return false
-    return kind === 'node' ? owner === name : serviceOfOwner(owner) === name
+    if (kind === 'service') return serviceOfOwner(owner) === name
+    return owner === (kind === 'node' ? name : ref)
   })
 }

@@ -21,7 +21,8 @@ import {
   valueProblems,
 } from './service-check.js'
 import type { RecordView } from './service-plan.js'
-import { clusterInForce } from './snapshot.js'
+import { type Allocation, clusterInForce } from './snapshot.js'
+import { tenantProblems } from './tenant-checks.js'
 
 export interface WriteCheck {
   /** What is to be written. */
@@ -34,6 +35,8 @@ export interface WriteCheck {
   readonly live: ReadonlySet<string>
   /** The allocator's records of Services; default: none. */
   readonly records?: RecordView
+  /** All records of the allocator, by `pool/value`; default: none. */
+  readonly allocations?: ReadonlyMap<string, Allocation>
 }
 
 function problem(
@@ -168,5 +171,14 @@ export function checkWrite(check: WriteCheck): readonly Problem[] {
     found.push(outside(cluster, prefixes, nodes, check.live))
   }
   found.push(...serviceProblems(check, all, touched))
+  const before = new Set([...check.standing, ...check.handWritten.map(({ object }) => object)].map(refOf))
+  found.push(
+    ...tenantProblems({
+      objects: check.objects,
+      before,
+      after: all,
+      allocations: check.allocations ?? new Map(),
+    }),
+  )
   return found.filter(each => each !== undefined)
 }

@@ -35,6 +35,8 @@ export interface TenantAssignments {
   /** `tenant/name` of the ports that name a network. */
   portsOf(network: string): ReadonlySet<string>
   recordsOf(ref: string): ReadonlyMap<string, string>
+  /** `pool/value` of what an object asks for in its spec. */
+  givenOf(ref: string): readonly string[]
 }
 
 const nobody: ReadonlySet<string> = new Set()
@@ -196,5 +198,6 @@ export function createTenantAssignments(): TenantAssignments {
     },
     portsOf: network => byNetwork.get(network),
     recordsOf: index.recordsOf,
+    givenOf: ref => given.get(ref) ?? [],
   }
 }

@@ -9,6 +9,7 @@ import type { Port } from './port.js'
 import { inTenant, tenantName } from './tenant.js'
 import {
   addressNeeds,
+  gatewayMac,
   macClaim,
   networkNeeds,
   subnetsOf,
@@ -59,7 +60,8 @@ type Standing =
   | { readonly state: 'held' | 'free'; readonly claim: TenantClaim; readonly key: string }
   | { readonly state: 'refused' | 'absent'; readonly claim: TenantClaim }
 
-const takenCode: Readonly<Record<string, string>> = {
+/** By pool. */
+export const takenCode: Readonly<Record<string, string>> = {
   vni: 'VNI_TAKEN',
   'port-mac': 'MAC_TAKEN',
   'port-ip': 'ADDRESS_TAKEN',
@@ -215,6 +217,16 @@ function lookAtPort(port: Port, network: Network, records: TenantRecords, choose
   const mac = standingOf(port, macClaim(port, network), records, used, problems)
   if (mac.state === 'refused') return { standings: [mac], problems, chosen }
   const macKey = pick(mac)
+  const reserved = gatewayMac(tenantName(network))
+  if ([port.spec.mac, ...port.spec.allowedAddressPairs.map(pair => pair.mac)].includes(reserved))
+    problems.push(
+      tenantProblem(
+        port,
+        'GATEWAY_MAC',
+        `mac "${reserved}" is the gateway's on every host`,
+        'take another MAC',
+      ),
+    )
   const needs = addressNeeds(port, network, macKey === undefined ? undefined : tenantValue(macKey))
   problems.push(...needs.problems)
   const standings = standingsOf(port, needs.claims, records, used, problems)

@@ -364,6 +364,155 @@ t.test(
   },
 )
 
+t.test('checks before a write and a deletion: what would break is refused, naming who and what', async t => {
+  const kv = memoryKv()
+  const write = async (text: string): Promise<string> =>
+    (await applyObjects(kv, objects(text))).problems
+      .map(({ level, code, message, hint }) => `${level} ${code} ${message} (${hint})`)
+      .join('\n')
+  const remove = async (ref: string): Promise<string> => {
+    try {
+      const { released } = await deleteObject(kv, ref)
+      return `gone ${released.join(' ')}`
+    } catch (error) {
+      return error instanceof Error && 'code' in error ? `${error.code} ${error.message}` : String(error)
+    }
+  }
+  const record = async (key: string, owner: string): Promise<void> =>
+    void (await kv.txn({
+      compare: [],
+      puts: [{ key: `alloc/${key}`, value: JSON.stringify({ owner }) }],
+      deletes: [],
+    }))
+  const subnet = (cidr: string): string => `subnets: [{cidr: ${cidr}}]`
+  t.match(await write(netA), /error TENANT Cannot use network\/red\/a: there is no tenant\/red/)
+  const base =
+    doc('Tenant', 'red', 'quotas: {routers: 2, securityGroups: 1}') +
+    doc('Tenant', 'blue') +
+    netA +
+    doc('Network', 'red/b', subnet('10.0.2.0/24')) +
+    doc('Network', 'red/c', subnet('10.0.2.128/25')) +
+    doc('Router', 'red/r', 'networks: [a, b], routes: [{destination: 10.9.0.0/16, nextHop: 10.0.2.9}]') +
+    doc(
+      'SecurityGroup',
+      'red/web',
+      'rules: [{direction: ingress, remoteGroup: web}, {direction: ingress, remoteGroup: default}]',
+    ) +
+    doc(
+      'Port',
+      'red/p',
+      'network: a, fixedIPs: [10.0.1.11], mac: "52:54:00:00:00:01", node: h1, device: {kind: tap, name: t0}, securityGroups: [web]',
+    )
+  t.equal(await write(base), '')
+  t.equal(await write(base), '', 'and again')
+  const port = (name: string, spec: string): Promise<string> =>
+    write(doc('Port', name, `network: a, ${spec}`))
+  const cases: readonly (readonly [string, RegExp])[] = [
+    [
+      await port('red/a0', 'fixedIPs: [10.0.1.11]'),
+      /^error ADDRESS_TAKEN .*"10.0.1.11" is taken: port\/red\/p has it/,
+    ],
+    [await port('red/a0', 'mac: "52:54:00:00:00:01"'), /^error MAC_TAKEN .*is taken: port\/red\/p has it/],
+    [await port('red/a0', `mac: "${gatewayMac('red/a')}"`), /^error GATEWAY_MAC/],
+    [await port('red/a0', 'fixedIPs: [10.0.1.1]'), /^error FIXED_IP .*is the gateway/],
+    [await port('red/a0', 'fixedIPs: [10.7.0.1]'), /^error FIXED_IP .*is in no subnet/],
+    [await port('red/a0', 'securityGroups: [default, wbe]'), /^error GROUP .*securitygroup\/red\/wbe/],
+    [
+      await port('red/a0', 'node: h1, device: {kind: tap, name: t0}'),
+      /^error DEVICE_TAKEN .*tap t0 of node\/h1 is the device of port\/red\/p/,
+    ],
+    [await port('blue/a0', ''), /^error NETWORK .*there is no network\/blue\/a/],
+    [
+      await write(doc('Port', 'blue/a0', 'network: red/a')),
+      /^error NETWORK .*another tenant's and not shared/,
+    ],
+    [
+      (await port('red/a0', 'fixedIPs: [10.0.1.12]')) + (await port('red/a1', 'fixedIPs: [10.0.1.12]')),
+      /^error ADDRESS_TAKEN .*port\/red\/a0 has it/,
+    ],
+    [
+      await write(doc('Network', 'blue/x', 'vni: 1001')),
+      /^error VNI_TAKEN .*"1001" is taken: network\/red\/a has it/,
+    ],
+    [
+      await write(doc('Network', 'blue/x', 'vni: 900')),
+      /^error VNI_RANGE .*vni 900 is outside vniRange 1000-16000000/,
+    ],
+    [await write(doc('Router', 'red/s', 'networks: [d]')), /^error NETWORK .*there is no network\/red\/d/],
+    [
+      await write(doc('Router', 'red/s', 'networks: [a]')),
+      /^error NETWORK_ROUTED .*network\/red\/a is behind router\/red\/r/,
+    ],
+    [
+      await write(doc('Router', 'red/r', 'networks: [a, b, c]')),
+      /^error ROUTER_OVERLAP .*10.0.2.128\/25 of network\/red\/c overlaps 10.0.2.0\/24 of network\/red\/b/,
+    ],
+    [await write(doc('Network', 'red/b', subnet('10.0.1.0/25'))), /ROUTER_OVERLAP .*router\/red\/r/],
+    [
+      await write(
+        doc('Router', 'red/r', 'networks: [a], routes: [{destination: 10.9.0.0/16, nextHop: 10.0.2.9}]'),
+      ),
+      /^error NEXT_HOP .*10.0.2.9/,
+    ],
+    [
+      await write(doc('SecurityGroup', 'red/web', 'rules: [{direction: ingress, remoteGroup: lost}]')),
+      /^error GROUP .*rules\[0\].remoteGroup names securitygroup\/red\/lost/,
+    ],
+    [
+      await write(doc('SecurityGroup', 'red/two')),
+      /^error QUOTA .*tenant\/red may have 1 securityGroups, and this makes 2/,
+    ],
+    [
+      await write(doc('Router', 'red/s') + doc('Router', 'red/t')),
+      /^error QUOTA .*2 routers, and this makes 3/,
+    ],
+  ]
+  for (const [said, expected] of cases) t.match(said, expected)
+
+  await record('port-ip/red/a/10.0.1.99', 'port/red/p')
+  t.match(
+    await write(netA.replace('10.0.1.0/24', '10.0.1.0/28')),
+    /SUBNET_IN_USE .*port\/red\/p \(10.0.1.99\)/,
+  )
+  await record('port-ip/red/a/10.0.1.98', 'port/red/gone')
+  t.equal(await port('red/heir', 'fixedIPs: [10.0.1.98]'), '', 'what nobody has any more is free')
+  t.equal(
+    await port('red/x', 'fixedIPs: [10.0.1.99]'),
+    '',
+    'nor does its owner want it: it waits for its release',
+  )
+  await record('vni/1001', 'network/red/a')
+  const cluster = (spec: string): string => doc('Cluster', 'default', `podCIDRs: [10.244.0.0/16], ${spec}`)
+  t.match(
+    await write(cluster('backend: {type: vxlan, vni: 1001}')),
+    /error VNI_TAKEN Cannot use cluster\/default: backend.vni 1001 is taken: network\/red\/a/,
+  )
+  t.match(await write(cluster('vniRange: 2000-3000')), /^warning VNI_RANGE .*network\/red\/a \(1001\)/)
+
+  t.match(
+    await remove('tenant/red'),
+    /^IN_USE Cannot delete tenant\/red: there are network\/red\/a, network\/red\/b, network\/red\/c, port\/red\/a0, port\/red\/heir and 4 more/,
+  )
+  t.match(
+    await remove('network/red/a'),
+    /^IN_USE .*there are port\/red\/a0, port\/red\/heir, port\/red\/p, port\/red\/x, router\/red\/r/,
+  )
+  t.match(await remove('securitygroup/red/web'), /^IN_USE .*there is port\/red\/p$/)
+  t.equal(await remove('port/red/p'), 'gone port-ip/red/a/10.0.1.99', 'with its records')
+  t.match(await remove('securitygroup/red/web'), /^gone/, 'a group that names itself is in nobody’s way')
+  for (const ref of [
+    'port/red/a0',
+    'port/red/heir',
+    'port/red/x',
+    'router/red/r',
+    'network/red/b',
+    'network/red/c',
+  ])
+    t.match(await remove(ref), /^gone/)
+  t.equal(await remove('network/red/a'), 'gone vni/1001')
+  t.equal(await remove('tenant/red'), 'gone ')
+})
+
 t.test(
   'allocator: agents that race give each port values of its own, and take back what nobody needs',
   async t => {
