@@ -16,8 +16,14 @@ export const hooks: Readonly<Record<IptablesTableName, readonly string[]>> = {
 
 /** Chains of the base, without their prefix. */
 export const baseChains: Readonly<Record<IptablesTableName, readonly string[]>> = {
-  nat: [...hooks.nat, 'INSIDE', 'NODE', 'OWN', 'ALL'],
+  nat: [...hooks.nat, 'INSIDE', 'NODE', 'VIP', 'OWN', 'ALL'],
   filter: [...hooks.filter, 'CIDR', 'INSIDE', 'REFUSE'],
+}
+
+/** Chains of the base that rules of entry points lead to: they stand as long as one of those does. */
+export const verdictChains: Readonly<Record<IptablesTableName, readonly string[]>> = {
+  nat: ['OWN', 'ALL'],
+  filter: ['INSIDE', 'REFUSE'],
 }
 
 export function jumpTo(words: Words, hook: string): string {
@@ -69,9 +75,18 @@ export function renderBase(
           '-o lo -j RETURN',
           '-m conntrack ! --ctstate DNAT -j RETURN',
           `-j ${prefix}H`,
-          ...each(cidrs, cidr => `-m conntrack --ctorigdst ${cidr} -g ${prefix}OWN`),
+          ...each(cidrs, cidr => `-m conntrack --ctorigdst ${cidr} -g ${prefix}VIP`),
           `-j ${prefix}XM`,
           `-g ${prefix}NM`,
+        ],
+      ],
+      [
+        'VIP',
+        // The node, or somebody outside whose route to the cluster IPs leads here: a pod elsewhere would answer past us.
+        [
+          ...each(pods, pod => `-s ${pod} -j RETURN`),
+          ...each(pods, pod => `-d ${pod} -j RETURN`),
+          masqueradeRule,
         ],
       ],
       ['OWN', [...needNone, `${own} ${masqueradeRule}`]],

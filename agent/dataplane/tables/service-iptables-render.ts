@@ -89,7 +89,7 @@ class Pieces {
     }
     const chain = `${letter}${hashed(entryKey(entry))}`
     const rules = picks(entry, list, `-p ${entry.protocol}`, this.#words)
-    this.found.push({ table: 'nat', chain, rules, path: [] })
+    if (sources.length > 0) this.found.push({ table: 'nat', chain, rules, path: [] })
     const lead = sources.map(source => `${source}${at} -g ${this.#words.prefix}${chain}`)
     // Whoever else asks is translated by nobody further on, and dropped in table filter.
     this.add('nat', tree, sources === everybody ? lead : [...lead, `${at} -j ACCEPT`])

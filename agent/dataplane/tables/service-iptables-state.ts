@@ -2,7 +2,7 @@
 // them, which become the lines of one iptables-restore --noflush. A changed chain is written as a whole (":CHAIN" empties
 // it), the others are not named.
 import type { IptablesTableName } from '../../../lib/iptables/run.js'
-import { baseChains, hooks, jumpTo } from './service-iptables-base.js'
+import { baseChains, hooks, jumpTo, verdictChains } from './service-iptables-base.js'
 import type { Piece } from './service-iptables-render.js'
 import { type Step, trees, type Words } from './service-iptables-tree.js'
 
@@ -43,8 +43,10 @@ export function emptyTable(table: IptablesTableName): TableState {
   }
 }
 
+/** Not by the verdicts alone, which entry points need too. */
 export function hasBase(state: TableState): boolean {
-  return state.base.size > 0
+  for (const chain of state.base.keys()) if (!verdictChains[state.table].includes(chain)) return true
+  return false
 }
 
 /** Does the table hold exactly these rules of `owner`? `pieces` are those of this table. */
@@ -121,13 +123,19 @@ export class TableDraft {
     this.#base = rules ?? 'none'
   }
 
+  /** Will there be a base, and rules of entry points? */
+  #future(): { readonly base: boolean; readonly peopled: boolean } {
+    const base = this.#base === undefined ? hasBase(this.#state) : this.#base !== 'none'
+    let owners = this.#state.owned.size
+    for (const [owner, chains] of this.#owned)
+      owners += Number(chains.length > 0) - Number(this.#state.owned.has(owner))
+    return { base, peopled: owners > 0 }
+  }
+
   /** Is nothing of ours left when this is written? */
   get isEmpty(): boolean {
-    const base = this.#base === undefined ? hasBase(this.#state) : this.#base !== 'none'
-    if (base) return false
-    for (const chains of this.#owned.values()) if (chains.length > 0) return false
-    for (const owner of this.#state.owned.keys()) if (!this.#owned.has(owner)) return false
-    return true
+    const { base, peopled } = this.#future()
+    return !base && !peopled
   }
 
   #childrenOf(chain: string): Map<string, string> {
@@ -161,8 +169,11 @@ export class TableDraft {
   }
 
   /** The text of a chain, with owners; undefined: the chain should not be. */
-  #contentOf(chain: string, base: boolean): readonly (readonly [string, string | undefined])[] | undefined {
-    if (base && baseChains[this.#state.table].includes(chain)) {
+  #contentOf(chain: string): readonly (readonly [string, string | undefined])[] | undefined {
+    const { table } = this.#state
+    const { base, peopled } = this.#future()
+    if (baseChains[table].includes(chain)) {
+      if (!base) return peopled && verdictChains[table].includes(chain) ? [] : undefined
       const wanted =
         typeof this.#base === 'object' ? this.#base.get(chain) : this.#state.base.get(chain)?.split('\n')
       return (wanted ?? []).map(rule => [rule, undefined] as const)
@@ -176,7 +187,7 @@ export class TableDraft {
         `${match} -g ${this.#words.prefix}${child}`,
         undefined,
       ])
-    return base && trees[this.#state.table].some(root => root === chain) ? [] : undefined
+    return base && trees[table].some(root => root === chain) ? [] : undefined
   }
 
   /** What to give to iptables-restore; undefined when there is nothing to write. */
@@ -184,13 +195,15 @@ export class TableDraft {
     this.#link()
     const state = this.#state
     const { prefix } = this.#words
-    const base = this.#base === undefined ? hasBase(state) : this.#base !== 'none'
+    const { base, peopled } = this.#future()
     const touched = new Set([...this.#members.keys(), ...this.#children.keys(), ...state.dirty])
     if (this.#base !== undefined)
       for (const chain of baseChains[state.table]) {
         const wanted = this.#base === 'none' ? undefined : this.#base.get(chain)?.join('\n')
         if (wanted !== state.base.get(chain) || !state.standing.has(chain)) touched.add(chain)
       }
+    for (const chain of verdictChains[state.table])
+      if ((base || peopled) !== state.standing.has(chain)) touched.add(chain)
     for (const root of trees[state.table]) {
       const children = this.#children.get(root) ?? state.children.get(root)
       const wanted = base || (children?.size ?? 0) > 0
@@ -205,7 +218,7 @@ export class TableDraft {
     const going: string[] = []
     const rules: (readonly [string, string | undefined])[] = []
     for (const chain of touched) {
-      const content = this.#contentOf(chain, base)
+      const content = this.#contentOf(chain)
       if (content === undefined && !state.standing.has(chain)) continue
       line(`:${prefix}${chain} - [0:0]`)
       if (content === undefined) going.push(chain)
@@ -220,10 +233,21 @@ export class TableDraft {
     }
     for (const chain of going) line(`-X ${prefix}${chain}`)
     if (lines.length === 0) return undefined
-    return { text: { lines, owners }, written: () => this.#written(touched, going, base, replaced) }
+    const made = [...touched].filter(chain => !going.includes(chain) && this.#contentOf(chain) !== undefined)
+    const verdicts = base || !peopled ? [] : verdictChains[state.table]
+    return {
+      text: { lines, owners },
+      written: () => {
+        this.#written(replaced && base ? hooks[state.table] : replaced ? [] : undefined)
+        for (const chain of verdicts) state.base.set(chain, '')
+        for (const chain of made) state.standing.add(chain)
+        for (const chain of going) state.standing.delete(chain)
+      },
+    }
   }
 
-  #written(touched: ReadonlySet<string>, going: readonly string[], base: boolean, replaced: boolean): void {
+  /** `jumps`: those that stand now; undefined: as before. */
+  #written(jumps: readonly string[] | undefined): void {
     const state = this.#state
     for (const [chain, members] of this.#members)
       if (members.size === 0) state.members.delete(chain)
@@ -236,14 +260,11 @@ export class TableDraft {
       else state.owned.set(owner, chains)
     if (this.#base === 'none') state.base.clear()
     else for (const [chain, rules] of this.#base ?? []) state.base.set(chain, rules.join('\n'))
-    for (const chain of touched) if (this.#contentOf(chain, base) !== undefined) state.standing.add(chain)
-    for (const chain of going) state.standing.delete(chain)
     state.dirty.clear()
-    if (!replaced) return
+    if (jumps === undefined) return
+    state.leading = jumps.map(hook => `${hook} ${jumpTo(this.#words, hook)}`)
     state.jumps.clear()
-    const standing = base ? hooks[state.table] : []
-    state.leading = standing.map(hook => `${hook} ${jumpTo(this.#words, hook)}`)
-    for (const hook of standing) state.jumps.add(hook)
+    for (const hook of jumps) state.jumps.add(hook)
   }
 }
 

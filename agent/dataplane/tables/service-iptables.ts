@@ -50,8 +50,9 @@ interface FamilyState {
 
 const objectOf = (op: Op): ServiceIptablesObject => (op.verb === 'remove' ? op.observed : op.desired)
 
-function isStray({ dirty, standing, base, leading, owned }: TableState): boolean {
-  return dirty.size > 0 || (standing.size > 0 && base.size === 0 && leading.length === 0 && owned.size === 0)
+function isStray(state: TableState): boolean {
+  const { dirty, standing, leading, owned } = state
+  return dirty.size > 0 || (standing.size > 0 && !hasBase(state) && leading.length === 0 && owned.size === 0)
 }
 
 class ServiceIptables implements ServiceIptablesTable {
@@ -193,12 +194,11 @@ class ServiceIptables implements ServiceIptablesTable {
     if (state === undefined) return
     const drafts = this.#draft(state, ops, indices)
     try {
-      if (tables.every(table => drafts[table].isEmpty)) {
-        for (const table of tables) await this.#text.remove(place, table)
-        this.#states.set(place.family, this.#emptyState(place.family))
-        return
-      }
       for (const table of tables) {
+        if (drafts[table].isEmpty) {
+          await this.#empty(place, table)
+          continue
+        }
         const draft = drafts[table].finish()
         if (draft === undefined) continue
         await this.#text.restore(place, table, draft.text.lines).catch((error: unknown) => {
@@ -227,6 +227,14 @@ class ServiceIptables implements ServiceIptablesTable {
         await this.#write(place, ops, indices.slice(middle), results)
       }
     }
+  }
+
+  /** Takes away whatever of ours may stand in the table, and what iptables-nft made for it. */
+  async #empty(place: IptablesPlace, table: IptablesTableName): Promise<void> {
+    const state = this.#states.get(place.family)
+    if (state === undefined || state[table].standing.size + state[table].leading.length === 0) return
+    await this.#text.remove(place, table)
+    this.#states.set(place.family, { ...state, [table]: emptyTable(table) })
   }
 
   #draft(
