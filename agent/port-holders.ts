@@ -85,7 +85,7 @@ function problemOf({ socket, service, portName }: Held, who: SocketHolder | 'uns
   const about = `service/${service}`
   const { protocol, port, address } = socket
   const field = portName === '' ? 'nodePort' : `nodePort of port ${portName}`
-  const message = `${about}: ${field} "${port}/${protocol}" is in use on this host by ${name} at ${address}: its clients from other hosts reach the Service`
+  const message = `${about}: ${field} "${port}/${protocol}" is in use on this host by ${name} at ${address.includes(':') ? `[${address}]` : address}:${port}: its clients from other hosts reach the Service`
   const hint = `ss -Hlnp${protocol === 'tcp' ? 't' : 'u'} sport = ${port}; stop it, move it to another port, or take another nodePort`
   return { level: 'warning', about, code: 'NODE_PORT_HELD', message, hint }
 }

@@ -201,7 +201,7 @@ t.test('a nodePort that a process has is a problem that names it, until the proc
     level: 'warning',
     about: 'service/shop/web',
     code: 'NODE_PORT_HELD',
-    message: `service/shop/web: nodePort of port http "30001/tcp" is in use on this host by "shopkeeper" (pid ${shop.pid}) at 0.0.0.0: its clients from other hosts reach the Service`,
+    message: `service/shop/web: nodePort of port http "30001/tcp" is in use on this host by "shopkeeper" (pid ${shop.pid}) at 0.0.0.0:30001: its clients from other hosts reach the Service`,
     hint: 'ss -Hlnpt sport = 30001; stop it, move it to another port, or take another nodePort',
   })
   const before = lists
@@ -212,7 +212,9 @@ t.test('a nodePort that a process has is a problem that names it, until the proc
   t.equal(changes, 2)
   const two = await listen(['udp', '0.0.0.0', 30001], ['tcp', '::', 30009])
   await until(() => (holders.problems().length > 0 ? true : undefined), 5_000, 'the other port')
-  t.match(holders.problems(), [{ message: /^service\/shop\/db: nodePort "30009\/tcp" is in use .* at ::/ }])
+  t.match(holders.problems(), [
+    { message: /^service\/shop\/db: nodePort "30009\/tcp" is in use .* at \[::\]:30009: its/ },
+  ])
   await two.stop()
 })
 
