@@ -106,7 +106,7 @@ export const serviceSpecSchema = z
       .array(prefixSchema)
       .max(512)
       .optional()
-      .describe('Who may use loadBalancerIPs; absent: everybody.'),
+      .describe('Who may use loadBalancerIPs; absent or empty: everybody.'),
   })
   .superRefine((spec, context) => {
     const issue = (path: (string | number)[], message: string, hint: string): void =>

@@ -156,14 +156,17 @@ export class UdpListener implements Watcher {
     return flow
   }
 
-  forget(key: string): void {
-    if (this.#flows.delete(key)) this.state.count('connections', -1)
+  /** The client's next datagram begins another flow. */
+  forget(key: string, flow: Flow): void {
+    if (this.#flows.get(key) !== flow) return
+    this.#flows.delete(key)
+    this.state.count('connections', -1)
   }
 
-  /** Flows whose target nobody is sent to any more end. */
+  /** Flows whose target nobody is sent to any more end; one that waits for an answer, once it came. */
   update(): void {
     for (const flow of this.#flows.values())
-      if (flow.target !== undefined && !this.state.has(flow.target)) flow.end()
+      if (flow.target !== undefined && !this.state.has(flow.target)) flow.retire()
   }
 
   /** Reads no more; answers still go out. */
@@ -190,6 +193,7 @@ export class Flow implements Watcher {
   used: number
   waiting = false
   #answered = false
+  #retired = false
   #stream = false
 
   constructor(listener: UdpListener, key: string, client: Buffer, control: Buffer) {
@@ -282,20 +286,32 @@ export class Flow implements Watcher {
       this.#answered = true
       state.count('bytesOut', length)
       proxy.message.send(fd, length, this.#client, this.#control)
+      if (this.#retired) {
+        this.end()
+        return
+      }
     }
+  }
+
+  /** No more of the client's datagrams; the answer to its last one may still come. */
+  retire(): void {
+    if (this.waiting) {
+      this.#retired = true
+      this.#listener.forget(this.#key, this)
+    } else this.end()
   }
 
   /** Idle for too long, or looked at again later. */
   check(): void {
     const { proxy } = this.#listener
     const { udpMs, udpStreamMs } = proxy.limits
-    if (proxy.loop.now - this.used >= (this.#stream ? udpStreamMs : udpMs)) this.end()
+    if (this.#retired || proxy.loop.now - this.used >= (this.#stream ? udpStreamMs : udpMs)) this.end()
     else proxy.flows.set(this, proxy.loop.now)
   }
 
   end(): void {
     this.#listener.proxy.flows.end(this)
     this.#disconnect()
-    this.#listener.forget(this.#key)
+    this.#listener.forget(this.#key, this)
   }
 }

@@ -396,6 +396,21 @@ t.test('udp: flows of a target that left or refuses go to another', async t => {
   client.close()
 })
 
+t.test('udp: a target that leaves may still answer what it was asked', async t => {
+  const [x, y] = [await udpServer('x', undefined, 0, 150), await udpServer('y')]
+  const run = start()
+  const port = run.serve({ protocol: 'udp', targets: at(x) })
+  const client = await udpClient()
+  const asked = client.ask('1', port)
+  await until(async () => (run.stats().total === 1 ? true : undefined), 2000, 'the flow began')
+  run.serve({ protocol: 'udp', targets: at(y) })
+  t.equal(String(await asked), 'x1')
+  t.equal(String(await client.ask('2', port)), 'y2')
+  t.equal((await run.settled()).connections, 1)
+  await run.stop()
+  for (const each of [x, y, client]) each.close()
+})
+
 t.test('udp: no more flows than allowed', async t => {
   const server = await udpServer('x')
   const run = start({ limits: { udpFlows: 10 } })

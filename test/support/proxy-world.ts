@@ -83,12 +83,15 @@ export interface UdpServer {
 }
 
 /** Answers `name` and what was sent. */
-export async function udpServer(name: string, host = '127.0.0.1', port = 0): Promise<UdpServer> {
+/** `delayMs`: it thinks that long. */
+export async function udpServer(name: string, host = '127.0.0.1', port = 0, delayMs = 0): Promise<UdpServer> {
   const socket = createSocket(host.includes(':') ? 'udp6' : 'udp4')
   const peers = new Set<string>()
   socket.on('message', (data, from) => {
     peers.add(`${from.address}:${from.port}`)
-    socket.send(Buffer.concat([Buffer.from(name), data]), from.port, from.address)
+    const answer = (): void => socket.send(Buffer.concat([Buffer.from(name), data]), from.port, from.address)
+    if (delayMs === 0) answer()
+    else setTimeout(answer, delayMs)
   })
   socket.bind(port, host)
   await once(socket, 'listening')

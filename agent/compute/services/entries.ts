@@ -147,7 +147,9 @@ function externalOf(spec: Service['spec']): readonly External[] {
     if (!found.has(address)) found.set(address, { address, ranges })
   }
   for (const address of spec.externalIPs) add(address, undefined)
-  for (const address of balanced) add(address, spec.loadBalancerSourceRanges)
+  // An empty list says nothing, as in Kubernetes; one without a prefix of a family leaves that family to nobody.
+  const ranges = spec.loadBalancerSourceRanges
+  for (const address of balanced) add(address, ranges?.length === 0 ? undefined : ranges)
   return [...found.values()]
 }
 
