@@ -1,5 +1,6 @@
 // Rules as the kernel's own expressions, for what no nft text says: nft 1.0.6 dies of `update @map { key : data }` with
-// more than 16 bytes of key. linux/netfilter/nf_tables.h; shown by `nft --debug=netlink list chain ...`.
+// more than 16 bytes of key, and knows no type for bytes of a payload in a set of addresses (before 1.0.3 in none).
+// linux/netfilter/nf_tables.h; shown by `nft --debug=netlink list chain ...`.
 
 import type { Expression } from './image.js'
 import type { NftRawRule } from './types.js'
@@ -9,9 +10,11 @@ import { AttributeWriter } from './wire.js'
 type Register = number
 
 const firstRegister = 8
-const payloadBase = { network: 1, transport: 2 } as const
+const payloadBase = { link: 0, network: 1, transport: 2 } as const
 const ctKey = { destinationPort: 12, destinationIp: 20, destinationIp6: 22 } as const
-const l4proto = 16
+const metaKey = { iifname: 6, l4proto: 16 } as const
+const verdictCode = { drop: 0, accept: 1, goto: -4 } as const
+const lookupInverted = 1
 const dynsetOp = { add: 0, update: 1, delete: 2 } as const
 
 function expression(name: string, write: (writer: AttributeWriter) => void): Expression {
@@ -46,8 +49,44 @@ export function ctOriginal(key: keyof typeof ctKey, to: Register): Expression {
   )
 }
 
+function meta(key: keyof typeof metaKey, to: Register): Expression {
+  return expression('meta', writer => writer.u32(1, firstRegister + to).u32(2, metaKey[key]))
+}
+
 export function metaL4proto(to: Register): Expression {
-  return expression('meta', writer => writer.u32(1, firstRegister + to).u32(2, l4proto))
+  return meta('l4proto', to)
+}
+
+/** 16 bytes. */
+export function metaIifname(to: Register): Expression {
+  return meta('iifname', to)
+}
+
+/** Goes on where the key that begins in `from` is in `set`, or with `not` where it is not. */
+export function lookup(set: string, from: Register, how: 'in' | 'not' = 'in'): Expression {
+  return expression('lookup', writer => {
+    writer.text(1, set).u32(2, firstRegister + from)
+    if (how === 'not') writer.u32(5, lookupInverted)
+  })
+}
+
+export function counter(): Expression {
+  return expression('counter', writer => writer.u64(1, 0n).u64(2, 0n))
+}
+
+export function notrack(): Expression {
+  return { name: 'notrack', data: undefined }
+}
+
+/** `chain` for goto. */
+export function verdict(code: keyof typeof verdictCode, chain?: string): Expression {
+  return expression('immediate', writer => {
+    const data = writer.u32(1, 0).open(2)
+    const inner = writer.open(2)
+    writer.u32(1, verdictCode[code])
+    if (chain !== undefined) writer.text(2, chain)
+    writer.close(inner).close(data)
+  })
 }
 
 /** Writes the map `set` from the packet's path. */

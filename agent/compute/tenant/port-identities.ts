@@ -1,0 +1,53 @@
+// As whom a port may speak: its MAC with its addresses and the link-local one of that MAC, and its allowed pairs.
+import { numberToAddress } from '../../../lib/net/address.js'
+import { eui64 } from '../../../lib/net/mac.js'
+import type { FabricPort } from '../../model/fabric.js'
+
+export interface PortIdentity {
+  readonly mac: string
+  /** Addresses and prefixes, each once. */
+  readonly addresses: readonly string[]
+}
+
+/** What a device with that MAC gives itself: fe80::/64 and EUI-64 (RFC 4291 appendix A). */
+export function linkLocalOf(mac: string): string {
+  return numberToAddress((0xfe80n << 112n) | eui64(mac), 'inet6')
+}
+
+/** "10.0.0.1", "10.0.0.1/32", "fd00::1/128". */
+export function isHostPrefix(text: string): boolean {
+  const [address = '', length] = text.split('/')
+  return length === undefined || Number(length) === (address.includes(':') ? 128 : 32)
+}
+
+/** The port's own MAC first; pairs of one MAC are one identity. */
+export function portIdentities(port: FabricPort): readonly PortIdentity[] {
+  const byMac = new Map<string, Set<string>>()
+  const add = (mac: string, ip: string): void => {
+    const addresses = byMac.get(mac) ?? new Set<string>()
+    byMac.set(mac, addresses.add(isHostPrefix(ip) ? (ip.split('/')[0] ?? ip) : ip))
+  }
+  for (const { address } of port.addresses) add(port.mac, address)
+  add(port.mac, linkLocalOf(port.mac))
+  for (const pair of port.pairs) {
+    const mac = pair.mac ?? port.mac
+    add(mac, pair.ip)
+    if (pair.ip.includes(':')) add(mac, linkLocalOf(mac))
+  }
+  return [...byMac].map(([mac, addresses]) => ({ mac, addresses: [...addresses] }))
+}
+
+/** All that counts as the port in groups of others: fixed addresses and pairs, not the link-local one. */
+export function memberAddresses(port: FabricPort): readonly string[] {
+  return [...new Set([...port.addresses.map(({ address }) => address), ...port.pairs.map(({ ip }) => ip)])]
+}
+
+/**
+ * Owners of a pair announce themselves (gratuitous ARP, unsolicited NA), which never crosses a port with neigh_suppress:
+ * clients on other hosts would wait 40 s. So a network with pairs anywhere has neigh_suppress off on its VXLAN port, and
+ * asks by broadcast as every switched network does. (The other cure, copying announcements in netdev chains, needs a
+ * rule per port that names devices by index.)
+ */
+export function networkSuppresses(ports: readonly FabricPort[]): boolean {
+  return ports.every(({ pairs }) => pairs.length === 0)
+}

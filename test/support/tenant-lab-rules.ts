@@ -1,0 +1,148 @@
+// Our tables and elements in the lab's namespaces, as the agent loads them; and tables with one guard less.
+import { bridgeTable, networkElements, portElements } from '../../agent/compute/tenant/bridge-rules.js'
+import { groupSetKey, groupSets, type PortLimits } from '../../agent/compute/tenant/fabric-marks.js'
+import { memberAddresses } from '../../agent/compute/tenant/port-identities.js'
+import {
+  hostElements,
+  insideElements,
+  knownElements,
+  routerArpTable,
+  routerTable,
+} from '../../agent/compute/tenant/router-rules.js'
+import {
+  memberElements,
+  remoteGroups,
+  stateTable,
+  zoneElements,
+} from '../../agent/compute/tenant/state-rules.js'
+import type { FabricPort } from '../../agent/model/fabric.js'
+import type { Nft, NftElement, NftTableSpec } from '../../lib/nftables/types.js'
+import type { TenantLab } from './tenant-lab.js'
+import {
+  fabricGroups,
+  fabricNetwork,
+  fabricPort,
+  type HostName,
+  hosts,
+  linksOf,
+  networkOf,
+  networkRefs,
+  portRefs,
+  type Tenant,
+  tenants,
+} from './tenant-lab-model.js'
+
+export type TableId = 'bridge' | 'state' | 'router' | 'arp'
+
+export const allPorts: readonly FabricPort[] = portRefs.map(fabricPort)
+export const allGroups = tenants.flatMap(fabricGroups)
+
+export interface Rules {
+  readonly spec: NftTableSpec
+  readonly elements: readonly NftElement[]
+}
+
+/** What a host's fabric should have; `change` makes another port of one. */
+export function fabricRules(
+  host: HostName,
+  { limits, ports = allPorts }: { limits?: PortLimits; ports?: readonly FabricPort[] } = {},
+): Readonly<Record<'bridge' | 'state', Rules>> {
+  const local = ports.filter(({ node }) => node === host)
+  const sets = groupSets(local)
+  const rules = { sets: [...sets.values()], groups: allGroups, ...(limits === undefined ? {} : { limits }) }
+  const networks = networkRefs.map(fabricNetwork)
+  return {
+    bridge: {
+      spec: bridgeTable(limits),
+      elements: [
+        ...networks.flatMap(network => networkElements(network, linksOf(network.ref))),
+        ...local.flatMap(port =>
+          portElements(port, linksOf(port.network), sets.get(groupSetKey(port.groups))?.id),
+        ),
+      ],
+    },
+    state: {
+      spec: stateTable(rules),
+      elements: [
+        ...networks.flatMap(network => zoneElements(network, linksOf(network.ref))),
+        ...remoteGroups(rules).flatMap(group =>
+          memberElements(
+            group,
+            ports.filter(({ groups }) => groups.includes(group.ref)).flatMap(memberAddresses),
+          ),
+        ),
+      ],
+    },
+  }
+}
+
+/** Elements of both tables in one list: each set knows its table. */
+export function routerRules(tenant: Tenant): Readonly<Record<'router' | 'arp', Rules>> {
+  const own = allPorts.filter(({ network }) => network.startsWith(`${tenant}/`))
+  const links = networkRefs.filter(ref => ref.startsWith(`${tenant}/`)).map(ref => `n${networkOf(ref).vni}`)
+  const elements = [
+    ...links.flatMap(insideElements),
+    ...own.flatMap(port => knownElements(port, `n${networkOf(port.network).vni}`)),
+    ...hostElements(['192.0.2.0/24']),
+  ]
+  const of = (family: string): readonly NftElement[] => elements.filter(({ set }) => set.family === family)
+  return {
+    router: { spec: routerTable(), elements: of('inet') },
+    arp: { spec: routerArpTable(), elements: of('arp') },
+  }
+}
+
+async function loadTable(nft: Nft, { spec, elements }: Rules): Promise<void> {
+  await nft.load(spec)
+  const results = await nft.applyElements(elements.map(element => ({ verb: 'add', element })))
+  for (const result of results) if (result !== undefined) throw result
+}
+
+export async function loadRules(lab: TenantLab): Promise<void> {
+  for (const host of hosts) {
+    const { nft } = lab.hosts[host]
+    const { bridge, state } = fabricRules(host)
+    await loadTable(nft.fabric, bridge)
+    await loadTable(nft.fabric, state)
+    for (const tenant of tenants) {
+      const { router, arp } = routerRules(tenant)
+      await loadTable(nft.router[tenant], router)
+      await loadTable(nft.router[tenant], arp)
+    }
+  }
+}
+
+/** A guard, by the text that goes and what takes its place; every one must be there. */
+export interface Guard {
+  readonly table: TableId
+  readonly from: string
+  readonly to: string
+}
+
+function weakened(spec: NftTableSpec, guards: readonly Guard[]): NftTableSpec {
+  let { text } = spec
+  for (const { from, to } of guards) {
+    if (!text.includes(from)) throw new Error(`no "${from}" in table ${spec.family} ${spec.name}`)
+    text = text.replaceAll(from, to)
+  }
+  return { ...spec, text }
+}
+
+/** Loads every host's tables with the guards taken out; without guards: as they should be. */
+export async function loadGuards(
+  lab: TenantLab,
+  guards: readonly Guard[],
+  tables: readonly TableId[],
+): Promise<void> {
+  for (const host of hosts) {
+    const { nft } = lab.hosts[host]
+    const fabric = fabricRules(host)
+    for (const table of tables) {
+      const mine = guards.filter(guard => guard.table === table)
+      if (table === 'bridge' || table === 'state') await nft.fabric.load(weakened(fabric[table].spec, mine))
+      else
+        for (const tenant of tenants)
+          await nft.router[tenant].load(weakened(routerRules(tenant)[table].spec, mine))
+    }
+  }
+}
