@@ -20,7 +20,7 @@ readonly NODE_MIN_MAJOR=20 NODE_MIN_MINOR=19
 # shellcheck disable=SC2034 # for the scripts that source this
 RUN_PACKAGES=(
   nft:nftables ip:iproute2 iptables:iptables ping:iputils-ping ethtool:ethtool jq:jq sysctl:procps
-  nsenter:util-linux flock:util-linux openssl:openssl
+  nsenter:util-linux flock:util-linux openssl:openssl dnsmasq:dnsmasq-base
 )
 # shellcheck disable=SC2034
 TEST_PACKAGES=(
