@@ -9,7 +9,7 @@ import { randomServices, type WalkService } from '../support/service-flows-walk.
 import { createServiceWorld } from '../support/service-world.js'
 
 t.setTimeout(300_000)
-const modes = ['nftables', 'userspace']
+const modes = ['nftables', 'iptables', 'userspace']
 const programs = await buildPrograms()
 const open: { close(): void }[] = []
 t.teardown(() => {
@@ -53,7 +53,7 @@ async function walk(t: Test, steps: number): Promise<void> {
     const some = all.length === 0 ? [] : [dice.pick(all), dice.pick(all), dice.pick(all)]
     const [results, ...plans] = await Promise.all([
       runRows(world, own, rowsOf(some.join('\n'), own, proxyMode)),
-      ...nodes.map(node => world.agent[node].client.plan()),
+      ...nodes.map(node => world.client[node].plan()),
     ])
     const where = `step ${step}, ${standing.length} Services, ${proxyMode}`
     for (const { ops } of plans)
@@ -69,7 +69,7 @@ async function walk(t: Test, steps: number): Promise<void> {
     nodes.map(async node => {
       await world.agent[node].stop('SIGKILL')
       await world.start(node)
-      const events = await world.agent[node].client.events()
+      const events = await world.client[node].events()
       t.same(
         events.filter(({ table }) => !ownSockets.includes(table)),
         [],

@@ -9,6 +9,7 @@
 //
 // ext reaches cluster IPs and the lower external addresses by way of A, the upper ones by way of B. It has one unused
 // cluster IP of its own (`leak`): whatever a host forwards there by its default route is answered.
+import { type Client, createClient } from '../../agent/api/client.js'
 import { canonicalAddress } from '../../lib/net/address.js'
 import type { Family } from '../../lib/netlink/types.js'
 import { type Agent, createNetwork, type Host, type Programs, startAgent } from './agents.js'
@@ -49,6 +50,8 @@ export interface ServiceWorld {
   readonly station: Readonly<Record<StationName, Station>>
   readonly hosts: Readonly<Record<NodeName, Host>>
   readonly agent: Record<NodeName, Agent>
+  /** Of the agents, patient. */
+  readonly client: Readonly<Record<NodeName, Client>>
   readonly ext: World
   readonly pod: Readonly<Record<string, World>>
   addressOf(name: StationName, family: Family): string
@@ -114,6 +117,8 @@ export async function createServiceWorld(
   const net = createNetwork(programs.dir, name, 3)
   const [hostA, hostB, ext] = net.hosts as [Host, Host, Host]
   const hosts = { A: hostA, B: hostB }
+  const clientOf = ({ socket }: Host): Client => createClient({ socket, timeoutMs: 60_000 })
+  const client = { A: clientOf(hostA), B: clientOf(hostB) }
   const worlds: World[] = []
   const inits = new Inits()
   const stations = new Map<StationName, Station>()
@@ -145,13 +150,13 @@ ip addr add ${second.A.inet6}/128 dev eth0 nodad preferred_lft 0`)
   ext.sh(extSetup)
   for (const node of nodes) agent[node] = startAgent(programs, hosts[node])
   await until(
-    () => agent.A.client.apply(JSON.stringify(clusterOf(cluster)), 'cluster').catch(() => undefined),
-    15_000,
+    () => client.A.apply(JSON.stringify(clusterOf(cluster)), 'cluster').catch(() => undefined),
+    60_000,
     () => `the Cluster is written:\n${agent.A.log()}`,
   )
   const blocks = {} as Record<NodeName, Record<Family, string>>
   for (const node of nodes) {
-    const { lease } = await agent[node].converged(1)
+    const { lease } = await agent[node].converged(1, 60_000)
     blocks[node] = { inet: lease?.ipv4 ?? '', inet6: lease?.ipv6 ?? '' }
   }
   for (const [host, number] of Object.entries(hostNumber)) {
@@ -173,20 +178,21 @@ ip addr add ${second.A.inet6}/128 dev eth0 nodad preferred_lft 0`)
   const own = { A: addressesOf(hostA), B: addressesOf(hostB) }
 
   async function inForce(revision: number): Promise<void> {
-    await Promise.all(nodes.map(node => agent[node].client.wait(revision, 10_000)))
+    await Promise.all(nodes.map(node => client[node].wait(revision, 60_000)))
   }
 
   const world: ServiceWorld = {
     station: Object.fromEntries(stations) as Record<StationName, Station>,
     hosts,
     agent,
+    client,
     ext,
     pod,
     addressOf: (each, family) => addresses.get(`${each} ${family}`) ?? '',
     nodeAddresses: node => own[node],
     async apply(objects) {
       const text = objects.map(object => JSON.stringify(object)).join('\n---\n')
-      const { revision, results, problems } = await agent.A.client.apply(text, 'flows')
+      const { revision, results, problems } = await client.A.apply(text, 'flows')
       const bad = [...problems, ...results.flatMap(result => result.problems)].filter(
         ({ level }) => level === 'error',
       )
@@ -195,13 +201,13 @@ ip addr add ${second.A.inet6}/128 dev eth0 nodad preferred_lft 0`)
     },
     async remove(refs) {
       let last = 0
-      for (const ref of refs) last = (await agent.A.client.delete(ref)).revision
+      for (const ref of refs) last = (await client.A.delete(ref)).revision
       await inForce(last)
     },
     cluster: options => world.apply([clusterOf(options)]),
     async start(node) {
       agent[node] = startAgent(programs, hosts[node])
-      await agent[node].converged(1)
+      await agent[node].converged(1, 60_000)
     },
     close() {
       for (const station of stations.values()) station.close()
