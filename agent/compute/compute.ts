@@ -108,34 +108,27 @@ function withUsableIpv6(self: Self, cluster: Cluster, mtu: number): { self: Self
   }
 }
 
-/** Nothing that compute looks at differs: a revision or a generation is not its business. */
-function sameInput(a: readonly [Snapshot, Self], b: readonly [Snapshot, Self]): boolean {
-  const model = [
-    'clusters',
-    'nodes',
-    'services',
-    'endpoints',
-    'pods',
-    'allocations',
-    'live',
-    'held',
-    'partial',
-    'problems',
-  ] as const
-  const own = Object.keys(b[1]) as (keyof Self)[]
-  return model.every(name => a[0][name] === b[0][name]) && own.every(name => a[1][name] === b[1][name])
+/** What the overlay is made of; Services change more often than that. */
+const overlayParts = ['clusters', 'nodes', 'allocations', 'live', 'held', 'partial', 'problems'] as const
+const allParts = [...overlayParts, 'services', 'endpoints', 'pods'] as const
+
+/** The last result again where nothing that `f` looks at differs: a revision or a generation is not its business. */
+function remembered(f: Compute, parts: readonly (keyof Snapshot)[]): Compute {
+  let last: { readonly snapshot: Snapshot; readonly self: Self; readonly state: DesiredState } | undefined
+  const same = (snapshot: Snapshot, self: Self): boolean =>
+    last !== undefined &&
+    parts.every(name => last?.snapshot[name] === snapshot[name]) &&
+    (Object.keys(self) as (keyof Self)[]).every(name => last?.self[name] === self[name])
+  return (snapshot, self) => {
+    if (last === undefined || !same(snapshot, self)) last = { snapshot, self, state: f(snapshot, self) }
+    return last.state
+  }
 }
 
 export function createCompute(): Compute {
-  const overlay = createPlanner()
+  const overlay = remembered(createPlanner(), overlayParts)
   const services = createServiceRole()
-  const compute: Compute = (snapshot, self) => services(overlay(snapshot, self), snapshot, self)
-  let last: { readonly input: readonly [Snapshot, Self]; readonly state: DesiredState } | undefined
-  return (snapshot, self) => {
-    const input = [snapshot, self] as const
-    if (last === undefined || !sameInput(last.input, input)) last = { input, state: compute(snapshot, self) }
-    return last.state
-  }
+  return remembered((snapshot, self) => services(overlay(snapshot, self), snapshot, self), allParts)
 }
 
 /** Does any peer live that may still send by VXLAN? */

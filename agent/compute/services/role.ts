@@ -43,10 +43,20 @@ function withBases(
   return all.set(owner, bases)
 }
 
+/** Tables laid over an overlay: the same values until one of the two changes, so that nobody compares them. */
+interface Laid {
+  readonly overlay: DesiredState
+  readonly tables: Tables
+  readonly filter: DesiredState['filter']
+  readonly keepers: DesiredState['filter']
+  readonly element: DesiredState['element']
+}
+
 export function createServiceRole(): ServiceRole {
   const servicesOf = createServices()
   let tables: Tables | undefined
   let ports: readonly [BridgePorts] | undefined
+  let laid: Laid | undefined
   return (overlay, snapshot, self) => {
     const cluster = clusterOf(snapshot)
     if (cluster === undefined || overlay.hold !== undefined || !servesServices(cluster)) return overlay
@@ -59,15 +69,23 @@ export function createServiceRole(): ServiceRole {
     // Where the bridge itself translates, a pod that reaches itself leaves by the port that it came in by.
     const translates = mode !== 'userspace' && self.ownBridge && self.host.bridgeNetfilter
     if (ports?.[0].bridge !== self.names.podBridge) ports = [{ bridge: self.names.podBridge, hairpin: true }]
+    if (laid?.overlay !== overlay || laid.tables !== tables)
+      laid = {
+        overlay,
+        tables,
+        filter: new Map([...overlay.filter, [owner, tables.filter]]),
+        keepers: new Map([...overlay.filter, [owner, tables.keepers]]),
+        element: element.set(owner, tables.element),
+      }
     const rules =
       mode === 'iptables'
         ? {
-            filter: new Map([...overlay.filter, [owner, tables.keepers]]),
+            filter: laid.keepers,
             'service-iptables': withBases(services.entries, tables.bases),
           }
         : {
-            filter: new Map([...overlay.filter, [owner, tables.filter]]),
-            element: element.set(owner, tables.element),
+            filter: laid.filter,
+            element: laid.element,
             proxy: mode === 'userspace' ? services.entries : overlay.proxy,
             service: services.entries,
           }
