@@ -3,6 +3,10 @@
 import { openPortMemory } from '../../lib/proxy/port-memory.js'
 import { createProxy, type UserspaceProxy } from '../../lib/proxy/proxy.js'
 import { openFdStore, takeStoredFds } from '../../lib/systemd/fdstore.js'
+import { notify } from '../../lib/systemd/notify.js'
+
+/** What ending takes beside the drain, seconds. */
+const margin = 10
 
 export interface HostProxy {
   readonly proxy: UserspaceProxy
@@ -17,6 +21,8 @@ export function openHostProxy(stateDir: string, drain: number): HostProxy {
     inherited: takeStoredFds(),
     ports,
     drainMs: drain * 1000,
+    // Whatever the unit's TimeoutStopSec= says: connections have the time that the configuration gives them.
+    onDrain: () => void notify({ EXTEND_TIMEOUT_USEC: `${Math.round((drain + margin) * 1e6)}` }),
   })
   return { proxy, savePorts: () => ports.save() }
 }

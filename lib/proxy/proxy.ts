@@ -30,6 +30,8 @@ export interface ProxyOptions {
   readonly limits?: Partial<Limits>
   /** How long run() lets connections finish once its signal aborted, ms. */
   readonly drainMs: number
+  /** Called when that time begins. */
+  readonly onDrain?: () => void
   readonly store?: SocketStore | undefined
   /** What the store gave back: listeners that live already. Others' names are left alone. */
   readonly inherited?: readonly { readonly name: string; readonly fd: number }[]
@@ -186,6 +188,7 @@ class ThreadedProxy implements UserspaceProxy {
   async run(signal: AbortSignal): Promise<void> {
     await Promise.race([aborted(signal), this.#failed])
     this.#tell = () => undefined
+    if (this.#thread !== undefined) this.#options.onDrain?.()
     await this.#thread?.drain(this.#options.drainMs)
     for (const { spec, fd } of this.#listeners.values()) if (spec === undefined) close(fd)
     this.#listeners.clear()

@@ -9,7 +9,8 @@
 #   systemd_down                       powers it off, and removes what is left of it
 #
 # All mounts are made in a mount namespace of its own, and go with it; of a cgroup v1 machine it sees a cgroup2 tree only. Its
-# processes end with systemd-nspawn (PR_SET_PDEATHSIG), also when this shell is killed.
+# PID 1 outlives a systemd-nspawn that was killed, and all others end with it: its pid is in DIR/init.pid, and it has
+# WARREN_TEST_RUN in its environment for scripts/test.sh.
 
 SYSTEMD_NAME='' SYSTEMD_DIR=''
 
@@ -57,7 +58,7 @@ systemd_boot() {
     export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
     exec systemd-nspawn --quiet --boot --directory=/mnt/root --machine="$1" --hostname="$1" --register=no --keep-unit \
       --network-namespace-path="/run/netns/$2" --capability=CAP_NET_ADMIN --console=pipe --bind-ro="$4:/usr/lib/warren" \
-      --bind-ro="$5:/usr/local/bin/node" systemd.unit=basic.target
+      --bind-ro="$5:/usr/local/bin/node" --setenv=WARREN_TEST_RUN="${WARREN_TEST_RUN-}" systemd.unit=basic.target
     ' sh "$SYSTEMD_NAME" "$netns" "$SYSTEMD_DIR" "$build" "$node" >"$SYSTEMD_DIR/console" 2>&1 </dev/null &
   disown $!
   proc_save "$SYSTEMD_DIR/nspawn.pid" $!
@@ -66,12 +67,14 @@ systemd_boot() {
 }
 
 systemd_settled() {
-  ! proc_alive "$SYSTEMD_DIR/nspawn.pid" >/dev/null || systemd_in systemctl --quiet is-active basic.target
+  local pid
+  pid=$(proc_alive "$SYSTEMD_DIR/nspawn.pid") || return 0
+  pid=$(pgrep -P "$pid") && proc_save "$SYSTEMD_DIR/init.pid" "$pid" && systemd_in systemctl --quiet is-active basic.target
 }
 
 systemd_in() {
   local pid
-  pid=$(proc_alive "$SYSTEMD_DIR/nspawn.pid") && pid=$(pgrep -P "$pid") || return
+  pid=$(proc_alive "$SYSTEMD_DIR/init.pid") || return
   nsenter --target "$pid" --mount --uts --ipc --net --pid --cgroup --root --wd -- \
     env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C "$@"
 }
@@ -79,10 +82,11 @@ systemd_in() {
 systemd_down() {
   local cgroup
   [[ -n $SYSTEMD_NAME ]] || return 0
-  # Its PID 1 takes SIGRTMIN+4 for "systemctl poweroff"; nspawn sends that kind when it is told to end.
+  # nspawn tells PID 1 to power off.
   proc_kill "$SYSTEMD_DIR/nspawn.pid" TERM 5
+  proc_kill "$SYSTEMD_DIR/init.pid" KILL
   for cgroup in /sys/fs/cgroup{,/unified}/"$SYSTEMD_NAME"; do
-    [[ ! -d $cgroup ]] || find "$cgroup" -depth -type d -exec rmdir {} +
+    [[ ! -d $cgroup ]] || busywait 2 find "$cgroup" -depth -type d -exec rmdir {} + || :
   done
   SYSTEMD_NAME=''
 }

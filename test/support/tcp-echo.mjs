@@ -2,8 +2,9 @@
 //
 //   node tcp-echo.mjs server PORT NAME [ADDRESS]           answers every line with NAME
 //   node tcp-echo.mjs clients ADDRESS PORT [PARALLEL]      PARALLEL (8) at a time: connect, a line, its answer, end, a pause of
-//     5 ms; until SIGTERM, then one line of JSON: {tried, answered, failed: {CODE: count}, slowestMs, by: {NAME: count}}.
-//     A connection has 20 s; CODE: an errno, TIMEOUT, or EOF (it ended in order, but without an answer)
+//     10 ms; until SIGTERM, then one line of JSON: {tried, answered, failed: {CODE: count}, lastFailed, slowestMs,
+//     by: {NAME: count}}. A connection has 20 s; CODE: an errno, TIMEOUT, or EOF (it ended in order, but without an
+//     answer); lastFailed: when the last of those that failed began, ms since 1970; 0: none did
 //   node tcp-echo.mjs stay ADDRESS PORT MS                 one connection, a line every 20 ms for MS, then it ends it:
 //     {answered, end: "complete" | CODE, afterMs}
 import { connect, createServer } from 'node:net'
@@ -30,13 +31,13 @@ function ask(host, port) {
       text += data
       if (text.endsWith('\n')) socket.end()
     })
-    socket.on('error', error => reject(error.code))
+    socket.on('error', error => reject(error.code ?? 'ERROR'))
     socket.on('close', () => (text.endsWith('\n') ? resolve(text.trim()) : reject('EOF')))
   })
 }
 
 async function clients(host, port, parallel) {
-  const report = { tried: 0, answered: 0, failed: {}, slowestMs: 0, by: {} }
+  const report = { tried: 0, answered: 0, failed: {}, lastFailed: 0, slowestMs: 0, by: {} }
   let stopped = false
   process.on('SIGTERM', () => {
     stopped = true
@@ -48,14 +49,16 @@ async function clients(host, port, parallel) {
     while (!stopped) {
       report.tried++
       const began = performance.now()
+      const beganAt = Date.now()
       try {
         count(report.by, await ask(host, port))
         report.answered++
       } catch (code) {
         count(report.failed, code)
+        report.lastFailed = Math.max(report.lastFailed, beganAt)
       }
       report.slowestMs = Math.max(report.slowestMs, Math.round(performance.now() - began))
-      await new Promise(resolve => setTimeout(resolve, 5))
+      await new Promise(resolve => setTimeout(resolve, 10))
     }
   }
   console.log('ready')

@@ -1,0 +1,339 @@
+#!/usr/bin/env bash
+# warrend as a unit under a real systemd, in the userspace mode: its listeners are in the descriptor store, so that no client
+# is refused while it restarts or was killed. And the same without systemd, to see the difference.
+#
+#   wt-PID-client              wt-PID-host: systemd, warrend            wt-PID-b1, wt-PID-b2
+#  .---------------.         .---------------------------------.       .------------------.
+#  | 192.0.2.20    +---------+ eth0 192.0.2.11                 |   .---+ 198.51.100.2     |
+#  | 2001:db8::20  |         |      2001:db8::11           b1  +---'   | 2001:db8:1::2    |
+#  '---------------'         | Service 10.0.0.1 fd00:10::1 b2  +---.   '------------------'
+#   TCP, UDP, all the time   |   port 1234, nodePort 31234     |   '--- 198.51.100.130, 2001:db8:2::2
+#                            '---------------------------------'       echo both protocols on port 8080
+
+set -o errexit -o nounset -o pipefail
+
+here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+# shellcheck source=scripts/lib.sh
+. "$here/../../scripts/lib.sh"
+# shellcheck source=scripts/env.sh
+. "$here/../../scripts/env.sh"
+# shellcheck source=scripts/lab-net.sh
+. "$here/../../scripts/lab-net.sh" # kill_inside
+# shellcheck source=test/support/systemd.sh
+. "$here/../support/systemd.sh"
+
+name=wt-$$
+dist=${WARREN_DIST:-$WARREN_ROOT/dist}
+support=$WARREN_ROOT/test/support
+work=$(mktemp -d)
+need_node
+[[ -n ${WARREN_DIST-} ]] || need_build
+
+cleanup() {
+  local place
+  systemd_down
+  kill_inside "/run/netns/$name"-*
+  for place in "/run/netns/$name"-*; do ip netns delete "${place##*/}"; done
+  rm -rf "$work"
+}
+on_exit cleanup
+
+# --- the places --------------------------------------------------------------------------------------------------------
+
+in_place() {
+  local place=$1
+  shift
+  nsenter --net="/run/netns/$name-$place" "$@"
+}
+
+make_places() {
+  local b
+  printf 'netns add %s\n' "$name-"{host,client,b1,b2} | ip -batch -
+  in_place host sysctl -qw net.ipv6.conf.default.accept_dad=0
+  ip -n "$name-host" -batch - <<IP
+link set lo up
+link add eth0 type veth peer name eth0 netns $name-client
+link add b1 type veth peer name eth0 netns $name-b1
+link add b2 type veth peer name eth0 netns $name-b2
+link set eth0 up
+link set b1 up
+link set b2 up
+address add 192.0.2.11/24 dev eth0
+address add 2001:db8::11/64 dev eth0 nodad
+address add 198.51.100.1/25 dev b1
+address add 2001:db8:1::1/64 dev b1 nodad
+address add 198.51.100.129/25 dev b2
+address add 2001:db8:2::1/64 dev b2 nodad
+IP
+  for b in 'client 192.0.2.20/24 2001:db8::20/64 192.0.2.11 2001:db8::11' \
+    'b1 198.51.100.2/25 2001:db8:1::2/64 198.51.100.1 2001:db8:1::1' \
+    'b2 198.51.100.130/25 2001:db8:2::2/64 198.51.100.129 2001:db8:2::1'; do
+    read -r b addr4 addr6 via4 via6 <<<"$b"
+    printf '%s\n' "link set lo up" "link set eth0 up" "address add $addr4 dev eth0" "address add $addr6 dev eth0 nodad" \
+      "route add default via $via4" "route add default via $via6" | ip -n "$name-$b" -batch -
+  done
+}
+
+# write_config DIR STATE RUN: the configuration in DIR, as warrend sees it at /etc/warren or there.
+write_config() {
+  mkdir -p "$1/cluster"
+  cat >"$1/warrend.yaml" <<YAML
+node: h1
+store: { file: $2/cluster }
+underlay: { interface: eth0 }
+proxyDrain: 1
+stateDir: $3/state
+socket: $3/warrend.sock
+subnetFile: $3/subnet.env
+YAML
+  cat >"$1/cluster/cluster.yaml" <<YAML
+apiVersion: warren/v1
+kind: Cluster
+metadata: { name: default }
+spec: { podCIDRs: [10.244.0.0/16], serviceCIDRs: [10.0.0.0/16, "fd00:10::/112"], proxyMode: userspace }
+YAML
+  cat >"$1/cluster/web.yaml" <<YAML
+apiVersion: warren/v1
+kind: Service
+metadata: { name: web }
+spec:
+  type: NodePort
+  clusterIPs: [10.0.0.1, "fd00:10::1"]
+  ports:
+    - { name: tcp, protocol: TCP, port: 1234, targetPort: 8080, nodePort: 31234 }
+    - { name: udp, protocol: UDP, port: 1234, targetPort: 8080, nodePort: 31234 }
+---
+apiVersion: warren/v1
+kind: Endpoints
+metadata: { name: web-1 }
+spec:
+  service: web
+  endpoints:
+    - { addresses: [198.51.100.2, "2001:db8:1::2"] }
+    - { addresses: [198.51.100.130, "2001:db8:2::2"] }
+  ports: [{ name: tcp, port: 8080 }, { name: udp, protocol: UDP, port: 8080 }]
+YAML
+  cat >"$1/cluster/other.yaml" <<YAML
+apiVersion: warren/v1
+kind: Service
+metadata: { name: other }
+spec: { clusterIPs: [10.0.0.2], ports: [{ port: 1234 }] }
+---
+apiVersion: warren/v1
+kind: Endpoints
+metadata: { name: other-1 }
+spec: { service: other, endpoints: [{ addresses: [198.51.100.2] }], ports: [{ port: 8080 }] }
+YAML
+}
+
+# --- traffic -----------------------------------------------------------------------------------------------------------
+
+# run_in PLACE NAME CMD...: in the background, its output in a file of that name.
+run_in() {
+  local place=$1 what=$2
+  shift 2
+  nsenter --net="/run/netns/$name-$place" setsid "$@" >"$work/$what" 2>&1 </dev/null &
+  disown $!
+  proc_save "$work/$what.pid" $!
+}
+ready() { busywait 10 grep -qx ready "$work/$1"; }
+tcp_client() { run_in client "$1" node "$support/tcp-echo.mjs" clients "$2" "$3" 2; }
+stay() {
+  run_in client "$1" node "$support/tcp-echo.mjs" stay 10.0.0.1 1234 "$2"
+  ready "$1"
+}
+
+# traffic: TCP clients at each kind of entry, and a UDP flow; all have begun when it returns.
+traffic() {
+  tcp_client vip4 10.0.0.1 1234
+  tcp_client vip6 fd00:10::1 1234
+  tcp_client nodeport 192.0.2.11 31234
+  run_in client udp4 node "$support/udp-echo.mjs" client 10.0.0.1 1234 50
+  run_in client udp6 node "$support/udp-echo.mjs" client fd00:10::1 1234 50
+  ready vip4 && ready vip6 && ready nodeport
+  nap 0.5
+}
+
+# traffic_end: a line each of what became of it, at least 0.5 s after all answers again.
+traffic_end() {
+  local what
+  busywait 15 answers >/dev/null || :
+  nap 0.5
+  for what in vip4 vip6 nodeport udp4 udp6; do proc_kill "$work/$what.pid" TERM 25 & done
+  wait
+  for what in vip4 vip6 nodeport; do
+    printf '# %-9s %s\n' "$what" "$(tail -n 1 "$work/$what" |
+      jq -r '"\(.answered) of \(.tried) answered, slowest after \(.slowestMs) ms, failed: \(.failed | tojson)"')"
+  done
+  for what in udp4 udp6; do
+    printf '# %-9s %s\n' "$what" "$(tail -n 1 "$work/$what" | jq -r '"lost \(.lost) of \(.sent), longest gap \(.longestGapMs) ms"')"
+  done
+}
+answers() { in_place client timeout 5 bash -c 'exec 3<>/dev/tcp/10.0.0.1/1234 && echo >&3 && read -r -t 4 <&3' 2>/dev/null; }
+
+# How many connections failed of those that began after MS (since 1970); 0 of none is a failure too.
+none_failed_since() {
+  local what
+  for what in vip4 vip6 nodeport; do
+    tail -n 1 "$work/$what" | jq -e -s ".[0] | .answered > 20 and .lastFailed <= $1" || {
+      cat "$work/$what"
+      return 1
+    }
+  done
+}
+# lost_at_most COUNT: datagrams of each flow.
+lost_at_most() {
+  local what
+  for what in udp4 udp6; do
+    tail -n 1 "$work/$what" | jq -e -s ".[0] | .received > 20 and .lost <= $1" || {
+      cat "$work/$what"
+      return 1
+    }
+  done
+}
+ended() {
+  proc_kill "$work/$1.pid" TERM 5
+  tail -n 1 "$work/$1" | jq -r .end
+}
+
+# --- the unit ----------------------------------------------------------------------------------------------------------
+
+booted() {
+  systemd_in systemctl --quiet is-active basic.target || {
+    cat "$work/console"
+    return 1
+  }
+}
+# unit_is PROPERTY=REGEX...
+unit_is() {
+  local values want names=("${@%%=*}")
+  values=$(systemd_in systemctl show warrend "${names[@]/#/--property=}")
+  for want; do
+    grep -qx -e "$want" <<<"$values" || { printf '%s\n' "$values" && return 1; }
+  done
+}
+kept() { unit_is "NFileDescriptorStore=$1"; }
+running() { unit_is ActiveState=active 'StatusText=converged.*'; }
+restarted() { unit_is "NRestarts=$1" ActiveState=active 'StatusText=converged.*'; }
+ports() { in_place host ss -Hlntu | awk '{ print $1, $5 }' | sort; }
+# kill_main [CMD]: kills warrend's main process, and runs CMD before systemd starts it again.
+kill_main() { systemd_in sh -c "kill -KILL \$(systemctl show -P MainPID warrend)${1:+; $1}"; }
+says() { grep -q "$1" <<<"$2" || { printf '%s\n' "$2" && return 1; }; }
+
+under_systemd() {
+  local now text before
+  write_config "$work/root/etc/warren" /etc/warren /run/warren
+  mkdir -p "$work/root/etc/systemd/system/warrend.service.d"
+  cp "$WARREN_ROOT/scripts/systemd/warrend.service" "$work/root/etc/systemd/system/"
+  # Shorter than the drain: warrend asks for the time that it needs.
+  printf '[Service]\nTimeoutStopSec=300ms\n' >"$work/root/etc/systemd/system/warrend.service.d/stop.conf"
+  systemd_boot "$name" "$name-host" "$work" || :
+  tap_ok 'systemd: it boots' booted
+  booted >/dev/null || return 0
+  tap_is 'systemd: systemd-analyze verify finds nothing' "$(systemd_in systemd-analyze verify warrend.service 2>&1 && echo fine)" fine
+  tap_ok 'systemd: the unit starts' systemd_in systemctl start warrend
+  tap_ok 'systemd: and converges' busywait 10 running
+  text=$(systemd_in systemctl status --no-pager warrend) || :
+  tap_ok 'systemd: systemctl status tells how warrend is' says 'Status: "converged at revision' "$text"
+  tap_ok 'systemd: nine listeners are kept: TCP and UDP, cluster IPs and nodePort, both families, another Service' busywait 5 kept 9
+  before=$(ports)
+
+  traffic
+  stay short 700
+  stay long 60000
+  tap_ok 'systemd: restart with traffic' systemd_in systemctl restart warrend
+  tap_ok 'systemd: restart: converged again' busywait 15 running
+  traffic_end
+  tap_ok 'systemd: restart: no TCP client is refused or cut' none_failed_since 0
+  tap_ok 'systemd: restart: no datagram is lost' lost_at_most 0
+  tap_is 'systemd: restart: a connection that ends within proxyDrain ends in order' "$(ended short)" complete
+  tap_is 'systemd: restart: one that does not is reset' "$(ended long)" ECONNRESET
+  tap_ok 'systemd: restart: the same listeners are kept' kept 9
+  tap_is 'systemd: restart: the ports are the same' "$(ports)" "$before"
+  tap_is 'systemd: restart: warrend ended by itself' "$(systemd_in journalctl -u warrend --grep 'timed out|SIGKILL' -q)" ''
+
+  traffic
+  stay long 60000
+  kill_main
+  now_ms now
+  tap_ok 'systemd: kill -9: it is started again' busywait 15 restarted 1
+  traffic_end
+  tap_ok 'systemd: kill -9: no TCP client that came after it is refused or cut' none_failed_since "$now"
+  # What warrend had read and not passed on, and answers to it that were on their way.
+  tap_ok 'systemd: kill -9: no datagram is lost that came after it' lost_at_most 5
+  tap_ok 'systemd: kill -9: established connections end' fails_with "$(ended long)" ECONNRESET EOF
+  tap_ok 'systemd: kill -9: the same listeners are kept' kept 9
+  tap_is 'systemd: kill -9: the ports are the same' "$(ports)" "$before"
+
+  kill_main 'rm /etc/warren/cluster/other.yaml'
+  tap_ok 'systemd: a Service that went meanwhile: started again' busywait 15 restarted 2
+  tap_ok 'systemd: and its listener is let go of' busywait 5 kept 8
+
+  traffic
+  systemd_in systemctl stop warrend
+  tap_ok 'systemd: a stopped unit keeps nothing' kept 0
+  nap 0.3
+  tap_ok 'systemd: stop, start' systemd_in systemctl start warrend
+  tap_ok 'systemd: stop, start: converged again' busywait 15 running
+  printf '# stop, 0.3 s, start: the store goes with a stopped unit, clients are refused meanwhile:\n'
+  traffic_end
+  tap_ok 'systemd: stop, start: the Service answers' answers
+  tap_ok 'systemd: stop, start: the listeners are kept again' busywait 5 kept 8
+
+  systemd_in sed -i 's/userspace/nftables/' /etc/warren/cluster/cluster.yaml
+  tap_ok 'systemd: another proxy mode lets go of all of them' busywait 10 kept 0
+  tap_ok 'systemd: and the Service answers' answers
+  tap_ok 'systemd: no other kind of complaint' no_warnings
+  systemd_down
+}
+fails_with() {
+  local got=$1 code
+  shift
+  for code; do [[ $got != "$code" ]] || return 0; done
+  printf '%s\n' "$got"
+  return 1
+}
+no_warnings() {
+  local text
+  text=$(systemd_in journalctl -q -o cat -p warning -u warrend | grep -v -e "Failed with result 'signal'" -e status=9/KILL -e 'store not in sync') || return 0
+  printf '%s\n' "$text"
+  return 1
+}
+
+# --- without systemd ---------------------------------------------------------------------------------------------------
+
+plain_start() { run_in host warrend env -u NOTIFY_SOCKET "$dist/warrend" --config "$work/plain/warrend.yaml"; }
+plain_converged() { WARREN_SOCKET=$work/plain/warrend.sock in_place host "$dist/warren" wait --converged --timeout 10s; }
+
+without_systemd() {
+  write_config "$work/plain" "$work/plain" "$work/plain"
+  plain_start
+  tap_ok 'plain: warrend converges' busywait 15 plain_converged
+  tap_ok 'plain: the Service answers' busywait 5 answers
+  local before
+  before=$(ports)
+  traffic
+  proc_kill "$work/warrend.pid" KILL
+  nap 0.5 # as RestartSec=
+  plain_start
+  busywait 15 plain_converged >/dev/null || :
+  printf '# without systemd, kill -9 and a start 0.5 s after it:\n'
+  traffic_end
+  tap_ok 'plain: kill -9: the Service answers again' answers
+  tap_is 'plain: kill -9: the ports are the same' "$(ports)" "$before"
+}
+
+make_places
+for b in b1 b2; do
+  run_in "$b" "tcp-$b" node "$support/tcp-echo.mjs" server 8080 "$b"
+  run_in "$b" "udp-$b" node "$support/udp-echo.mjs" server 8080
+done
+for b in b1 b2; do ready "tcp-$b" && ready "udp-$b"; done
+
+if why=$(systemd_missing); then
+  tap_skip 'systemd: warrend.service' "$why"
+else
+  under_systemd
+fi
+without_systemd
+tap_done
