@@ -10,7 +10,7 @@ import type { Node } from './model/node.js'
 import { type Problem, refOf } from './model/object.js'
 import { mayBeInUse, refuseInUse } from './model/tenant-in-use.js'
 import { attempts, conflict, newFormat, putObject, sameAs, stored, textOf } from './object-put.js'
-import { companionsOf, learnServices, recordBook, recordsOfObject } from './service-writes.js'
+import { companionsOf, learnServices, recordBook, recordsOfObject, relevantKeys } from './service-writes.js'
 
 /** Of one transaction's 100. */
 const mostWrites = 95
@@ -89,8 +89,9 @@ export async function applyObjects(
   const list = await kv.list('', signal)
   const entries = new Map(list.entries.map(entry => [entry.key, entry]))
   const standing: ModelObject[] = []
+  const relevant = relevantKeys(objects)
   for (const entry of list.entries) {
-    const object = entry.key.startsWith(objectsPrefix) ? stored(entry) : undefined
+    const object = entry.key.startsWith(objectsPrefix) && relevant(entry.key) ? stored(entry) : undefined
     if (object !== undefined) standing.push(object)
   }
   const live = new Set(
@@ -105,10 +106,10 @@ export async function applyObjects(
     records: records.view,
     allocations: records.allocations(),
   }
-  const problems = [...checkWrite(check)]
+  let book = writeBook(check)
+  const problems = [...checkWrite(check, book)]
   if (problems.some(problem => problem.level === 'error'))
     return { results: [], revision: list.revision, problems }
-  let book = writeBook(check)
   const results: AppliedObject[] = []
   let revision = list.revision
   const made = entries.has(formatKey)

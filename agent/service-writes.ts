@@ -2,13 +2,12 @@
 // that writes it, so that two hosts cannot both get one. Absent values are allocated by the agents (service-alloc.ts).
 // Look: etcdctl get --prefix /warren/alloc/nodeport/
 import type { KvCompare, KvEntry } from '../lib/kv/kv.js'
-import { PersistentMap } from '../lib/persistent/map.js'
 import { allocRecord } from './alloc.js'
 import { allocPrefix, objectsPrefix } from './model/keys.js'
+import type { ModelObject } from './model/kinds.js'
 import type { Problem } from './model/object.js'
 import type { Service } from './model/service.js'
 import { serviceName } from './model/service.js'
-import { createOwnerIndex } from './model/service-assignments.js'
 import { givenKeys, planWrite, type ServiceBook } from './model/service-check.js'
 import { serviceOfOwner } from './model/service-claims.js'
 import type { RecordView } from './model/service-plan.js'
@@ -37,32 +36,40 @@ export interface RecordBook {
 }
 
 export function recordBook(entries: readonly KvEntry[]): RecordBook {
-  const index = createOwnerIndex()
   const revisions = new Map<string, number>()
-  const allocationOf = (entry: KvEntry): Allocation => ({ owner: ownerOf(entry.value) ?? '' })
-  let allocations = PersistentMap.from(
-    entries.flatMap(entry => {
-      revisions.set(entry.key, entry.modRevision)
-      const name = poolValue(entry.key)
-      return name === undefined ? [] : [[name, allocationOf(entry)] as const]
-    }),
-  )
-  index.update(allocations)
+  const allocations = new Map<string, Allocation>()
+  const byService = new Map<string, Map<string, string>>()
+  const none: ReadonlyMap<string, string> = new Map()
+
+  function set(key: string, entry: KvEntry | undefined): void {
+    if (entry === undefined) revisions.delete(key)
+    else revisions.set(key, entry.modRevision)
+    const name = poolValue(key)
+    if (name === undefined) return
+    const before = serviceOfOwner(allocations.get(name)?.owner ?? '')
+    if (before !== undefined) byService.get(before)?.delete(name)
+    allocations.delete(name)
+    const owner = entry === undefined ? undefined : (ownerOf(entry.value) ?? '')
+    if (owner === undefined) return
+    allocations.set(name, { owner })
+    const service = serviceOfOwner(owner)
+    if (service === undefined) return
+    const records = byService.get(service)
+    if (records === undefined) byService.set(service, new Map([[name, owner]]))
+    else records.set(name, owner)
+  }
+
+  for (const entry of entries) set(entry.key, entry)
   return {
-    view: index,
+    view: {
+      ownerOf: key => allocations.get(key)?.owner,
+      recordsOf: service => byService.get(service) ?? none,
+    },
     allocations: () => allocations,
     revisionOf: key => revisions.get(key),
     learn(keys, found) {
       const there = new Map(found.map(entry => [entry.key, entry]))
-      for (const key of keys) {
-        const entry = there.get(key)
-        if (entry === undefined) revisions.delete(key)
-        else revisions.set(key, entry.modRevision)
-        const name = poolValue(key)
-        if (name === undefined) continue
-        allocations = allocations.with(name, entry === undefined ? undefined : allocationOf(entry))
-      }
-      index.update(allocations)
+      for (const key of keys) set(key, there.get(key))
     },
   }
 }
@@ -106,7 +113,7 @@ export function companionsOf(
   const plan = planWrite(name, book)
   const problems = plan.problems.filter(({ level, code }) => level === 'error' && code !== 'SERVICE_CIDR')
   if (problems.length > 0) return { problems }
-  const asked = new Set(givenKeys(service, book.ranges))
+  const asked = new Set(givenKeys(service))
   const claimed = new Map(plan.claims.filter(({ key }) => asked.has(key)).map(claim => [claim.key, claim]))
   const date = new Date()
   const own = `${servicesPrefix}${name}`
@@ -148,4 +155,23 @@ export function recordsOfObject(ref: string, entries: readonly KvEntry[]): reado
     if (kind === 'service') return serviceOfOwner(owner) === name
     return owner === (kind === 'node' ? name : ref)
   })
+}
+
+/**
+ * Keys of objects that the checks of a write look at: a rolling update does not read ten thousand Services, and no write
+ * reads the Pods.
+ */
+export function relevantKeys(objects: readonly ModelObject[]): (key: string) => boolean {
+  const whole = objects.some(({ kind }) => kind === 'Service' || kind === 'Cluster')
+  const named = new Set(
+    objects.flatMap(object =>
+      object.kind === 'Endpoints'
+        ? [`${servicesPrefix}${object.metadata.namespace}/${object.spec.service}`]
+        : [],
+    ),
+  )
+  return key => {
+    if (key.startsWith(`${objectsPrefix}pod/`) || key.startsWith(`${objectsPrefix}endpoints/`)) return false
+    return whole || !key.startsWith(servicesPrefix) || named.has(key)
+  }
 }

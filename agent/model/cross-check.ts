@@ -116,6 +116,7 @@ function serviceProblems(
   check: WriteCheck,
   all: readonly ModelObject[],
   touched: ReadonlySet<string>,
+  book: ServiceBook,
 ): readonly Problem[] {
   const ofServices = check.objects.filter(({ kind }) => kind !== 'Cluster' && kind !== 'Node')
   const cluster = clusterAfter(all)
@@ -123,7 +124,6 @@ function serviceProblems(
   const nodes = all.filter(object => object.kind === 'Node')
   const concerned = own ? nodes : nodes.filter(node => touched.has(refOf(node)))
   if (ofServices.length === 0 && !own && concerned.length === 0) return []
-  const book = serviceBook(all, ofServices, cluster, check.records)
   return [
     ...(cluster === undefined ? [] : rangeProblems(cluster, concerned, own, book)),
     ...[...book.written].flatMap(name => valueProblems(name, book)),
@@ -133,7 +133,7 @@ function serviceProblems(
 }
 
 /** Errors forbid the whole write; warnings are printed with its result. */
-export function checkWrite(check: WriteCheck): readonly Problem[] {
+export function checkWrite(check: WriteCheck, book = writeBook(check)): readonly Problem[] {
   const found: (Problem | undefined)[] = []
   const written = new Map(check.handWritten.map(parsed => [refOf(parsed.object), parsed]))
   for (const object of check.objects) {
@@ -170,7 +170,7 @@ export function checkWrite(check: WriteCheck): readonly Problem[] {
     }
     found.push(outside(cluster, prefixes, nodes, check.live))
   }
-  found.push(...serviceProblems(check, all, touched))
+  found.push(...serviceProblems(check, all, touched, book))
   const before = new Set([...check.standing, ...check.handWritten.map(({ object }) => object)].map(refOf))
   found.push(
     ...tenantProblems({

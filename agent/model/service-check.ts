@@ -4,11 +4,12 @@
 import { canonicalAddress } from '../../lib/net/address.js'
 import { containsAddress, parsePrefix } from '../../lib/net/prefix.js'
 import type { Cluster } from './cluster.js'
+import { clusterIpKey, nodePortKey } from './keys.js'
 import type { ModelObject } from './kinds.js'
 import type { Node } from './node.js'
 import { type Problem, refOf } from './object.js'
 import { headless, type Service, serviceName } from './service.js'
-import { serviceNeeds, serviceOfOwner, serviceProblem } from './service-claims.js'
+import { givenAddresses, serviceOfOwner, serviceProblem } from './service-claims.js'
 import { planRecords, type RecordPlan, type RecordView } from './service-plan.js'
 import { type ServiceRanges, serviceRangeProblems, serviceRanges } from './service-ranges.js'
 
@@ -21,16 +22,26 @@ export interface ServiceBook {
   /** Undefined: there is no Cluster. */
   readonly ranges: ServiceRanges | undefined
   readonly records: RecordView
-  /** Names of the Services whose specs give a value, by `pool/value`; the one that has it first. */
+  /** By values (`pool/value`) that the written ones give: the names of all that give them, the one that has it first. */
   readonly askers: ReadonlyMap<string, readonly string[]>
 }
 
 export const noRecords: RecordView = { ownerOf: () => undefined, recordsOf: () => new Map() }
 
 /** `pool/value` of everything that the spec gives. */
-export function givenKeys(service: Service, ranges: ServiceRanges | undefined): readonly string[] {
-  return serviceNeeds(service, ranges).claims.flatMap(claim => claim.key ?? [])
+export function givenKeys(service: Service): readonly string[] {
+  const { spec } = service
+  if (headless(service)) return []
+  const keys = givenAddresses(service).map(clusterIpKey)
+  if (spec.type === 'ClusterIP') return keys
+  for (const { protocol, nodePort } of spec.ports)
+    if (nodePort !== undefined) keys.push(nodePortKey(protocol, nodePort))
+  if (spec.healthCheckNodePort !== undefined) keys.push(nodePortKey('TCP', spec.healthCheckNodePort))
+  return keys
 }
+
+const keysOf = (service: Service | undefined): readonly string[] =>
+  service === undefined ? [] : givenKeys(service)
 
 /** `all`: the model after the write; `written`: what is written of it. O(Services). */
 export function serviceBook(
@@ -44,15 +55,15 @@ export function serviceBook(
   const names = new Set(written.flatMap(object => (object.kind === 'Service' ? [serviceName(object)] : [])))
   const ranges = cluster === undefined ? undefined : serviceRanges(cluster)
   const askers = new Map<string, string[]>()
-  const ask = (name: string, service: Service | undefined): void => {
-    for (const key of service === undefined ? [] : givenKeys(service, ranges)) {
+  for (const name of names) for (const key of keysOf(services.get(name))) askers.set(key, [])
+  const ask = (name: string): void => {
+    for (const key of keysOf(services.get(name))) {
       const before = askers.get(key)
-      if (before === undefined) askers.set(key, [name])
-      else if (!before.includes(name)) before.push(name)
+      if (before?.includes(name) === false) before.push(name)
     }
   }
-  for (const [name, service] of services) if (!names.has(name)) ask(name, service)
-  for (const name of names) ask(name, services.get(name))
+  if (askers.size > 0) for (const name of services.keys()) if (!names.has(name)) ask(name)
+  for (const name of names) ask(name)
   return { services, written: names, ranges, records, askers }
 }
 
