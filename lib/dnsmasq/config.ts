@@ -32,8 +32,9 @@ function refuse(what: string, text: string): never {
   })
 }
 
-function address(text: string): string {
-  return familyOf(text) === undefined ? refuse('address', text) : text
+/** Checked: nothing else may become part of a line. */
+function address(text: string, family = familyOf(text)): string {
+  return family === undefined || familyOf(text) !== family ? refuse('address', text) : text
 }
 
 interface Served {
@@ -49,7 +50,10 @@ function servedSubnets(link: DnsmasqLink): readonly Served[] {
     .flatMap((subnet, i) => {
       const prefix = parsePrefix(subnet.cidr)
       if (prefix.family === 'inet6' && prefix.length < 64) return []
-      return [{ subnet, prefix, tag: `s${i}`, server: subnet.server ?? subnet.gateway }]
+      const server = subnet.server ?? subnet.gateway
+      for (const each of [server, subnet.gateway, ...subnet.dnsServers])
+        if (each !== undefined) address(each, prefix.family)
+      return [{ subnet, prefix, tag: `s${i}`, server }]
     })
 }
 
@@ -111,7 +115,7 @@ function inetLines(served: Served, link: DnsmasqLink): readonly string[] {
   const dns = subnet.dnsServers.length > 0 ? subnet.dnsServers : server === undefined ? [] : [server]
   const routes = routesOf(served, link).told.flatMap(({ destination, nextHop }) => [
     parsePrefix(destination).text,
-    address(nextHop),
+    address(nextHop, 'inet'),
   ])
   return [
     `dhcp-range=set:${tag},${network},static,${mask},${leaseTime}`,
@@ -119,8 +123,8 @@ function inetLines(served: Served, link: DnsmasqLink): readonly string[] {
       ? []
       : [`shared-network=${link.interface},${network}`]),
     // Without a value: not dnsmasq's own default either.
-    option(tag, 'option:router', subnet.gateway === undefined ? [] : [address(subnet.gateway)]),
-    option(tag, 'option:dns-server', dns.slice(0, most.dnsServers).map(address)),
+    option(tag, 'option:router', subnet.gateway === undefined ? [] : [subnet.gateway]),
+    option(tag, 'option:dns-server', dns.slice(0, most.dnsServers)),
     ...(routes.length === 0
       ? []
       : [option(tag, 'option:classless-static-route', routes), option(tag, '249', routes)]),
@@ -147,7 +151,7 @@ function inet6Lines(served: Served, link: DnsmasqLink): readonly string[] {
   const { subnet, prefix, tag, server } = served
   const mode = !usesSlaac(served) ? 'static' : needsDhcp(served, link.clients) ? 'static,slaac' : 'ra-only'
   const dns = subnet.dnsServers.length > 0 ? subnet.dnsServers : server === undefined ? [] : [server]
-  const told = dns.slice(0, most.dnsServers).map(each => `[${address(each)}]`)
+  const told = dns.slice(0, most.dnsServers).map(each => `[${each}]`)
   return [
     `dhcp-range=set:${tag},${networkAddress(prefix)},${mode},${prefix.length},${leaseTime}`,
     option(tag, 'option6:dns-server', told),
@@ -207,22 +211,20 @@ export function dnsmasqConf(link: DnsmasqLink, directory: string): string {
   ].join('\n')
 }
 
-/** One line a client: DHCP has one IPv4 address for it, its first, and all its IPv6 addresses that it does not make itself. */
+/** One line a client: DHCP has one IPv4 address for it, its first, and all its IPv6 addresses. undefined: none of them is served. */
 function hostLine(
   { mac, addresses, hostName }: DnsmasqClient,
   served: readonly Served[],
 ): string | undefined {
   if (!isMac(mac)) refuse('MAC', mac)
-  const of = (text: string): Served | undefined =>
-    served.find(({ prefix }) => containsAddress(prefix, address(text)))
-  const inet = addresses.find(each => of(each)?.prefix.family === 'inet')
-  const inet6 = addresses.filter(each => {
-    const subnet = of(each)
-    return subnet?.prefix.family === 'inet6'
-  })
-  if (inet === undefined && inet6.length === 0) return undefined
-  const six = inet6.slice(0, most.addresses).map(each => `[${each}]`)
-  return [mac, ...(inet === undefined ? [] : [inet]), ...six, hostLabel(hostName)].join(',')
+  const among = (family: Prefix['family']): readonly string[] =>
+    addresses.filter(each =>
+      served.some(({ prefix }) => prefix.family === family && containsAddress(prefix, address(each))),
+    )
+  const inet = among('inet').slice(0, 1)
+  const inet6 = among('inet6').slice(0, most.addresses)
+  if (inet.length + inet6.length === 0) return undefined
+  return [mac, ...inet, ...inet6.map(each => `[${each}]`), hostLabel(hostName)].join(',')
 }
 
 /** Errors: DNSMASQ where a value cannot be written. */
