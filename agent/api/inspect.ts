@@ -20,7 +20,7 @@ import type { Description, EndpointView, NodeView, ServiceStatus } from './views
 /** So many of one description; a pass writes thousands. */
 const mostEvents = 12
 /** Services between two breaths: the event loop has packets' rules to write. */
-const breath = 500
+const breath = 250
 
 export interface Inspected {
   readonly node: string
@@ -55,6 +55,17 @@ function byObject(problems: readonly Problem[]): ReadonlyMap<string, readonly Pr
   return found
 }
 
+function chosen<T>(
+  all: ReadonlyMap<string, T>,
+  wanted: (name: string, each: T) => boolean,
+): ReadonlyMap<string, T> {
+  const found = new Map<string, T>()
+  all.forEach((each, name) => {
+    if (wanted(name, each)) found.set(name, each)
+  })
+  return found
+}
+
 /** About the object, or naming it. */
 function problemsOf(ref: string, problems: readonly Problem[]): readonly Problem[] {
   const named = new RegExp(`(^|[^-\\w/.])${ref.replace(/[.]/g, '\\.')}($|[^-\\w/.])`)
@@ -76,17 +87,43 @@ export function createInspector(parts: Inspected): Inspector {
     return { service, entries, records: records.get(name), mode: parts.proxyMode(), problems, connections }
   }
 
-  function select(snapshot: Snapshot): Selection {
+  /** `only`: for Services of that namespace, in front of those Pods and Endpoints. */
+  function select(
+    snapshot: Snapshot,
+    only: { readonly namespace?: string | undefined; readonly service?: string; readonly from?: string } = {},
+  ): Selection {
+    const { namespace, service, from } = only
+    const { services, endpoints, pods } = snapshot
     const selection = new Selection()
-    selection.update(snapshot, () => undefined)
+    selection.update(
+      {
+        services: chosen(services, (name, { metadata }) =>
+          service === undefined
+            ? namespace === undefined || metadata.namespace === namespace
+            : name === service,
+        ),
+        endpoints: chosen(endpoints, (name, { metadata, spec }) => {
+          if (namespace !== undefined && metadata.namespace !== namespace) return false
+          if (from !== undefined) return from === `endpoints/${name}`
+          return service === undefined || service === `${metadata.namespace}/${spec.service}`
+        }),
+        pods: chosen(pods, (name, { metadata }) => {
+          if (namespace !== undefined && metadata.namespace !== namespace) return false
+          return from === undefined || from === `pod/${name}`
+        }),
+      },
+      () => undefined,
+    )
     return selection
   }
 
-  const records = ({ allocations }: Snapshot, only?: ReadonlySet<string>): RecordsByService =>
-    recordsByService(
-      [...allocations].map(([key, { owner }]) => [key, owner] as const),
-      only,
-    )
+  function records({ allocations }: Snapshot, only?: ReadonlySet<string>): RecordsByService {
+    const all: (readonly [string, string])[] = []
+    allocations.forEach(({ owner }, key) => {
+      all.push([key, owner])
+    })
+    return recordsByService(all, only)
+  }
 
   /** In the userspace mode the proxy knows; else conntrack does. */
   async function count(entries: readonly ServiceEntry[], signal: AbortSignal): Promise<Counted> {
@@ -99,17 +136,23 @@ export function createInspector(parts: Inspected): Inspector {
     signal: AbortSignal,
   ): ReturnType<Control['services']> {
     const snapshot = parts.snapshot()
-    const wanted = [...snapshot.services]
-      .filter(([, { metadata }]) => query.namespace === undefined || metadata.namespace === query.namespace)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
+    const wanted = [
+      ...chosen(
+        snapshot.services,
+        (_, { metadata }) => query.namespace === undefined || metadata.namespace === query.namespace,
+      ),
+    ].sort(([a], [b]) => (a < b ? -1 : 1))
     const counted: Counted = query.connections
       ? await count(
           wanted.flatMap(([name]) => entriesOf(name)),
           signal,
         )
       : { connections: undefined }
-    const selection = select(snapshot)
+    await soon()
+    const selection = select(snapshot, { namespace: query.namespace })
+    await soon()
     const byService = records(snapshot)
+    await soon()
     const problems = byObject(parts.desired()?.problems ?? [])
     const found: ServiceStatus[] = []
     for (const [i, [name, service]] of wanted.entries()) {
@@ -167,7 +210,7 @@ export function createInspector(parts: Inspected): Inspector {
     snapshot: Snapshot,
     cidrs: readonly string[],
   ): EndpointView[] {
-    const selection = select(snapshot)
+    const selection = select(snapshot, { namespace, from: ref })
     const found: EndpointView[] = []
     for (const [name, service] of snapshot.services)
       if (service.metadata.namespace === namespace)
@@ -199,7 +242,8 @@ export function createInspector(parts: Inspected): Inspector {
         const full = ref.slice('service/'.length)
         const { connections } = await count(entriesOf(full), signal)
         const own = facts(full, object, records(snapshot, new Set([full])), problems, connections)
-        const selection = select(snapshot)
+        const { namespace } = object.metadata
+        const selection = select(snapshot, { namespace, service: full })
         return {
           ...common,
           service: { ...serviceStatus(own, selection), entries: entryViews(own) },
@@ -223,13 +267,13 @@ export function createInspector(parts: Inspected): Inspector {
     if (cluster === undefined || cluster.spec.serviceCIDRs.length === 0) return undefined
     let entries = 0
     let endpoints = 0
-    for (const own of desired?.service.values() ?? []) {
+    desired?.service.forEach(own => {
       entries += own.length
       const [first] = own
       if (own.every(entry => entry.portName === first?.portName && entry.family === first.family))
         endpoints += first?.targets.length ?? 0
       else endpoints += new Set(own.flatMap(entry => entry.targets.map(target => target.address))).size
-    }
+    })
     return {
       count: snapshot.services.size,
       served: desired?.service.size ?? 0,

@@ -146,7 +146,8 @@ export function endpointViews(
   const targets = targetsInForce(entries)
   const views: EndpointView[] = []
   selection.each(service, (endpoint, portOf) => {
-    const { from, addresses, nodeName } = endpoint
+    const { addresses, nodeName } = endpoint
+    const from = `${endpoint.kind}/${endpoint.from}`
     if (only !== undefined && from !== only) return
     const ports: Record<string, number> = {}
     for (const port of service.spec.ports) {
