@@ -94,6 +94,7 @@ function base(name: string, hook: string, rules: readonly string[]): string {
 /** Where packets come in: 5 before iptables and Docker, which sit at -100. */
 function hooks({ ip, node, originalNode, original }: Words): string[] {
   const own = 'fib saddr type local'
+  const unclaimed = `ct state new,invalid,untracked ${ip} daddr @service-cidrs drop`
   return [
     base('prerouting', 'nat hook prerouting priority -105', [
       `${ip} daddr @service-cidrs jump vip-in`,
@@ -107,10 +108,10 @@ function hooks({ ip, node, originalNode, original }: Words): string[] {
     ]),
     base('input', 'nat hook input priority 95', ['ct status dnat jump learn']),
     base('postrouting', 'nat hook postrouting priority 95', ['ct status dnat jump dnatted']),
-    // A lone RST or nonsense flags are "invalid" and skip nat chains: they would leave by the default route.
-    base('forward', 'filter hook forward priority 0', [
-      `ct state invalid,untracked ${ip} daddr @service-cidrs drop`,
-    ]),
+    // What nobody translated, iptables at -100 included: an address that no Service has. A lone RST or nonsense flags are
+    // "invalid" and skip nat chains. Either would leave by the default route.
+    base('forward', 'filter hook forward priority 0', [unclaimed]),
+    base('local-out', 'filter hook output priority 0', [unclaimed]),
     block('chain', 'dnatted', [
       'jump learn',
       'oif lo return',
@@ -177,11 +178,7 @@ function dispatch({ ip, key, protocol, unreachable }: Words): string[] {
     ...picking(ip, nodeKey, 'np-', 'local', ` offset ${slotOffset}`),
     block('chain', 'vip-sizes', sizeRules(key, '')),
     block('chain', 'np-sizes', sizeRules(nodeKey, 'np-')),
-    block('chain', 'vip-pick', [
-      ...pick(key, '', 'vip-sizes'),
-      `${ip} daddr @cluster-ips goto refuse`,
-      `${ip} daddr @service-cidrs drop`,
-    ]),
+    block('chain', 'vip-pick', [...pick(key, '', 'vip-sizes'), `${ip} daddr @cluster-ips goto refuse`]),
     block('chain', 'np-pick', [...pick(nodeKey, 'np-', 'np-sizes'), 'drop']),
     block('chain', 'vip-front', [
       `${key} @restricted ${ip} daddr . ${protocol} . th dport . ${ip} saddr != @ranges drop`,
