@@ -1,4 +1,5 @@
 // What each Network and Port has of the allocator, kept up to date by the difference of two snapshots: O(changed).
+import { Multimap } from '../../lib/multimap.js'
 import { diffMaps } from '../../lib/persistent/map.js'
 import type { Cluster } from './cluster.js'
 import { tenantPools } from './keys.js'
@@ -39,7 +40,6 @@ export interface TenantAssignments {
   givenOf(ref: string): readonly string[]
 }
 
-const nobody: ReadonlySet<string> = new Set()
 const noPlan: TenantPlan = { claims: [], releases: [], problems: [] }
 
 /** What decides about addresses of its ports. */
@@ -47,23 +47,6 @@ const addressing = (network: Network | undefined): string =>
   network === undefined ? '' : JSON.stringify([network.spec.subnets, network.spec.shared])
 
 const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
-
-class Multimap {
-  readonly #sets = new Map<string, Set<string>>()
-
-  get(key: string): ReadonlySet<string> {
-    return this.#sets.get(key) ?? nobody
-  }
-
-  add(key: string, value: string): void {
-    this.#sets.set(key, (this.#sets.get(key) ?? new Set()).add(value))
-  }
-
-  drop(key: string, value: string): void {
-    const values = this.#sets.get(key)
-    if (values?.delete(value) === true && values.size === 0) this.#sets.delete(key)
-  }
-}
 
 export function createTenantAssignments(): TenantAssignments {
   const index = createRecordIndex(tenantPools)

@@ -5,8 +5,6 @@ import type { Node } from '../../model/node.js'
 import type { Snapshot } from '../../model/snapshot.js'
 import type { Survey } from './overlay.js'
 
-const isPeer = (node: Node): boolean => node.spec.roles.includes('cluster')
-
 const families = (node: Node): { readonly inet: boolean; readonly inet6: boolean } => ({
   inet: node.spec.addresses.some(address => !address.includes(':')),
   inet6: node.spec.addresses.some(address => address.includes(':')),
@@ -36,14 +34,21 @@ class Tally<K> {
   }
 }
 
-/** All nodes but one: `except` is the name of our own. */
+type Role = Node['spec']['roles'][number]
+
+/** All nodes but one: `except` is the name of our own. Peers are those of the role. */
 export class Census {
+  readonly #role: Role
   readonly #values = new Tally<string>()
   readonly #mtus = new Tally<number>()
   #nodes: Snapshot['nodes'] = new Map()
   #peers = 0
   #inet = 0
   #inet6 = 0
+
+  constructor(role: Role = 'cluster') {
+    this.#role = role
+  }
 
   /** No value is had by two nodes. */
   get clear(): boolean {
@@ -54,7 +59,7 @@ export class Census {
     return this.#values.has(value)
   }
 
-  /** Of the nodes that have the cluster role. */
+  /** Of the nodes that have the role. */
   get survey(): Survey {
     let mtu = Number.POSITIVE_INFINITY
     for (const each of this.#mtus.keys()) mtu = Math.min(mtu, each)
@@ -74,7 +79,7 @@ export class Census {
     const { spec } = node
     // Addresses of every role: an underlay address is one host's.
     for (const value of spec.addresses) this.#values.add(value, by)
-    if (!isPeer(node)) return
+    if (!spec.roles.includes(this.#role)) return
     for (const value of spec.podCIDRs) this.#values.add(value, by)
     if (spec.vtepMAC !== undefined) this.#values.add(spec.vtepMAC, by)
     this.#peers += by

@@ -19,7 +19,7 @@ const backends: Readonly<Record<Cluster['spec']['backend']['type'], PeerBackend>
 }
 
 /** Outer Ethernet, IP, UDP and VXLAN headers, bytes (RFC 7348 §5). */
-const overhead: Readonly<Record<Family, number>> = { inet: 50, inet6: 70 }
+export const overhead: Readonly<Record<Family, number>> = { inet: 50, inet6: 70 }
 
 /** VTEP MAC of a node: known before its device exists, and the same after every reboot. */
 export function vtepMac(node: string, vni: number): string {
