@@ -20,7 +20,7 @@ export const groupRuleSchema = z
     protocol: z
       .union([z.enum(ruleProtocols), z.int().min(1).max(255)])
       .optional()
-      .describe('Default: any. icmp is that of IPv4, with ethertype: IPv6 that of IPv6.'),
+      .describe('Without: all protocols. icmp is that of IPv4, with ethertype: IPv6 that of IPv6.'),
     ports: z
       .union([
         portNumber,

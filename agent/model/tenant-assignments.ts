@@ -1,6 +1,7 @@
 // What each Network and Port has of the allocator, kept up to date by the difference of two snapshots: O(changed).
-import { Multimap } from '../../lib/multimap.js'
+
 import { diffMaps } from '../../lib/persistent/map.js'
+import { Multimap } from '../../lib/persistent/multimap.js'
 import type { Cluster } from './cluster.js'
 import { tenantPools } from './keys.js'
 import type { Network } from './network.js'

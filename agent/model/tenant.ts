@@ -8,7 +8,7 @@ export const tenantSpecSchema = z.strictObject({
   quotas: z
     .strictObject({ networks: quota, ports: quota, routers: quota, securityGroups: quota })
     .default({})
-    .describe('How many of each it may have; default: any number.'),
+    .describe('How many of each it may have; default: without limit.'),
 })
 
 export const tenantSchema = z.strictObject({

@@ -1,10 +1,10 @@
 // What a host sees of the tenants' networks: those with ports here and those behind the same routers, their ports on all hosts,
 // and the groups of the ports here. Kept up to date by what changed: one port more costs one port. Pure.
 
-import { Multimap } from '../../../lib/multimap.js'
 import { canonicalAddress } from '../../../lib/net/address.js'
 import { parsePrefix } from '../../../lib/net/prefix.js'
 import { PersistentMap } from '../../../lib/persistent/map.js'
+import { Multimap } from '../../../lib/persistent/multimap.js'
 import type { FabricGroup, FabricNetwork, FabricPort, FabricRouter } from '../../model/fabric.js'
 import type { Problem } from '../../model/object.js'
 import type { Self } from '../../model/self.js'

@@ -1,9 +1,9 @@
 // The groups that ports of this host have, their rules with stable ids, and who is in the groups that those rules name, on all
 // hosts. Kept up to date by what changed: one member more costs one address.
 import { createHash } from 'node:crypto'
-import { Multimap } from '../../../lib/multimap.js'
 import type { Family } from '../../../lib/netlink/types.js'
 import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
+import { Multimap } from '../../../lib/persistent/multimap.js'
 import type { FabricGroup, GroupRule } from '../../model/fabric.js'
 import type { Problem } from '../../model/object.js'
 import type { SecurityGroup } from '../../model/security-group.js'
@@ -19,7 +19,8 @@ const nobody: GroupMembers = { inet: PersistentMap.empty(), inet6: PersistentMap
 const mostRules = 65_535
 
 /** Names of chains and sets: 40 bits of a hash; of a thousand groups two are the same with a probability of 5e-7. */
-const nameOf = (group: string): string => `g${createHash('sha256').update(group).digest('hex').slice(0, 10)}`
+export const groupName = (group: string): string =>
+  `g${createHash('sha256').update(group).digest('hex').slice(0, 10)}`
 
 export class Groups {
   groups: PersistentMap<FabricGroup> = PersistentMap.empty()
@@ -135,7 +136,7 @@ export class Groups {
     const before = this.groups.get(name)
     if (!here) this.groups = this.groups.delete(name)
     else if (before === undefined || JSON.stringify(before.rules) !== JSON.stringify(built))
-      this.groups = this.groups.set(name, { ref: name, name: nameOf(name), rules: built })
+      this.groups = this.groups.set(name, { ref: name, name: groupName(name), rules: built })
   }
 
   /** So that the group is looked at again when one that it names comes or goes. */

@@ -1,5 +1,5 @@
 // Which ports name which groups, and what each counts for in the groups that rules of this host name.
-import { Multimap } from '../../../lib/multimap.js'
+import { Multimap } from '../../../lib/persistent/multimap.js'
 import type { Groups } from './groups.js'
 
 interface Counted {

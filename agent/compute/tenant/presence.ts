@@ -1,7 +1,8 @@
 // Which networks are on this host: those with a port here, and those behind the same router (else routed packets would make a
 // detour). And for each network, on which hosts its ports are. Kept up to date by what changed.
-import { Multimap } from '../../../lib/multimap.js'
+
 import { diffMaps } from '../../../lib/persistent/map.js'
+import { Multimap } from '../../../lib/persistent/multimap.js'
 import type { Network } from '../../model/network.js'
 import type { Router } from '../../model/router.js'
 import { namedNetworks, type RouterNetworks, routerNetworks } from '../../model/router-networks.js'
