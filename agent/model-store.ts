@@ -104,12 +104,13 @@ export async function applyText(
 /** Deletes an object, its kind by any of its names. Errors: those of deleteObject. */
 export async function deleteRef(kv: Kv, ref: string, options: DeleteOptions): Promise<DeleteResult> {
   const exact = fullRef(ref)
-  const { revision, live } = await deleteObject(kv, exact, options)
+  const { revision, live, released } = await deleteObject(kv, exact, options)
   const message = `${exact} is gone, but its agent runs and publishes it again`
   const hint = `stop warrend on ${exact.slice(exact.indexOf('/') + 1)} first`
   return {
     revision,
     deleted: true,
+    released,
     problems: live ? [{ level: 'warning', about: exact, code: 'LIVE', message, hint }] : [],
   }
 }

@@ -99,6 +99,8 @@ export interface DeleteResult {
   readonly revision: number
   readonly deleted: boolean
   readonly problems: readonly Problem[]
+  /** Records of the allocator that went with it, `pool/value`: a node's blocks, a Service's cluster IPs and nodePorts. */
+  readonly released?: readonly string[]
 }
 
 export interface PlanResult {

@@ -270,9 +270,10 @@ export function createInspector(parts: Inspected): Inspector {
     desired?.service.forEach(own => {
       entries += own.length
       const [first] = own
-      if (own.every(entry => entry.portName === first?.portName && entry.family === first.family))
-        endpoints += first?.targets.length ?? 0
-      else endpoints += new Set(own.flatMap(entry => entry.targets.map(target => target.address))).size
+      // an endpoint with an address of each family is one
+      const same = own.filter(entry => entry.family === first?.family)
+      if (same.every(entry => entry.portName === first?.portName)) endpoints += first?.targets.length ?? 0
+      else endpoints += new Set(same.flatMap(entry => entry.targets.map(target => target.address))).size
     })
     return {
       count: snapshot.services.size,

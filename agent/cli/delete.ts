@@ -4,7 +4,17 @@ import type { DeleteResult } from '../api/control.js'
 import { type CommandModule, examples, exit, outputOption } from './command.js'
 import { errorLines, problemLines } from './format.js'
 import { openModel } from './model-access.js'
+import { someText } from './service-text.js'
 import { printable } from './table.js'
+
+/** ", released 10.0.0.9 31234/tcp": what others may have now. */
+function releasedText(keys: readonly string[] = []): string {
+  const values = keys.map(key => {
+    const [, pool = '', value = ''] = /^([^/]+)\/(.*)$/.exec(key) ?? []
+    return pool === 'nodeport' ? value.replace(/^(\w+)-(\d+)$/, '$2/$1') : value.replace(/-(\d+)$/, '/$1')
+  })
+  return values.length === 0 ? '' : printable(`, released ${someText(values, 8)}`)
+}
 
 export const deleteCommand: CommandModule = {
   define(program, cli) {
@@ -21,7 +31,10 @@ export const deleteCommand: CommandModule = {
             if (options.output === 'json') continue
             cli.complain(result.problems.flatMap(problem => problemLines(problem, cli.paint)))
             if (result.deleted)
-              cli.print([`${printable(ref)} ${cli.paint('good', 'deleted')}`, `revision ${result.revision}`])
+              cli.print([
+                `${printable(ref)} ${cli.paint('good', 'deleted')}${releasedText(result.released)}`,
+                `revision ${result.revision}`,
+              ])
             else if (result.problems.length === 0) cli.complain([`${printable(ref)} was not there`])
           } catch (thrown) {
             // One that cannot be deleted does not stop the others; nor does it hide behind them.

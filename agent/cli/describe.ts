@@ -39,7 +39,13 @@ function reach(entry: EntryView): ReturnType<Column<EntryView>['value']> {
 }
 
 const entryColumns: readonly Column<EntryView>[] = [
-  { title: 'ENTRY POINT', value: row => `${placeText(row.address, row.port)}/${row.protocol}` },
+  {
+    title: 'ENTRY POINT',
+    value: ({ address, family, port, protocol }) => {
+      const anywhere = family === 'inet' ? '0.0.0.0' : '::'
+      return `${placeText(address === '' ? anywhere : address, port)}/${protocol}`
+    },
+  },
   { title: 'KIND', value: row => row.kind },
   { title: 'PORT', value: row => row.portName },
   { title: 'CONNECTIONS', value: row => row.connections, right: true },

@@ -10,9 +10,8 @@ export function portText(port: {
   return `${port.port}${port.nodePort === undefined ? '' : `:${port.nodePort}`}/${port.protocol}`
 }
 
-/** "10.0.0.1:80", "[fd00::1]:80"; an empty address means every one of the node. */
+/** "10.0.0.1:80", "[fd00::1]:80". */
 export function placeText(address: string, port: number): string {
-  if (address === '') return `*:${port}`
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`
 }
 

@@ -450,6 +450,10 @@ t.test('get and delete', async t => {
     fakeControl({
       delete: async ref => {
         if (ref === 'node/h2') return { revision: 15, deleted: true, problems: [] }
+        if (ref === 'service/web') {
+          const released = ['service-ipv4/10.0.0.9', 'nodeport/tcp-31234', 'node-ipv4/10.244.1.0-24']
+          return { revision: 16, deleted: true, problems: [], released }
+        }
         throw new WarrenError(`Cannot delete ${ref}: it stands in cluster.yaml:7`, {
           code: 'HANDWRITTEN',
           hint: 'delete the document there; what people wrote is never edited',
@@ -588,6 +592,10 @@ shop       q     h2    10.244.2.2  no           x
       out: 'node/h2 deleted\nrevision 15\n',
       err: '',
     })
+    t.equal(
+      (await run(['delete', 'service/web', ...at])).out,
+      'service/web deleted, released 10.0.0.9 31234/tcp 10.244.1.0/24\nrevision 16\n',
+    )
     t.same(await run(['delete', 'cluster/default', 'node/h2', ...at]), {
       code: 1,
       out: 'node/h2 deleted\nrevision 15\n',
@@ -742,9 +750,9 @@ affinity      by client for 10800 s
 endpoints     4: 2 ready, 3 serving, 1 terminating
 connections   17
 
-ENTRY POINT      KIND      PORT  CONNECTIONS  TARGETS                  FROM OUTSIDE
-10.0.0.1:80/tcp  cluster   http            3  10.244.1.2:8080 (local)  the same
-*:31234/tcp      nodeport  http            0  none: refused            none on this node: dropped
+ENTRY POINT        KIND      PORT  CONNECTIONS  TARGETS                  FROM OUTSIDE
+10.0.0.1:80/tcp    cluster   http            3  10.244.1.2:8080 (local)  the same
+0.0.0.0:31234/tcp  nodeport  http            0  none: refused            none on this node: dropped
 
 ENDPOINT       ADDRESSES   NODE  PORTS      STATE      USED
 pod/default/a  10.244.1.2  h1    http=8080  ready      yes, local
