@@ -40,7 +40,7 @@ export const networkRefs = tenants.flatMap(tenant => [`${tenant}/a`, `${tenant}/
 
 export function fabricNetwork(ref: string): FabricNetwork {
   const { tenant, number, vni } = networkOf(ref)
-  const subnet = { dhcp: true, dnsServers: [], hostRoutes: [] }
+  const subnet = { dhcp: true, slaac: true, dnsServers: [], hostRoutes: [] }
   return {
     ref,
     vni,
@@ -92,10 +92,10 @@ export const plan: Readonly<Record<string, PortPlan>> = {
   b2: { node: 'h1', groups: def },
 }
 
-/** "red/a1" and so on; blue has a1, a2, b1 and b2. */
+/** "red/a1" and so on; blue has a1, a2, a7, b1 and b2, and its a7 is a stranger. */
 export const portRefs = tenants.flatMap(tenant =>
   Object.keys(plan)
-    .filter(name => tenant === 'red' || ['a1', 'a2', 'b1', 'b2'].includes(name))
+    .filter(name => tenant === 'red' || ['a1', 'a2', 'a7', 'b1', 'b2'].includes(name))
     .map(name => `${tenant}/${name}`),
 )
 
@@ -122,7 +122,8 @@ export function addressesOf(ref: string): Addresses {
 
 export function fabricPort(ref: string): FabricPort {
   const [tenant = '', name = ''] = ref.split('/')
-  const { node, groups = [], open, pairs = [] } = plan[name] as PortPlan
+  const { node, groups: planned = [], open, pairs = [] } = plan[name] as PortPlan
+  const groups = ref === 'blue/a7' ? ['lone'] : planned
   const { mac, ip, ip6 } = addressesOf(ref)
   return {
     ref,

@@ -7,6 +7,7 @@ import {
   insideElements,
   knownElements,
   routerArpTable,
+  routerSets,
   routerTable,
 } from '../../agent/compute/tenant/router-rules.js'
 import {
@@ -16,7 +17,9 @@ import {
   zoneElements,
 } from '../../agent/compute/tenant/state-rules.js'
 import type { FabricPort } from '../../agent/model/fabric.js'
+import { nftElement } from '../../lib/nftables/elements.js'
 import type { Nft, NftElement, NftTableSpec } from '../../lib/nftables/types.js'
+import type { Guard } from './attacks/arena.js'
 import type { TenantLab } from './tenant-lab.js'
 import {
   fabricGroups,
@@ -32,7 +35,7 @@ import {
   tenants,
 } from './tenant-lab-model.js'
 
-export type TableId = 'bridge' | 'state' | 'router' | 'arp'
+export type TableId = Guard['table']
 
 export const allPorts: readonly FabricPort[] = portRefs.map(fabricPort)
 export const allGroups = tenants.flatMap(fabricGroups)
@@ -42,10 +45,10 @@ export interface Rules {
   readonly elements: readonly NftElement[]
 }
 
-/** What a host's fabric should have; `change` makes another port of one. */
+/** What a host's fabric should have. */
 export function fabricRules(
   host: HostName,
-  { limits, ports = allPorts }: { limits?: PortLimits; ports?: readonly FabricPort[] } = {},
+  { limits, ports = allPorts }: Choices = {},
 ): Readonly<Record<'bridge' | 'state', Rules>> {
   const local = ports.filter(({ node }) => node === host)
   const sets = groupSets(local)
@@ -84,6 +87,7 @@ export function routerRules(tenant: Tenant): Readonly<Record<'router' | 'arp', R
     ...links.flatMap(insideElements),
     ...own.flatMap(port => knownElements(port, `n${networkOf(port.network).vni}`)),
     ...hostElements(['192.0.2.0/24']),
+    nftElement(routerSets.outside, ['ext']),
   ]
   const of = (family: string): readonly NftElement[] => elements.filter(({ set }) => set.family === family)
   return {
@@ -112,13 +116,6 @@ export async function loadRules(lab: TenantLab): Promise<void> {
   }
 }
 
-/** A guard, by the text that goes and what takes its place; every one must be there. */
-export interface Guard {
-  readonly table: TableId
-  readonly from: string
-  readonly to: string
-}
-
 function weakened(spec: NftTableSpec, guards: readonly Guard[]): NftTableSpec {
   let { text } = spec
   for (const { from, to } of guards) {
@@ -128,15 +125,21 @@ function weakened(spec: NftTableSpec, guards: readonly Guard[]): NftTableSpec {
   return { ...spec, text }
 }
 
+export interface Choices {
+  readonly limits?: PortLimits
+  readonly ports?: readonly FabricPort[]
+}
+
 /** Loads every host's tables with the guards taken out; without guards: as they should be. */
 export async function loadGuards(
   lab: TenantLab,
   guards: readonly Guard[],
   tables: readonly TableId[],
+  choices: Choices = {},
 ): Promise<void> {
   for (const host of hosts) {
     const { nft } = lab.hosts[host]
-    const fabric = fabricRules(host)
+    const fabric = fabricRules(host, choices)
     for (const table of tables) {
       const mine = guards.filter(guard => guard.table === table)
       if (table === 'bridge' || table === 'state') await nft.fabric.load(weakened(fabric[table].spec, mine))

@@ -69,7 +69,7 @@ function chains({ broadcasts }: PortLimits): string[] {
     ]),
     block('chain', 'known', [
       `meta mark ${fromNet} goto from_net`,
-      `${group} add @storm { iifname limit rate over ${broadcasts}/second burst ${broadcasts} packets } counter drop`,
+      `${group} add @storm_${broadcasts} { iifname limit rate over ${broadcasts}/second burst ${broadcasts} packets } counter drop`,
       `meta mark ${fromOpen} goto from_open`,
       `ether type ip goto port4`,
       'ether type ip6 goto port6',
@@ -162,7 +162,8 @@ function targetRule(set: NftSetRef): NftRawRule {
 export function bridgeTable(limits: PortLimits = defaultLimits): NftTableSpec {
   const text = [
     ...Object.values(bridgeSets).map(ref => declaration(ref)),
-    block('set', 'storm', ['type ifname', 'size 65535', 'flags dynamic']),
+    // The limit is in the name: an element keeps the one that it was made with.
+    block('set', `storm_${limits.broadcasts}`, ['type ifname', 'size 65535', 'flags dynamic']),
     ...chains(limits),
   ].join('')
   return {
@@ -173,7 +174,7 @@ export function bridgeTable(limits: PortLimits = defaultLimits): NftTableSpec {
   }
 }
 
-/** Sets whose elements are ours; `storm` is written by packets. */
+/** Sets whose elements are ours; `storm_N` is written by packets. */
 export const bridgeElementSets: readonly NftSetRef[] = Object.values(bridgeSets)
 
 /**

@@ -129,23 +129,25 @@ function hooks({ sets, revoking = false }: StateRules, { connections }: PortLimi
       `${neighborDiscovery} goto ok`,
       'counter drop comment "transit to a port"',
     ]),
-    // A port is bridge and MAC here. Open ports may invent MACs, so those of a network have one account.
+    // A port is bridge and MAC here. Open ports may invent MACs, so those of a network have one account. The limit is in the
+    // set's name: an element keeps the one that it was made with.
     block('chain', 'sent', [
-      `add @conns_out { iifname . ether saddr ct count over ${connections} } counter drop comment "too many connections"`,
+      `add @conns_out_${connections} { iifname . ether saddr ct count over ${connections} } counter drop comment "too many connections out"`,
       'accept',
     ]),
     block('chain', 'sent_open', [
-      `add @conns_open { iifname ct count over ${connections} } counter drop comment "too many connections"`,
+      `add @conns_open_${connections} { iifname ct count over ${connections} } counter drop comment "too many connections open"`,
       'accept',
     ]),
     block('chain', 'taken', [
-      `add @conns_in { oifname . ether daddr ct count over ${connections} } counter drop comment "too many connections"`,
+      `add @conns_in_${connections} { oifname . ether daddr ct count over ${connections} } counter drop comment "too many connections in"`,
       'goto ok',
     ]),
   ]
 }
 
 export function stateTable(rules: StateRules): NftTableSpec {
+  const { limits = defaultLimits } = rules
   const byRef = new Map(rules.groups.map(group => [group.ref, group]))
   const used = new Set(rules.sets.flatMap(({ groups }) => groups))
   const groups = [...used].sort().flatMap(ref => byRef.get(ref) ?? [])
@@ -164,9 +166,9 @@ export function stateTable(rules: StateRules): NftTableSpec {
     block('map', stateSets.zones.set, ['typeof iifname : ct zone']),
     declaration(stateSets.deadIn),
     declaration(stateSets.deadOut),
-    dynamic('conns_out', 'ifname . ether_addr'),
-    dynamic('conns_in', 'ifname . ether_addr'),
-    dynamic('conns_open', 'ifname'),
+    dynamic(`conns_out_${limits.connections}`, 'ifname . ether_addr'),
+    dynamic(`conns_in_${limits.connections}`, 'ifname . ether_addr'),
+    dynamic(`conns_open_${limits.connections}`, 'ifname'),
     ...[...members.values()].flatMap(each => Object.values(each)).map(ref => declaration(ref)),
     ...groups.flatMap(group => [
       block('chain', `g_${checkedName(group)}_in`, lines(group, 'ingress')),
@@ -176,7 +178,7 @@ export function stateTable(rules: StateRules): NftTableSpec {
       block('chain', `s${id}_in`, jumps(refs, 'in')),
       block('chain', `s${id}_out`, jumps(refs, 'out')),
     ]),
-    ...hooks({ ...rules, sets }, rules.limits ?? defaultLimits),
+    ...hooks({ ...rules, sets }, limits),
   ].join('')
   return { family: 'inet', name: tenantTable, text }
 }

@@ -195,3 +195,8 @@ export function groupMac(address: string): string {
   const [a = 0, b = 0, c = 0, d = 0] = addressBytes(address).slice(12)
   return ['33', '33', ...[a, b, c, d].map(byte => byte.toString(16).padStart(2, '0'))].join(':')
 }
+
+/** Four random hex digits: part of an address that nobody else uses. */
+export function hexWord(): string {
+  return (0x1000 + Math.floor(Math.random() * 0xf000)).toString(16)
+}
