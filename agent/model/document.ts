@@ -4,6 +4,7 @@ import { parseYaml, type YamlDocument, type YamlPath } from '../../lib/yaml/yaml
 import { check, type Finding, nearest } from './check.js'
 import { findKind, type KindInfo, kinds, type ModelObject } from './kinds.js'
 import { apiVersion, defaultNamespace, type Metadata, type Problem, refOf } from './object.js'
+import { usualObject } from './usual.js'
 
 export interface ParsedObject {
   readonly object: ModelObject
@@ -123,6 +124,8 @@ export function parseObject(
   value: unknown,
   options: { readonly about: string; readonly strict: boolean },
 ): ParseResult {
+  const usual = usualObject(value)
+  if (usual !== undefined) return { ok: true, object: usual }
   const result = parse(value, options.strict)
   if ('object' in result) return { ok: true, object: result.object }
   const ref = claimedRef(value)

@@ -4,9 +4,10 @@ import { checkWrite } from '../../agent/model/cross-check.js'
 import { parseDocuments, parseObject } from '../../agent/model/document.js'
 import { jsonSchema } from '../../agent/model/json-schema.js'
 import { keyOfRef, objectKey, refOfKey } from '../../agent/model/keys.js'
-import { fullRef, type ModelObject } from '../../agent/model/kinds.js'
+import { fullRef, kinds, type ModelObject } from '../../agent/model/kinds.js'
 import type { Node } from '../../agent/model/node.js'
 import { refOf } from '../../agent/model/object.js'
+import { usualObject } from '../../agent/model/usual.js'
 import { isNetworkPrefix, parsePrefix } from '../../lib/net/prefix.js'
 import { formatYaml, parseYaml } from '../../lib/yaml/yaml.js'
 
@@ -306,6 +307,126 @@ t.test(
   },
 )
 
+t.test('usual objects: what is read by hand is what the schemas say', async t => {
+  // Values for each field, good and bad; undefined: it is left out.
+  const texts = [
+    '10.0.0.1',
+    '10.1.2.3',
+    '256.1.1.1',
+    '01.2.3.4',
+    '1.2.3',
+    '127.0.0.1',
+    '169.254.1.1',
+    '0.0.0.0',
+    '224.0.0.1',
+    'fd00::1',
+    '1.2.3.4 ',
+    '',
+    '10.0.0.0001',
+  ]
+  const addresses = [
+    undefined,
+    [],
+    'x',
+    [1],
+    ['10.0.0.1', '10.0.0.2'],
+    ['10.0.0.1', 'fd00::1'],
+    ...texts.map(text => [text]),
+  ]
+  const names = [undefined, 'web', 'Web', '', 'a'.repeat(16), 'a-1', '-a', '1', 7, null]
+  const ports = [undefined, 80, 0, 65_536, 1.5, '80', 65_535]
+  const booleans = [undefined, true, false, 'true', null]
+  const protocols = [undefined, 'TCP', 'UDP', 'tcp']
+  const fields: Readonly<Record<string, readonly unknown[]>> = {
+    'Endpoints metadata.name': names,
+    'Endpoints metadata.namespace': names,
+    'Endpoints metadata.labels': [undefined, { a: 'b' }],
+    'Endpoints more': [undefined, 1],
+    'Endpoints spec.service': names,
+    'Endpoints spec.endpoints': [undefined, [], {}, [{}], [null]],
+    'Endpoints spec.endpoints.0.addresses': addresses,
+    'Endpoints spec.endpoints.0.nodeName': names,
+    'Endpoints spec.endpoints.0.ready': booleans,
+    'Endpoints spec.endpoints.0.serving': booleans,
+    'Endpoints spec.endpoints.0.terminating': booleans,
+    'Endpoints spec.endpoints.0.zone': [undefined, 'a'],
+    'Endpoints spec.ports': [undefined, [], {}, [null]],
+    'Endpoints spec.ports.0.name': names,
+    'Endpoints spec.ports.0.protocol': protocols,
+    'Endpoints spec.ports.0.port': ports,
+    'Endpoints spec.ports.0.more': [undefined, 1],
+    'Service metadata.name': names,
+    'Service metadata.tenant': [undefined, 'a'],
+    'Service spec.type': [undefined, 'ClusterIP', 'NodePort', 'LoadBalancer', 'None'],
+    'Service spec.clusterIPs': [...addresses, ['None']],
+    'Service spec.ipFamilyPolicy': [undefined, 'SingleStack', 'PreferDualStack', 'x'],
+    'Service spec.ipFamilies': [undefined, ['IPv4']],
+    'Service spec.ports': [undefined, [], [{ port: 1 }, { port: 2 }], null],
+    'Service spec.ports.0.name': names,
+    'Service spec.ports.0.protocol': protocols,
+    'Service spec.ports.0.port': ports,
+    'Service spec.ports.0.targetPort': [...ports, 'http', 'HTTP'],
+    'Service spec.ports.0.nodePort': ports,
+    'Service spec.selector': [undefined, {}, { app: 'web' }, { app: 1 }, [], null],
+    'Service spec.sessionAffinity': [undefined, 'None', 'ClientIP'],
+    'Service spec.externalTrafficPolicy': [undefined, 'Cluster', 'Local', 'x'],
+    'Service spec.internalTrafficPolicy': [undefined, 'Cluster', 'Local', 'x'],
+    'Service spec.healthCheckNodePort': ports,
+    'Service spec.externalIPs': [undefined, [], ['10.0.0.1'], null],
+    'Service spec.loadBalancerIPs': [undefined, [], ['10.0.0.1']],
+    'Service spec.loadBalancerSourceRanges': [undefined, []],
+  }
+  const usually = {
+    Endpoints: {
+      service: 'web',
+      endpoints: [{ addresses: ['10.1.0.1'], nodeName: 'h1' }],
+      ports: [{ name: 'http', port: 8080 }],
+    },
+    Service: { clusterIPs: ['10.0.0.1'], ports: [{ name: 'http', port: 80 }] },
+  }
+  const set = (target: Record<string, unknown>, path: readonly string[], value: unknown): void => {
+    const [step = '', ...rest] = path
+    const inner = target[step]
+    if (rest.length > 0 && typeof inner === 'object' && inner !== null)
+      set(inner as Record<string, unknown>, rest, value)
+    else if (rest.length === 0 && value === undefined) delete target[step]
+    else if (rest.length === 0) target[step] = value
+  }
+  let seed = 1
+  const random = (n: number): number => {
+    seed = (Math.imul(seed, 1_103_515_245) + 12_345) >>> 0
+    return (seed >>> 8) % n
+  }
+  const read = { usual: 0, refused: 0 }
+  for (let round = 0; round < 4000; round += 1) {
+    const kind = round % 2 === 0 ? 'Service' : 'Endpoints'
+    const value: Record<string, unknown> = {
+      apiVersion: 'warren/v1',
+      kind,
+      metadata: { name: 'a', namespace: 'default' },
+      spec: structuredClone(usually[kind]),
+    }
+    const own = Object.keys(fields).filter(name => name.startsWith(kind))
+    for (let i = random(4); i >= 0; i -= 1) {
+      const name = own[random(own.length)] ?? ''
+      const values = fields[name] ?? []
+      set(value, name.slice(kind.length + 1).split('.'), values[random(values.length)])
+    }
+    const usual = usualObject(structuredClone(value))
+    const checked = kinds[kind].schema.safeParse(value)
+    if (usual === undefined) {
+      if (!checked.success) read.refused += 1
+      continue
+    }
+    read.usual += 1
+    if (!checked.success) t.fail(`usual, and wrong by its schema: ${JSON.stringify(value)}`)
+    else if (JSON.stringify(usual) !== JSON.stringify(checked.data))
+      t.same(usual, checked.data, JSON.stringify(value))
+  }
+  t.ok(read.usual > 700, `${read.usual} were usual`)
+  t.ok(read.refused > 500, `${read.refused} were wrong`)
+})
+
 t.test('services: what stands there when people leave it out', async t => {
   const { objects, problems } = read(
     `${head('Service', 'web')}spec: { selector: { app: web }, ports: [{ port: 80 }] }
@@ -425,6 +546,25 @@ t.test('services: each mistake names the field, the value, the reason and what t
     ],
     [service('externalIPs: [169.254.1.1]'), `spec.externalIPs[0] "169.254.1.1" ${linkLocal}`],
     [service('clusterIP: 10.0.0.1'), 'spec.clusterIP is not a known field (did you mean "clusterIPs"?)'],
+    [
+      service('type: NodePort, ports: [{ port: 80, nodePort: 0 }]'),
+      'spec.ports[0].nodePort 0 must be 1 or more',
+    ],
+    [
+      service('type: NodePort, ports: [{ port: 80, nodePort: 70000 }]'),
+      'spec.ports[0].nodePort 70000 must be 65535 at most',
+    ],
+    [
+      `${head('Endpoints', 'web-1')}spec: { service: web, ports: [{ port: 70000 }] }\n`,
+      'spec.ports[0].port 70000 must be 65535 at most',
+    ],
+    [
+      `${head('Pod', 'a')}spec: { nodeName: h1, addresses: [127.0.0.1] }\n`,
+      'spec.addresses[0] "127.0.0.1" is not a unicast address',
+    ],
+    [service(`externalIPs: ["::"], ${p80}`), 'spec.externalIPs[0] "::" is not a unicast address'],
+    [endpoints('"::"'), 'spec.endpoints[0].addresses[0] "::" is not a unicast address'],
+    [endpoints('169.254.0.7'), `spec.endpoints[0].addresses[0] "169.254.0.7" ${linkLocal}`],
     [endpoints('127.0.0.1'), 'spec.endpoints[0].addresses[0] "127.0.0.1" is not a unicast address'],
     [endpoints('0.0.0.0'), 'spec.endpoints[0].addresses[0] "0.0.0.0" is not a unicast address'],
     [endpoints('"::1"'), 'spec.endpoints[0].addresses[0] "::1" is not a unicast address'],
