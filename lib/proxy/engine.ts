@@ -4,7 +4,7 @@ import { ListenerState } from './listener.js'
 import { Loop } from './loop.js'
 import { Origins } from './origin.js'
 import { Carrier } from './stream.js'
-import { type TcpListener, TcpProxy } from './tcp.js'
+import { type Connection, type TcpListener, TcpProxy } from './tcp.js'
 import type { Limits, Order } from './types.js'
 import { type UdpListener, UdpProxy } from './udp.js'
 
@@ -12,6 +12,8 @@ type Listener = TcpListener | UdpListener
 
 /** Answers of UDP targets are waited for no longer than this while draining, ms. */
 const lastAnswersMs = 250
+/** What clients who came last have to finish at least, ms; half of the drain when that is shorter. */
+const lastClientsMs = 2_000
 
 export class Engine {
   readonly #loop: Loop
@@ -22,7 +24,10 @@ export class Engine {
   readonly #udp: UdpProxy
   readonly #listeners = new Map<string, Listener>()
   #drainBy = Number.POSITIVE_INFINITY
-  #drainFrom = Number.POSITIVE_INFINITY
+  /** While draining: those that were there before, and until when others are let in beside them. */
+  #early: Set<Connection> | undefined
+  #openUntil = 0
+  #deafSince = Number.POSITIVE_INFINITY
 
   /** See Loop: `woken` gives the orders that came. */
   constructor(limits: Limits, wakeFd: number, woken: () => void) {
@@ -54,15 +59,31 @@ export class Engine {
         this.#origins.setInside(order.prefixes.map(parsePrefix))
         return
       case 'drain':
-        this.#drain(order.ms)
+        this.#drain(order)
         return
     }
   }
 
+  /** Nobody waits for us in a socket that only we have: clients are let in for as long as we stay for earlier ones. */
+  #drain({ ms, kept }: Extract<Order, { readonly type: 'drain' }>): void {
+    const now = performance.now()
+    this.#drainBy = now + ms
+    this.#early = new Set(this.#tcp.connections)
+    this.#openUntil = kept ? now : this.#drainBy - Math.min(lastClientsMs, ms / 2)
+  }
+
+  #isOpen(now: number): boolean {
+    if (this.#early === undefined) return true
+    for (const connection of this.#early) {
+      if (this.#tcp.connections.has(connection)) return now < this.#openUntil
+      this.#early.delete(connection)
+    }
+    return false
+  }
+
   /** New connections are left to whoever has a copy of the socket, or refused. */
-  #drain(ms: number): void {
-    this.#drainFrom = performance.now()
-    this.#drainBy = this.#drainFrom + ms
+  #deafen(now: number): void {
+    this.#deafSince = now
     for (const [key, listener] of this.#listeners) {
       if ('deafen' in listener) listener.deafen()
       else {
@@ -76,14 +97,15 @@ export class Engine {
   turn(): boolean {
     const now = performance.now()
     const wait = this.#drainBy - now
+    if (this.#deafSince > now && !this.#isOpen(now)) this.#deafen(now)
     if (wait <= 0 || this.#isDrained(now)) return false
     this.#loop.turn(Number.isFinite(wait) ? Math.min(wait, 50) : undefined)
     return true
   }
 
   #isDrained(now: number): boolean {
-    if (now < this.#drainFrom || this.#tcp.connections.size > 0) return false
-    return !this.#udp.waiting || now - this.#drainFrom >= lastAnswersMs
+    if (now < this.#deafSince || this.#tcp.connections.size > 0) return false
+    return !this.#udp.waiting || now - this.#deafSince >= lastAnswersMs
   }
 
   /** Lets go of everything; returns how many connections were cut. */

@@ -57,8 +57,9 @@ export interface UserspaceProxy {
   setInside(prefixes: readonly string[]): void
   stats(): readonly ListenerStats[]
   /**
-   * Until the signal aborts; then accepts no more, and ends when all connections have or after drainMs. Rejects when the
-   * proxy's thread dies. Listeners that a store keeps stay open for whoever comes next.
+   * Until the signal aborts; then ends when all connections have or after drainMs. Listeners that a store keeps stay open
+   * for whoever comes next, and so no more is accepted; without a store clients are let in while earlier ones are waited
+   * for, but for the last seconds. Rejects when the proxy's thread dies.
    */
   run(signal: AbortSignal): Promise<void>
 }
@@ -189,7 +190,8 @@ class ThreadedProxy implements UserspaceProxy {
     await Promise.race([aborted(signal), this.#failed])
     this.#tell = () => undefined
     if (this.#thread !== undefined) this.#options.onDrain?.()
-    await this.#thread?.drain(this.#options.drainMs)
+    const { drainMs: ms, store } = this.#options
+    await this.#thread?.drain({ type: 'drain', ms, kept: store !== undefined })
     for (const { spec, fd } of this.#listeners.values()) if (spec === undefined) close(fd)
     this.#listeners.clear()
     this.#options.ports?.save()
@@ -252,9 +254,9 @@ class Thread {
   }
 
   /** Resolves to how many connections did not end in time. */
-  async drain(ms: number): Promise<number> {
+  async drain(order: Order): Promise<number> {
     this.#draining = true
-    this.tell({ type: 'drain', ms })
+    this.tell(order)
     const broken = await this.#ended
     this.#port.close()
     close(this.#wakeFd)

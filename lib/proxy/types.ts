@@ -88,7 +88,8 @@ export type Order =
   | { readonly type: 'update'; readonly spec: ListenerSpec }
   | { readonly type: 'close'; readonly key: string }
   | { readonly type: 'inside'; readonly prefixes: readonly string[] }
-  | { readonly type: 'drain'; readonly ms: number }
+  /** `kept`: somebody holds copies of the sockets, clients may wait there for whoever comes next. */
+  | { readonly type: 'drain'; readonly ms: number; readonly kept: boolean }
 
 /** From it, at its end: nothing is served any more; `broken` connections were cut. */
 export interface Report {

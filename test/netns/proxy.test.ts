@@ -328,7 +328,9 @@ t.test('tcp: established connections stay with their target when the list or the
 t.test('tcp: stopping lets connections finish, and cuts what does not in time', async t => {
   const server = await tcpServer('echo', socket => void socket.pipe(socket))
   for (const finishes of [true, false]) {
-    const run = start({ drainMs: finishes ? 20_000 : 100 })
+    let drains = 0
+    const store = { keep: () => true, drop: () => true }
+    const run = start({ drainMs: finishes ? 20_000 : 100, store, onDrain: () => void drains++ })
     const port = run.serve({ targets: at(server) })
     const client = await dial(port)
     client.write('1')
@@ -350,7 +352,56 @@ t.test('tcp: stopping lets connections finish, and cuts what does not in time', 
       t.equal(await fate(client), '')
     } else t.equal(await fate(client), 'ECONNRESET', 'nobody takes it for complete')
     await stopped
+    t.equal(drains, 1)
   }
+  await server.close()
+})
+
+t.test('tcp: without a store others are let in while earlier connections are waited for', async t => {
+  const server = await tcpServer('echo', socket => void socket.pipe(socket))
+  const talk = async (port: number): Promise<Awaited<ReturnType<typeof dial>>> => {
+    const client = await dial(port)
+    client.write('1')
+    await once(client, 'data')
+    return client
+  }
+  const refused = (port: number): Promise<true> =>
+    until(
+      () =>
+        dial(port).then(
+          client => void client.destroy(),
+          () => true as const,
+        ),
+      5_000,
+      'refused',
+    )
+  const run = start({ drainMs: 20_000 })
+  const port = run.serve({ targets: at(server) })
+  const early = await talk(port)
+  const stopped = run.stop()
+  const late = await talk(port)
+  early.end()
+  await fate(early)
+  t.ok(await refused(port), 'nobody is waited for any more but those who came late')
+  late.write('2')
+  t.equal(String((await once(late, 'data'))[0]), '2')
+  late.end()
+  await stopped
+
+  const other = start({ drainMs: 3_000 })
+  const otherPort = other.serve({ targets: at(server) })
+  const stays = await talk(otherPort)
+  const began = performance.now()
+  const otherStopped = other.stop()
+  const second = await talk(otherPort)
+  t.ok(await refused(otherPort), 'half of a short drain is left to who came last')
+  t.ok(performance.now() - began > 1_400)
+  for (const client of [stays, second]) {
+    client.write('3')
+    t.equal(String((await once(client, 'data'))[0]), '3')
+    client.end()
+  }
+  await otherStopped
   await server.close()
 })
 
