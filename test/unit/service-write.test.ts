@@ -4,8 +4,12 @@ import { parseDocuments } from '../../agent/model/document.js'
 import type { ModelObject } from '../../agent/model/kinds.js'
 import { applyText, deleteRef } from '../../agent/model-store.js'
 import { applyObjects, deleteObject } from '../../agent/objects.js'
+import { createServiceAllocator } from '../../agent/service-alloc.js'
+import { createStore } from '../../agent/store.js'
+import { systemClock } from '../../lib/clock.js'
 import type { Kv } from '../../lib/kv/kv.js'
 import { memoryKv } from '../../lib/kv/memory.js'
+import { silentLog } from '../../lib/log.js'
 
 const doc = (kind: string, name: string, spec: string, namespace = ''): string =>
   `apiVersion: warren/v1\nkind: ${kind}\nmetadata: { name: ${name}${namespace === '' ? '' : `, namespace: ${namespace}`} }\nspec: { ${spec} }\n`
@@ -224,6 +228,57 @@ t.test('delete takes the records along, and another name has them at once', asyn
     'the rest is the agents` to release',
   )
 })
+
+t.test(
+  'with agents: what a Service has it keeps through every change, and a deleted one keeps nothing',
+  async t => {
+    const kv = await store(service('web', `type: NodePort, ${http}`))
+    const stop = new AbortController()
+    t.teardown(() => stop.abort())
+    const running = ['a', 'b'].flatMap(node => {
+      const common = { kv, clock: systemClock, log: silentLog }
+      const agent = createStore({ ...common, graceMs: 20 })
+      const times = { turnMs: 0, releaseAfterMs: 400 }
+      const allocator = createServiceAllocator({
+        ...common,
+        ...times,
+        store: agent,
+        node,
+        identityHeld: () => true,
+      })
+      return [agent.run(stop.signal), allocator.run(stop.signal)]
+    })
+    const until = async (what: (found: Readonly<Record<string, string>>) => boolean): Promise<void> => {
+      for (let i = 0; i < 400 && !what(await records(kv)); i += 1)
+        await new Promise(resolve => setTimeout(resolve, 10))
+    }
+    await until(found => Object.keys(found).length === 2)
+    const before = await records(kv)
+    t.same(Object.values(before).sort(), ['service/default/web', 'service/default/web:http'])
+    await apply(kv, service('web'))
+    await new Promise(resolve => setTimeout(resolve, 100))
+    t.same(await records(kv), before, 'no nodePort wanted, for a moment')
+    await apply(kv, service('web', 'type: NodePort, ports: [{ name: http, port: 8080 }]'))
+    await new Promise(resolve => setTimeout(resolve, 600))
+    t.same(await records(kv), before, 'there and back, and renumbered')
+    await apply(kv, service('web', 'type: NodePort, ports: [{ name: other, port: 8080 }]'))
+    await until(found => Object.values(found).includes('service/default/web:other'))
+    t.same(
+      Object.keys(await records(kv)).sort(),
+      Object.keys(before).sort(),
+      'a port renamed keeps its number',
+    )
+    await apply(kv, service('web'))
+    await until(found => Object.keys(found).length === 1)
+    t.same(Object.values(await records(kv)), ['service/default/web'], 'a nodePort that nobody wants goes')
+    await deleteRef(kv, 'service/web', {})
+    t.same(await records(kv), {})
+    await new Promise(resolve => setTimeout(resolve, 300))
+    t.same(await records(kv), {}, 'and no agent claims it again')
+    stop.abort()
+    await Promise.all(running)
+  },
+)
 
 /** A store that does something before its next transaction. */
 function hasty(kv: Kv, first: () => Promise<unknown>): Kv {
