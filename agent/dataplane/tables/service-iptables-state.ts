@@ -80,6 +80,12 @@ function parentOf(chain: string): string | undefined {
   return at < 0 ? undefined : chain.slice(0, at)
 }
 
+/** Will there be a base, and rules of entry points? */
+interface Future {
+  readonly base: boolean
+  readonly peopled: boolean
+}
+
 export class TableDraft {
   readonly #state: TableState
   readonly #words: Words
@@ -123,8 +129,7 @@ export class TableDraft {
     this.#base = rules ?? 'none'
   }
 
-  /** Will there be a base, and rules of entry points? */
-  #future(): { readonly base: boolean; readonly peopled: boolean } {
+  #future(): Future {
     const base = this.#base === undefined ? hasBase(this.#state) : this.#base !== 'none'
     let owners = this.#state.owned.size
     for (const [owner, chains] of this.#owned)
@@ -169,9 +174,11 @@ export class TableDraft {
   }
 
   /** The text of a chain, with owners; undefined: the chain should not be. */
-  #contentOf(chain: string): readonly (readonly [string, string | undefined])[] | undefined {
+  #contentOf(
+    chain: string,
+    { base, peopled }: Future,
+  ): readonly (readonly [string, string | undefined])[] | undefined {
     const { table } = this.#state
-    const { base, peopled } = this.#future()
     if (baseChains[table].includes(chain)) {
       if (!base) return peopled && verdictChains[table].includes(chain) ? [] : undefined
       const wanted =
@@ -195,7 +202,8 @@ export class TableDraft {
     this.#link()
     const state = this.#state
     const { prefix } = this.#words
-    const { base, peopled } = this.#future()
+    const future = this.#future()
+    const { base, peopled } = future
     const touched = new Set([...this.#members.keys(), ...this.#children.keys(), ...state.dirty])
     if (this.#base !== undefined)
       for (const chain of baseChains[state.table]) {
@@ -218,7 +226,7 @@ export class TableDraft {
     const going: string[] = []
     const rules: (readonly [string, string | undefined])[] = []
     for (const chain of touched) {
-      const content = this.#contentOf(chain)
+      const content = this.#contentOf(chain, future)
       if (content === undefined && !state.standing.has(chain)) continue
       line(`:${prefix}${chain} - [0:0]`)
       if (content === undefined) going.push(chain)
@@ -233,7 +241,7 @@ export class TableDraft {
     }
     for (const chain of going) line(`-X ${prefix}${chain}`)
     if (lines.length === 0) return undefined
-    const made = [...touched].filter(chain => !going.includes(chain) && this.#contentOf(chain) !== undefined)
+    const made = [...touched].filter(chain => this.#contentOf(chain, future) !== undefined)
     const verdicts = base || !peopled ? [] : verdictChains[state.table]
     return {
       text: { lines, owners },
