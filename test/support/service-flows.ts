@@ -193,6 +193,6 @@ export async function runRows(
       results[index] = await runRow(world, fixture, row)
     }
   }
-  await Promise.all(Array.from({ length: 80 }, work))
+  await Promise.all(Array.from({ length: 64 }, work))
   return results
 }

@@ -15,7 +15,7 @@ const AF_INET6 = 10
 const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
 const SOL_SOCKET = 1
-const SO_REUSEADDR = 2
+const SO_REUSEPORT = 15
 
 export const families: readonly Family[] = ['inet', 'inet6']
 export type Protocol = 'tcp' | 'udp' | 'sctp'
@@ -56,6 +56,8 @@ export interface Flow {
 }
 
 const backlog = 4096
+/** libuv takes one connection of a socket a turn of its loop; a busy process has few turns. */
+const acceptors = 8
 /** Longer than the second after which a SYN is sent again. */
 const patience = 1_300
 /** Source ports of UDP below those of Services: none is met a second time before 19,000 others. */
@@ -103,6 +105,15 @@ class Waiter {
   }
 }
 
+/** One of several sockets that share a TCP port. */
+function listening(port: number): number {
+  const fd = socket(AF_INET6, SOCK_STREAM, 0)
+  setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, 1)
+  bind(fd, sockaddr('::', port))
+  listen(fd, backlog)
+  return fd
+}
+
 /** A namespace that asks and answers. */
 export class Station {
   readonly name: string
@@ -128,16 +139,12 @@ export class Station {
   serve(...numbers: readonly number[]): void {
     this.#inits.serve(this.name, this.netns)
     for (const port of numbers) {
-      const [stream, datagram] = this.netns.run(() => {
-        const tcp = socket(AF_INET6, SOCK_STREAM, 0)
-        setsockopt(tcp, SOL_SOCKET, SO_REUSEADDR, 1)
-        bind(tcp, sockaddr('::', port))
-        listen(tcp, backlog)
+      const [streams, datagram] = this.netns.run(() => {
         const udp = socket(AF_INET6, SOCK_DGRAM, 0)
         bind(udp, sockaddr('::', port))
-        return [tcp, udp] as const
+        return [Array.from({ length: acceptors }, () => listening(port)), udp] as const
       })
-      this.#serveTcp(stream, port)
+      for (const stream of streams) this.#serveTcp(stream, port)
       this.#serveUdp(datagram, port)
     }
   }
