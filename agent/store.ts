@@ -21,6 +21,9 @@ import { notReadYet, type SourceStatus } from './sources/source.js'
 
 /** A change reaches the disk this long after the first one that is not there. */
 const saveDelayMs = 1_000
+/** Written whole, a model of 10,000 Services takes half a second: that may be a fiftieth of the time, but each minute once. */
+const saveShare = 50
+const lastSaveDelayMs = 60_000
 /** A reachable store answers in a tenth of that. */
 const patienceMs = 2_000
 /** After a failure to write it. */
@@ -163,8 +166,9 @@ export function createStore(options: StoreOptions): Store {
   }
 
   function build(): Snapshot {
-    const changes = store.model.take()
-    const refs = new Set([...changes.refs, ...(directory?.take() ?? [])])
+    const taken = store.model.take()
+    const refs = directory === undefined ? taken.refs : new Set([...taken.refs, ...directory.take()])
+    const changes: Partial<Record<ObjectField, (readonly [string, ModelObject | undefined])[]>> = {}
     for (const ref of refs) {
       const object = resolve(ref)
       const slash = ref.indexOf('/')
@@ -172,7 +176,13 @@ export function createStore(options: StoreOptions): Store {
       const info = findKind(ref.slice(0, slash))
       if (info === undefined) continue
       const field = fieldOf[info.kind]
-      maps = { ...maps, [field]: maps[field].with(name, object) }
+      const changed = changes[field]
+      if (changed === undefined) changes[field] = [[name, object]]
+      else changed.push([name, object])
+    }
+    for (const [field, changed] of Object.entries(changes)) {
+      const key = field as ObjectField
+      maps = { ...maps, [key]: (maps[key] as PersistentMap<ModelObject>).withAll(changed) }
     }
     const heldChanged = refs.size > 0 && (store.model.held.size > 0 || current.held.size > 0)
     const stamp = `${store.model.formatId()} ${store.model.format().state}`
@@ -184,7 +194,7 @@ export function createStore(options: StoreOptions): Store {
       partial: current.partial && !sources().every(source => source.everInSync),
       ...(maps as Pick<Snapshot, ObjectField>),
       allocations,
-      live: changes.live ? new Set(store.model.live) : current.live,
+      live: taken.live ? new Set(store.model.live) : current.live,
       held: heldChanged ? new Set([...store.model.held].map(nameOf)) : current.held,
       problems: listProblems(),
     }
@@ -206,10 +216,12 @@ export function createStore(options: StoreOptions): Store {
     (path: string): Part =>
     async signal => {
       const dirty = (): boolean => !build().partial && unsaved
+      let delay = saveDelayMs
       while (!signal.aborted) {
         if (!dirty()) await nextChange(signal)
-        await clock.sleep(saveError === undefined ? saveDelayMs : saveAgainMs, signal).catch(() => undefined)
+        await clock.sleep(saveError === undefined ? delay : saveAgainMs, signal).catch(() => undefined)
         if (!dirty()) continue
+        const from = clock.now()
         try {
           unsaved = false
           await saveModel(path, { store: store.model.save(), directory: directory?.save() })
@@ -220,6 +232,7 @@ export function createStore(options: StoreOptions): Store {
           if (saveError === undefined) log.warn('last good model not saved', { reason: describeError(error) })
           saveError = asError(error)
         }
+        delay = Math.min(lastSaveDelayMs, Math.max(saveDelayMs, saveShare * (clock.now() - from)))
       }
     }
 

@@ -6,7 +6,8 @@ import { hasCode } from './errors.js'
 export type Fields = Readonly<Record<string, unknown>>
 
 export interface Log {
-  debug(message: string, fields?: Fields): void
+  /** A function is called only where debug lines are written. */
+  debug(message: string | (() => string), fields?: Fields): void
   info(message: string, fields?: Fields): void
   warn(message: string, fields?: Fields): void
   error(message: string, fields?: Fields): void
@@ -61,8 +62,9 @@ function toStderr(line: string): void {
 export function createLog(options: LogOptions): Log {
   const write = options.write ?? toStderr
   const least = severity[options.level].level
-  const log = (level: Level, inherited: Fields, fields: Fields, message: string): void => {
+  const log = (level: Level, inherited: Fields, fields: Fields, text: string | (() => string)): void => {
     if (severity[level].level < least) return
+    const message = typeof text === 'string' ? text : text()
     const all = { ...inherited, ...fields }
     write(
       options.format === 'json'

@@ -244,7 +244,7 @@ export class Reconciler {
     }
     const { log } = this.#options
     if (ops.length <= 20) {
-      for (const op of ops) log.debug(mirror.table.format(op), { table: mirror.table.name })
+      for (const op of ops) log.debug(() => mirror.table.format(op), { table: mirror.table.name })
     } else {
       log.debug(`${ops.length} ops`, { table: mirror.table.name })
     }

@@ -69,6 +69,8 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   let lost = false
   let revision = 0
   let problems: readonly Problem[] | undefined
+  /** Records of a whole store: put into `allocations` together. */
+  let gathered: [string, Allocation | undefined][] | undefined
   let changedRefs = new Set<string>()
   let changedLive = false
 
@@ -111,8 +113,13 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     pending.delete(ref)
     if (known?.value === entry.value) {
       release(ref)
-      if (known.modRevision !== entry.modRevision)
-        objects.set(ref, { ...known, modRevision: entry.modRevision })
+      // Its text too: that of the last good model need not stay in memory beside it.
+      objects.set(ref, {
+        key: entry.key,
+        modRevision: entry.modRevision,
+        value: entry.value,
+        object: known.object,
+      })
       return
     }
     const about = `${name}: ${entry.key}`
@@ -156,7 +163,8 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     }
     if (bad.delete(entry.key)) problems = undefined
     if (allocations.get(value)?.owner === owner) return
-    allocations = allocations.set(value, { owner })
+    if (gathered === undefined) allocations = allocations.set(value, { owner })
+    else gathered.push([value, { owner }])
     const loser = heldBlocks.get(value)
     if (loser !== undefined && nameOf(loser) !== owner) remove(loser)
   }
@@ -220,9 +228,9 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       bad.delete(key)
       unknownKinds.delete(key)
     }
-    for (const value of allocations.keys()) {
-      if (!raw.has(allocPrefix + value)) allocations = allocations.delete(value)
-    }
+    gathered = []
+    for (const value of allocations.keys())
+      if (!raw.has(allocPrefix + value)) gathered.push([value, undefined])
     for (const node of live) {
       if (raw.has(livePrefix + node)) continue
       live.delete(node)
@@ -230,6 +238,8 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     }
     reconcileMissing(hold, now)
     for (const entry of raw.values()) see(entry)
+    allocations = allocations.withAll(gathered)
+    gathered = undefined
     for (const [block, ref] of heldBlocks) {
       const owner = allocations.get(block)?.owner
       if (owner !== undefined && owner !== nameOf(ref)) remove(ref)
@@ -254,9 +264,9 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       revision = saved.revision
       for (const [key, modRevision, value] of saved.objects)
         accept({ key, value, modRevision, createRevision: modRevision })
-      for (const [value, owner] of Object.entries(saved.allocations)) {
-        allocations = allocations.set(value, { owner })
-      }
+      allocations = allocations.withAll(
+        Object.entries(saved.allocations).map(([value, owner]) => [value, { owner }] as const),
+      )
       for (const ref of saved.held) {
         const object = objects.get(ref)?.object
         if (object?.kind !== 'Node') continue
