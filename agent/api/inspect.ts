@@ -2,7 +2,6 @@
 import type { Conntrack } from '../../lib/conntrack/types.js'
 import { WarrenError } from '../../lib/errors.js'
 import type { Receipt } from '../../lib/reconcile/receipt.js'
-import { Selection } from '../compute/services/selection.js'
 import type { Stage } from '../dataplane/stage.js'
 import type { ProxyMode } from '../model/cluster.js'
 import type { DesiredState } from '../model/desired.js'
@@ -14,6 +13,7 @@ import { type RecordsByService, recordsByService } from '../model/service-values
 import { clusterOf, objectsOf, type Snapshot } from '../model/snapshot.js'
 import { type Counted, countConnections } from './connections.js'
 import type { Control, PeerStatus, ServiceSummary } from './control.js'
+import { chosen, selectEndpoints } from './select-endpoints.js'
 import { endpointViews, entryViews, type ServiceFacts, serviceStatus } from './service-view.js'
 import type { Description, EndpointView, NodeView, ServiceStatus } from './views.js'
 
@@ -55,17 +55,6 @@ function byObject(problems: readonly Problem[]): ReadonlyMap<string, readonly Pr
   return found
 }
 
-function chosen<T>(
-  all: ReadonlyMap<string, T>,
-  wanted: (name: string, each: T) => boolean,
-): ReadonlyMap<string, T> {
-  const found = new Map<string, T>()
-  all.forEach((each, name) => {
-    if (wanted(name, each)) found.set(name, each)
-  })
-  return found
-}
-
 /** About the object, or naming it. */
 function problemsOf(ref: string, problems: readonly Problem[]): readonly Problem[] {
   const named = new RegExp(`(^|[^-\\w/.])${ref.replace(/[.]/g, '\\.')}($|[^-\\w/.])`)
@@ -87,36 +76,6 @@ export function createInspector(parts: Inspected): Inspector {
     return { service, entries, records: records.get(name), mode: parts.proxyMode(), problems, connections }
   }
 
-  /** `only`: for Services of that namespace, in front of those Pods and Endpoints. */
-  function select(
-    snapshot: Snapshot,
-    only: { readonly namespace?: string | undefined; readonly service?: string; readonly from?: string } = {},
-  ): Selection {
-    const { namespace, service, from } = only
-    const { services, endpoints, pods } = snapshot
-    const selection = new Selection()
-    selection.update(
-      {
-        services: chosen(services, (name, { metadata }) =>
-          service === undefined
-            ? namespace === undefined || metadata.namespace === namespace
-            : name === service,
-        ),
-        endpoints: chosen(endpoints, (name, { metadata, spec }) => {
-          if (namespace !== undefined && metadata.namespace !== namespace) return false
-          if (from !== undefined) return from === `endpoints/${name}`
-          return service === undefined || service === `${metadata.namespace}/${spec.service}`
-        }),
-        pods: chosen(pods, (name, { metadata }) => {
-          if (namespace !== undefined && metadata.namespace !== namespace) return false
-          return from === undefined || from === `pod/${name}`
-        }),
-      },
-      () => undefined,
-    )
-    return selection
-  }
-
   function records({ allocations }: Snapshot, only?: ReadonlySet<string>): RecordsByService {
     const all: (readonly [string, string])[] = []
     allocations.forEach(({ owner }, key) => {
@@ -129,6 +88,15 @@ export function createInspector(parts: Inspected): Inspector {
   async function count(entries: readonly ServiceEntry[], signal: AbortSignal): Promise<Counted> {
     if (parts.proxyMode() !== 'userspace') return countConnections(parts.conntrack, entries, signal)
     return { connections: new Map(parts.proxied().map(({ key, connections }) => [key, connections])) }
+  }
+
+  function reasonUnserved(snapshot: Snapshot): string | undefined {
+    const cluster = clusterOf(snapshot)
+    const desired = parts.desired()
+    if (cluster === undefined) return 'there is no Cluster'
+    if (cluster.spec.serviceCIDRs.length === 0) return 'the Cluster has no serviceCIDRs'
+    if (desired?.hold !== undefined) return desired.hold
+    return desired?.problems.find(({ code }) => code === 'PROXY_MODE')?.message
   }
 
   async function services(
@@ -149,7 +117,7 @@ export function createInspector(parts: Inspected): Inspector {
         )
       : { connections: undefined }
     await soon()
-    const selection = select(snapshot, { namespace: query.namespace })
+    const selection = selectEndpoints(snapshot, { namespace: query.namespace })
     await soon()
     const byService = records(snapshot)
     await soon()
@@ -160,8 +128,10 @@ export function createInspector(parts: Inspected): Inspector {
       found.push(serviceStatus(facts(name, service, byService, own, counted.connections), selection))
       if (i % breath === breath - 1) await soon()
     }
+    const unserved = reasonUnserved(snapshot)
     return {
       services: found,
+      ...(unserved === undefined ? {} : { unserved }),
       ...(counted.uncounted === undefined ? {} : { uncounted: counted.uncounted }),
     }
   }
@@ -210,7 +180,7 @@ export function createInspector(parts: Inspected): Inspector {
     snapshot: Snapshot,
     cidrs: readonly string[],
   ): EndpointView[] {
-    const selection = select(snapshot, { namespace, from: ref })
+    const selection = selectEndpoints(snapshot, { namespace, from: ref })
     const found: EndpointView[] = []
     for (const [name, service] of snapshot.services)
       if (service.metadata.namespace === namespace)
@@ -243,7 +213,7 @@ export function createInspector(parts: Inspected): Inspector {
         const { connections } = await count(entriesOf(full), signal)
         const own = facts(full, object, records(snapshot, new Set([full])), problems, connections)
         const { namespace } = object.metadata
-        const selection = select(snapshot, { namespace, service: full })
+        const selection = selectEndpoints(snapshot, { namespace, service: full })
         return {
           ...common,
           service: { ...serviceStatus(own, selection), entries: entryViews(own) },

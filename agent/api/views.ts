@@ -44,6 +44,8 @@ export interface ServiceStatus {
 
 export interface ServiceList {
   readonly services: readonly ServiceStatus[]
+  /** Why this host serves none at all. */
+  readonly unserved?: string
   /** Why connections were asked for and not counted. */
   readonly uncounted?: string
 }

@@ -7,6 +7,21 @@ import { openModel } from './model-access.js'
 import { someText } from './service-text.js'
 import { printable } from './table.js'
 
+interface DeleteOptions {
+  readonly namespace?: string
+  readonly output: string
+}
+
+/** "service/web" in "shop" is "service/shop/web"; what says its namespace, or has none, stays. */
+async function withNamespace(refs: readonly string[], namespace: string): Promise<readonly string[]> {
+  const { findKind } = await import('../model/kinds.js')
+  return refs.map(ref => {
+    const [kind = '', ...rest] = ref.split('/')
+    const scoped = findKind(kind)?.scope === 'namespace' && rest.length === 1
+    return scoped ? [kind, namespace, ...rest].join('/') : ref
+  })
+}
+
 /** ", released 10.0.0.9 31234/tcp": what others may have now. */
 function releasedText(keys: readonly string[] = []): string {
   const values = keys.map(key => {
@@ -18,7 +33,9 @@ function releasedText(keys: readonly string[] = []): string {
 
 export const deleteCommand: CommandModule = {
   define(program, cli) {
-    const run = cli.action(async (refs: readonly string[], options: { readonly output: string }) => {
+    const run = cli.action(async (given: readonly string[], options: DeleteOptions) => {
+      const { namespace } = options
+      const refs = namespace === undefined ? given : await withNamespace(given, namespace)
       const model = await openModel(cli)
       const results: (DeleteResult & { readonly ref: string })[] = []
       let failed = false
@@ -56,6 +73,7 @@ export const deleteCommand: CommandModule = {
       .command('delete')
       .description('delete objects; with a node goes its block')
       .argument('<kind/name...>', 'as "warren get KIND -o name" prints them')
+      .option('-n, --namespace <name>', 'of names that say none; default: default')
       .addOption(outputOption('text', 'json'))
       .addHelpText('after', examples('warren delete node/h3', 'warren delete service/web'))
       .action(run)

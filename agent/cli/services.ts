@@ -62,6 +62,8 @@ export function serviceLines(
   const hidden = list.services.length - shown.length
   const wide = options.wide ? wideColumns : columns
   const lines = shown.length === 0 ? ['No Services.'] : [...tableLines(wide, shown, paint)]
+  if (list.unserved !== undefined && shown.length > 0)
+    lines.push(paint('warn', `this host serves none of them: ${printable(list.unserved)}`))
   if (list.uncounted !== undefined)
     lines.push(paint('dim', `connections are not counted: ${printable(list.uncounted)}`))
   if (hidden > 0) lines.push(paint('dim', `${hidden} headless, which no host serves: --all`))

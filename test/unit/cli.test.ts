@@ -446,9 +446,11 @@ t.test('apply', async t => {
 })
 
 t.test('get and delete', async t => {
+  const deleted: string[] = []
   const { socket } = await serve(
     fakeControl({
       delete: async ref => {
+        deleted.push(ref)
         if (ref === 'node/h2') return { revision: 15, deleted: true, problems: [] }
         if (ref === 'service/web') {
           const released = ['service-ipv4/10.0.0.9', 'nodeport/tcp-31234', 'node-ipv4/10.244.1.0-24']
@@ -596,6 +598,9 @@ shop       q     h2    10.244.2.2  no           x
       (await run(['delete', 'service/web', ...at])).out,
       'service/web deleted, released 10.0.0.9 31234/tcp 10.244.1.0/24\nrevision 16\n',
     )
+    deleted.length = 0
+    await run(['delete', 'services/db', 'service/a/web', 'node/h2', '-n', 'shop', ...at])
+    t.same(deleted, ['services/shop/db', 'service/a/web', 'node/h2'], '-n')
     t.same(await run(['delete', 'cluster/default', 'node/h2', ...at]), {
       code: 1,
       out: 'node/h2 deleted\nrevision 15\n',
@@ -676,6 +681,11 @@ error: nodePort 31234/tcp of service/default/web is held by nginx (pid 812)
   const coloured = await run(['services', ...at], { colour: true })
   t.match(coloured.out, '\u001b[31mNODE_PORT_HELD\u001b[0m')
   t.notMatch((await run(['services', ...at])).out, '\u001b', 'and none without a terminal')
+  list = { ...listed, unserved: 'the Cluster has no serviceCIDRs' }
+  t.match(
+    (await run(['services', ...at])).out,
+    '\nthis host serves none of them: the Cluster has no serviceCIDRs\n1 headless',
+  )
   list = { services: [], uncounted: 'conntrack has 200000 flows, more than 100000' }
   t.equal(
     (await run(['services', '-n', 'shop', ...at])).out,

@@ -172,7 +172,8 @@ function inspectorOf(mode: ProxyMode = 'nftables', conntrack: Conntrack = conntr
 const signal = new AbortController().signal
 
 t.test('services: values in force, endpoints by state, connections, problems', async t => {
-  const { services } = await inspectorOf().services({ connections: true }, signal)
+  const { services, unserved } = await inspectorOf().services({ connections: true }, signal)
+  t.equal(unserved, undefined)
   t.same(
     services.map(({ namespace, name }) => `${namespace}/${name}`),
     ['default/list', 'default/new', 'default/web', 'shop/db'],
