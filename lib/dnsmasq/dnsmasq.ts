@@ -26,7 +26,7 @@ import {
   endProcess,
   findServers,
   hangUp,
-  netnsOfProcess,
+  namespaceOf,
   type ProcessFacts,
   readProcess,
 } from './processes.js'
@@ -162,7 +162,7 @@ export function openDnsmasqs(directory: string, program = 'dnsmasq'): Dnsmasqs {
     const texts = { conf: read(id, 'conf'), hosts: read(id, 'hosts'), names: read(id, 'names') }
     const noted = parseNote(read(id, 'running'))
     const trouble = troubleOf(noted, texts, processes, placeOf)
-    const main = processes.find(({ pid }) => pid === noted?.pid)
+    const main = processes.find(({ pid, start: at }) => pid === noted?.pid && at === noted.start)
     if (main === undefined) live.delete(id)
     else live.set(id, main)
     return {
@@ -202,7 +202,7 @@ export function openDnsmasqs(directory: string, program = 'dnsmasq'): Dnsmasqs {
         throw startFailure(error, server, path(id, 'log'))
       })
       const facts = readProcess(Number(read(id, 'pid')))
-      const inode = facts === undefined ? undefined : netnsOfProcess(facts.pid)
+      const inode = facts === undefined ? undefined : namespaceOf(facts.pid, 'net')
       if (facts === undefined || inode === undefined || !facts.args.includes(confArg(directory, id)))
         throw new WarrenError(`${what}: it ended at once`, {
           code: 'DNSMASQ',

@@ -21,10 +21,14 @@ const SIGTERM = 15
 /** How long one that was asked to end may take, ms. dnsmasq needs two. */
 const patienceMs = 1000
 
+function commandLine(pid: number): string {
+  return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
+}
+
 /** undefined when there is none, or only its zombie is left. */
 export function readProcess(pid: number): ProcessFacts | undefined {
   try {
-    const args = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0').slice(0, -1)
+    const args = commandLine(pid).split('\0').slice(0, -1)
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
     if (fields[0] === 'Z' || fields[0] === 'X') return undefined
@@ -35,9 +39,9 @@ export function readProcess(pid: number): ProcessFacts | undefined {
 }
 
 /** "net:[4026531840]"; undefined when it is gone. */
-export function netnsOfProcess(pid: number): string | undefined {
+export function namespaceOf(pid: number, kind: 'net' | 'pid'): string | undefined {
   try {
-    return readlinkSync(`/proc/${pid}/ns/net`)
+    return readlinkSync(`/proc/${pid}/ns/${kind}`)
   } catch {
     return undefined
   }
@@ -45,8 +49,22 @@ export function netnsOfProcess(pid: number): string | undefined {
 
 export const confArg = (directory: string, id: string): string => `--conf-file=${directory}/${id}/conf`
 
-function isServer({ args }: ProcessFacts, conf: string): boolean {
-  return basename(args[0] ?? '') === 'dnsmasq' && args.includes(conf)
+/** A container's processes are seen in /proc too, and may call themselves anything: another pid namespace is not ours. */
+function isServer({ pid, args }: ProcessFacts, conf: string): boolean {
+  return (
+    basename(args[0] ?? '') === 'dnsmasq' &&
+    args.includes(conf) &&
+    namespaceOf(pid, 'pid') === namespaceOf(process.pid, 'pid')
+  )
+}
+
+/** Most processes of a host are none of ours: one read each. */
+function mentions(pid: number, text: string): boolean {
+  try {
+    return commandLine(pid).includes(text)
+  } catch {
+    return false
+  }
 }
 
 /** By id; those that dnsmasq itself forked (a child for each query by TCP) come with it. */
@@ -55,7 +73,7 @@ export function findServers(directory: string): ReadonlyMap<string, readonly Pro
   const prefix = `--conf-file=${directory}/`
   for (const name of readdirSync('/proc')) {
     if (!/^[0-9]+$/.test(name)) continue
-    const facts = readProcess(Number(name))
+    const facts = mentions(Number(name), prefix) ? readProcess(Number(name)) : undefined
     if (facts === undefined) continue
     const id = facts.args.find(arg => arg.startsWith(prefix))?.slice(prefix.length, -'/conf'.length)
     if (id === undefined || !isServer(facts, confArg(directory, id))) continue
