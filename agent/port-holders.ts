@@ -5,8 +5,9 @@ import { createAlarm, startTicks } from '../lib/alarm.js'
 import type { Clock } from '../lib/clock.js'
 import { describeError } from '../lib/errors.js'
 import type { Log } from '../lib/log.js'
-import type { BoundSocket, BoundSockets } from '../lib/sockdiag/bound-sockets.js'
-import type { SocketHolder } from '../lib/sockdiag/holders.js'
+import type { Netns } from '../lib/netns/netns.js'
+import { type BoundSocket, type BoundSockets, openBoundSockets } from '../lib/sockdiag/bound-sockets.js'
+import { type SocketHolder, socketHolders } from '../lib/sockdiag/holders.js'
 import type { DesiredState } from './model/desired.js'
 import { nodePortKey } from './model/keys.js'
 import type { Problem } from './model/object.js'
@@ -161,6 +162,25 @@ export function createPortHolders(options: PortHoldersOptions): PortHolders {
         }
       }
       stop()
+    },
+  }
+}
+
+/** Of this process, in a namespace; its socket is closed when `run` ends. */
+export function openPortHolders(
+  netns: Netns,
+  options: Omit<PortHoldersOptions, 'sockets' | 'holders' | 'pid'>,
+): PortHolders {
+  const sockets = openBoundSockets(netns)
+  const holders = createPortHolders({ ...options, sockets, holders: socketHolders, pid: process.pid })
+  return {
+    ...holders,
+    async run(signal) {
+      try {
+        await holders.run(signal)
+      } finally {
+        sockets.close()
+      }
     },
   }
 }

@@ -5,7 +5,7 @@ import t from 'tap'
 import type { DesiredState } from '../../agent/model/desired.js'
 import type { ServiceEntry } from '../../agent/model/service-entry.js'
 import type { Allocation } from '../../agent/model/snapshot.js'
-import { createPortHolders, heldPorts } from '../../agent/port-holders.js'
+import { createPortHolders, heldPorts, openPortHolders } from '../../agent/port-holders.js'
 import { systemClock } from '../../lib/clock.js'
 import { silentLog } from '../../lib/log.js'
 import { childArgv } from '../../lib/netns/child.js'
@@ -265,4 +265,23 @@ t.test('sockets of this process, and those that cannot be seen', async t => {
     ['"sshd" (pid 9)'],
   )
   t.same(await said([]), ['a process that cannot be seen from here'])
+})
+
+t.test('in the namespace of an agent: found by itself, and quiet once it ends', async t => {
+  const shop = await listen(['tcp', '192.0.2.11', 30001])
+  const entries = [entry('shop/web', 30001)]
+  const stopping = new AbortController()
+  const holders = openPortHolders(world.netns, {
+    clock: systemClock,
+    log: silentLog,
+    everyMs: 60_000,
+    desired: () => desiredOf(entries),
+    allocations: () => allocationsOf(entries),
+    onChange: () => stopping.abort(),
+  })
+  await holders.run(stopping.signal)
+  t.match(holders.problems(), [
+    { message: new RegExp(`"shopkeeper" \\(pid ${shop.pid}\\) at 192.0.2.11:30001`) },
+  ])
+  await shop.stop()
 })
