@@ -4,6 +4,7 @@ import type { Family } from '../../lib/netlink/types.js'
 import type { NftSetRef, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Cluster } from '../model/cluster.js'
 import type { Names } from '../model/marks.js'
+import type { TenantGuard } from './tenant/vxlan-guard.js'
 
 /**
  * Outer source address of every member: who may send us VXLAN frames of our VNI. A set of addresses, the VNI stands in the
@@ -38,36 +39,45 @@ function chain(name: string, hook: string, priority: string, rules: readonly str
 /**
  * `outer`: family of the outer packets, undefined for a backend without encapsulation. The guard sits in the input
  * hook: merely forwarded VXLAN (nested clusters) is none of our business, and fragments come reassembled. A VNI that is
- * not ours passes untouched (Docker Swarm uses 4789 too), unless the port is `exclusive`.
+ * not ours passes untouched (Docker Swarm uses 4789 too), unless the port is `exclusive`. `tenants`: their part of the guard.
  */
 export function clusterTable(
   cluster: Cluster,
   names: Names,
   outer: Family | undefined,
   exclusive = false,
+  tenants?: TenantGuard,
 ): NftTableSpec {
   const { backend, podCIDRs } = cluster.spec
-  const parts: string[] = []
-  if (backend.type === 'vxlan' && outer !== undefined) {
+  const parts: string[] = tenants === undefined ? [] : [tenants.declarations]
+  const members: string[] = []
+  const rawPrerouting = [...(tenants?.rawPrerouting ?? [])]
+  const rawOutput = [...(tenants?.rawOutput ?? [])]
+  const guard = [...(tenants?.guard ?? [])]
+  const tunnel = backend.type === 'vxlan' && outer !== undefined
+  if (tunnel) {
     const set = vtepSet(names, outer).set
     const ip = keyword[outer]
     const frame = `udp dport ${backend.port} @th,96,24 ${backend.vni}`
-    parts.push(
-      `\tset ${set} {\n\t\ttype ${outer === 'inet' ? 'ipv4_addr' : 'ipv6_addr'}\n\t}\n`,
-      chain('raw_prerouting', 'filter hook prerouting', '-300', [`${frame} ${ip} saddr @${set} notrack`]),
-      chain('raw_output', 'filter hook output', '-300', [`${frame} notrack`]),
-      chain('guard', 'filter hook input', '-300', [
-        `${frame} goto members`,
-        ...(exclusive ? [`udp dport ${backend.port} counter drop`] : []),
-      ]),
-      `\tchain members {\n\t\t${ip} saddr @${set} accept\n\t\tcounter drop\n\t}\n`,
-    )
+    rawPrerouting.push(`${frame} ${ip} saddr @${set} notrack`)
+    rawOutput.push(`${frame} notrack`)
+    guard.push(`${frame} goto members`, ...(exclusive ? [`udp dport ${backend.port} counter drop`] : []))
+    parts.push(`\tset ${set} {\n\t\ttype ${outer === 'inet' ? 'ipv4_addr' : 'ipv6_addr'}\n\t}\n`)
+    members.push(`\tchain members {\n\t\t${ip} saddr @${set} accept\n\t\tcounter drop\n\t}\n`)
   }
+  if (tunnel || tenants !== undefined)
+    parts.push(
+      chain('raw_prerouting', 'filter hook prerouting', '-300', rawPrerouting),
+      chain('raw_output', 'filter hook output', '-300', rawOutput),
+      chain('guard', 'filter hook input', '-300', guard),
+      ...members,
+    )
   const clamp = [names.overlay, names.podBridge].map(
     dev => `oifname "${dev}" tcp flags syn tcp option maxseg size set rt mtu`,
   )
   parts.push(chain('mangle_forward', 'filter hook forward', '-150', clamp))
   if (cluster.spec.masquerade)
     parts.push(chain('nat_postrouting', 'nat hook postrouting', '100', masquerade(podCIDRs)))
-  return { family: 'inet', name: names.nftTable, text: parts.join('') }
+  const table = { family: 'inet', name: names.nftTable, text: parts.join('') } as const
+  return tenants === undefined ? table : { ...table, raw: tenants.raw }
 }

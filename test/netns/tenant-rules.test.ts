@@ -1,13 +1,15 @@
 // Rules of tenant networks with packets: agent/compute/tenant in the recipe's lab (test/support/tenant-lab.ts). Every attack
 // is made twice: with all guards, where it fails, and without its own, where it works.
 import t from 'tap'
-import type { Attack, Guard } from '../support/attacks/arena.js'
-import { flowAttackList, hearsOfRed } from '../support/attacks/flow-attacks.js'
+import { type Attack, type Guard, hearing, token } from '../support/attacks/arena.js'
+import { datagram, flowAttackList, hearsOfRed } from '../support/attacks/flow-attacks.js'
 import { frameAttacks } from '../support/attacks/frame-attacks.js'
 import { connectionAttacks, hostAttackList } from '../support/attacks/host-attacks.js'
+import { injected, underlayAttacks } from '../support/attacks/underlay-attacks.js'
+import { openWire } from '../support/attacks/wire.js'
 import { createTenantLab } from '../support/tenant-lab.js'
 import { arenaOf } from '../support/tenant-lab-arena.js'
-import { type Choices, loadGuards, loadRules } from '../support/tenant-lab-rules.js'
+import { type Choices, loadGuards, loadMembers, loadRules } from '../support/tenant-lab-rules.js'
 
 t.setTimeout(240_000)
 const lab = createTenantLab()
@@ -23,6 +25,7 @@ function tablesOf(guards: readonly Guard[]): readonly Guard['table'][] {
 async function attack(title: string, attacks: readonly Attack[], choices: Choices = {}): Promise<void> {
   await t.test(title, { timeout: 120_000 }, async t => {
     const every = tablesOf(attacks.flatMap(({ guards }) => guards))
+    await loadMembers(lab, choices)
     await loadGuards(lab, [], every, choices)
     for (const { name, run } of attacks) t.equal(await run(arena), false, `${name}: refused`)
     const keyOf = ({ guards }: Attack): string => JSON.stringify(guards)
@@ -36,6 +39,7 @@ async function attack(title: string, attacks: readonly Attack[], choices: Choice
     for (const { name, run } of attacks.slice(0, 1))
       t.equal(await run(arena), false, `${name}: refused again`)
     await loadGuards(lab, [], every)
+    await loadMembers(lab, {})
   })
 }
 
@@ -59,3 +63,33 @@ t.test('a tenant hears nothing of the other', async t => {
 
 await attack('what the machine shares', hostAttackList)
 await attack('connections of one port', connectionAttacks, { limits: { connections: 100, broadcasts: 200 } })
+
+await attack('frames of a VNI', underlayAttacks, { accept: [1001, 1002] })
+t.test('members send, VNIs of others pass, unless the port is ours alone', async t => {
+  // A device of somebody else on h1: what comes through is seen on it.
+  const { host } = lab.hosts.h1
+  host.sh(`
+    ip link add foreign type vxlan id 77 local 192.0.2.1 dev eth0 dstport 4789 nolearning
+    ip link set foreign up
+  `)
+  const wires = new Map([...arena.wires, ['foreign', openWire(host.netns, 'foreign')]])
+  const heard = async (from: string, src: string, vni: number): Promise<readonly string[]> => {
+    const mark = token()
+    const inner = datagram(arena, { from: 'red/a2', to: 'red/a1', dport: 8080 }, 4, mark)
+    return hearing(
+      { ...arena, wires },
+      `underlay/${from}`,
+      injected(arena, { from, src, vni, inner }),
+      mark,
+      ['red/a1', 'foreign'],
+    )
+  }
+  t.same(await heard('host/h2', '192.0.2.2', 1001), ['red/a1'], 'a member of red')
+  t.same(await heard('stranger', '192.0.2.9', 77), ['foreign'], 'a VNI that is not ours')
+  await loadGuards(lab, [], ['host'], { exclusive: true })
+  t.same(await heard('stranger', '192.0.2.9', 77), [], 'the port is ours alone')
+  t.same(await heard('host/h2', '192.0.2.2', 1001), ['red/a1'], 'a member of red still')
+  await loadGuards(lab, [], ['host'])
+  t.same(await heard('stranger', '192.0.2.2', 1001), ['red/a1'], 'a forged outer source is beyond it')
+  host.sh('ip link delete foreign')
+})

@@ -30,6 +30,8 @@ export function arenaOf(lab: TenantLab): Arena & { close(): void } {
         openWire(lab.hosts[host].router[tenant].netns, `n${vni}`),
       )
     }
+  wires.set('underlay/stranger', openWire(lab.stranger.netns, 'eth0'))
+  for (const host of hosts) wires.set(`underlay/host/${host}`, openWire(lab.hosts[host].host.netns, 'eth0'))
   // A way out for red's router on h1, as floating addresses will need: its other end is where the host would be.
   const router = lab.hosts.h1.router.red
   router.sh(`

@@ -16,8 +16,10 @@ import {
   stateTable,
   zoneElements,
 } from '../../agent/compute/tenant/state-rules.js'
+import { tenantGuardElements, tenantGuardTable } from '../../agent/compute/tenant/vxlan-guard.js'
 import type { FabricPort } from '../../agent/model/fabric.js'
-import { nftElement } from '../../lib/nftables/elements.js'
+import { namesOf } from '../../agent/model/marks.js'
+import { elementKey, nftElement } from '../../lib/nftables/elements.js'
 import type { Nft, NftElement, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Guard } from './attacks/arena.js'
 import type { TenantLab } from './tenant-lab.js'
@@ -33,6 +35,7 @@ import {
   portRefs,
   type Tenant,
   tenants,
+  vteps,
 } from './tenant-lab-model.js'
 
 export type TableId = Guard['table']
@@ -96,6 +99,46 @@ export function routerRules(tenant: Tenant): Readonly<Record<'router' | 'arp', R
   }
 }
 
+const names = namesOf('wrn', undefined)
+
+/** `accept`: VNIs that the other host may send; all unless said otherwise. */
+export function hostRules(
+  host: HostName,
+  { accept, exclusive }: Choices = {},
+): Readonly<Record<'host', Rules>> {
+  const other = hosts.filter(each => each !== host).map(each => vteps[each])
+  return {
+    host: {
+      spec: tenantGuardTable(names, 'inet', 4789, exclusive),
+      elements: networkRefs
+        .map(fabricNetwork)
+        .flatMap(({ vni }) =>
+          tenantGuardElements(
+            { vni, accept: accept === undefined || accept.includes(vni) ? other : [] },
+            names,
+            'inet',
+            4789,
+          ),
+        ),
+    },
+  }
+}
+
+/** Elements that are not as `choices` want them, on every host. */
+export async function loadMembers(lab: TenantLab, choices: Choices): Promise<void> {
+  for (const host of hosts) {
+    const { nft } = lab.hosts[host]
+    const wanted = new Map(
+      hostRules(host, choices).host.elements.map(element => [elementKey(element), element]),
+    )
+    const all = hostRules(host).host.elements
+    const ops = all.map(
+      element => ({ verb: wanted.has(elementKey(element)) ? 'add' : 'delete', element }) as const,
+    )
+    await nft.host.applyElements(ops)
+  }
+}
+
 async function loadTable(nft: Nft, { spec, elements }: Rules): Promise<void> {
   await nft.load(spec)
   const results = await nft.applyElements(elements.map(element => ({ verb: 'add', element })))
@@ -106,6 +149,7 @@ export async function loadRules(lab: TenantLab): Promise<void> {
   for (const host of hosts) {
     const { nft } = lab.hosts[host]
     const { bridge, state } = fabricRules(host)
+    await loadTable(nft.host, hostRules(host).host)
     await loadTable(nft.fabric, bridge)
     await loadTable(nft.fabric, state)
     for (const tenant of tenants) {
@@ -128,6 +172,8 @@ function weakened(spec: NftTableSpec, guards: readonly Guard[]): NftTableSpec {
 export interface Choices {
   readonly limits?: PortLimits
   readonly ports?: readonly FabricPort[]
+  readonly accept?: readonly number[]
+  readonly exclusive?: boolean
 }
 
 /** Loads every host's tables with the guards taken out; without guards: as they should be. */
@@ -143,6 +189,7 @@ export async function loadGuards(
     for (const table of tables) {
       const mine = guards.filter(guard => guard.table === table)
       if (table === 'bridge' || table === 'state') await nft.fabric.load(weakened(fabric[table].spec, mine))
+      else if (table === 'host') await nft.host.load(weakened(hostRules(host, choices).host.spec, mine))
       else
         for (const tenant of tenants)
           await nft.router[tenant].load(weakened(routerRules(tenant)[table].spec, mine))

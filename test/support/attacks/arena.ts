@@ -12,7 +12,7 @@ export interface Addresses {
 }
 
 export interface Arena {
-  /** By "red/a1", and "router/red/h1/a": the router's link to network a. */
+  /** By "red/a1", and "router/red/h1/a": the router's link to network a, "underlay/host/h1" and "underlay/stranger". */
   readonly wires: ReadonlyMap<string, Wire>
   at(port: string): Addresses
   readonly gatewayMac: string
@@ -22,7 +22,7 @@ export interface Arena {
 
 /** A guard by the text in its table that goes and what takes its place, to show what happens without it. */
 export interface Guard {
-  readonly table: 'bridge' | 'state' | 'router' | 'arp'
+  readonly table: 'bridge' | 'state' | 'router' | 'arp' | 'host'
   readonly from: string
   readonly to: string
 }

@@ -1,0 +1,71 @@
+// VXLAN by hand at a host of the fabric: from nobody's host, from a member of one network into another, in tiny fragments.
+// Each frame holds a datagram that red/a1 on h1 would take from red/a2.
+import { type Arena, type Attack, type Guard, reaches, token } from './arena.js'
+import { datagram } from './flow-attacks.js'
+import * as f from './frames.js'
+
+const hostMac = (arena: Arena, host: string): string =>
+  / link\/ether (\S+)/.exec(arena.sh(host, 'ip link show eth0'))?.[1] ?? ''
+
+/** `fragment`: bytes of IP payload in each piece, a multiple of 8. */
+export function injected(
+  arena: Arena,
+  {
+    from,
+    src,
+    vni,
+    inner,
+    fragment,
+  }: {
+    readonly from: string
+    readonly src: string
+    readonly vni: number
+    readonly inner: f.Bytes
+    readonly fragment?: number
+  },
+): readonly f.Bytes[] {
+  const ends = { src, dst: '192.0.2.1' }
+  const macs = { src: hostMac(arena, from), dst: hostMac(arena, 'host/h1') }
+  const body = f.udp({ ...ends, sport: 50_000, dport: 4789 }, f.vxlan(vni, inner))
+  const pieces: f.Bytes[] = []
+  const id = Math.floor(Math.random() * 0xffff)
+  const size = fragment ?? body.length
+  for (let offset = 0; offset < body.length; offset += size) {
+    const more = offset + size < body.length
+    const part = body.subarray(offset, offset + size)
+    const piece = fragment === undefined ? undefined : { id, offset, more }
+    pieces.push(f.ethernet(macs, f.etherType.ip, f.ip(ends, f.protocol.udp, part, piece)))
+  }
+  return pieces
+}
+
+/** The raw rules cannot be edited as text, but what leads to them can. */
+const guard: readonly Guard[] = [{ table: 'host', from: 'udp dport 4789 jump tenant-frames', to: '' }]
+
+function injection(
+  name: string,
+  from: string,
+  src: string,
+  vni: number,
+  victim: string,
+  fragment?: number,
+): Attack {
+  return {
+    name: `vxlan: ${name}`,
+    guards: guard,
+    run(arena) {
+      const mark = token()
+      const sender = `${victim.split('/')[0]}/a2`
+      const inner = datagram(arena, { from: sender, to: victim, dport: 8080 }, 4, mark)
+      const how = { from, src, vni, inner, ...(fragment === undefined ? {} : { fragment }) }
+      return reaches(arena, `underlay/${from}`, injected(arena, how), mark, [victim])
+    },
+  }
+}
+
+export const underlayAttacks: readonly Attack[] = [
+  injection("from a host that is nobody's", 'stranger', '192.0.2.9', 1001, 'red/a1'),
+  injection('the same in fragments of 8 bytes', 'stranger', '192.0.2.9', 1001, 'red/a1', 8),
+  injection("a member of red's network into blue's", 'host/h2', '192.0.2.2', 2001, 'blue/a1'),
+  injection('the same in fragments of 8 bytes', 'host/h2', '192.0.2.2', 2001, 'blue/a1', 8),
+]
