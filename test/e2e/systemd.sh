@@ -21,11 +21,13 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 . "$here/../../scripts/lab-net.sh" # kill_inside
 # shellcheck source=test/support/systemd.sh
 . "$here/../support/systemd.sh"
+# shellcheck source=test/support/clients.sh
+. "$here/../support/clients.sh"
 
 name=wt-$$
 dist=${WARREN_DIST:-$WARREN_ROOT/dist}
-support=$WARREN_ROOT/test/support
 work=$(mktemp -d)
+clients_use "$name" "$work"
 need_node
 [[ -n ${WARREN_DIST-} ]] || need_build
 
@@ -39,12 +41,6 @@ cleanup() {
 on_exit cleanup
 
 # --- the places --------------------------------------------------------------------------------------------------------
-
-in_place() {
-  local place=$1
-  shift
-  nsenter --net="/run/netns/$name-$place" "$@"
-}
 
 make_places() {
   local b
@@ -124,76 +120,6 @@ kind: Endpoints
 metadata: { name: other-1 }
 spec: { service: other, endpoints: [{ addresses: [198.51.100.2] }], ports: [{ port: 8080 }] }
 YAML
-}
-
-# --- traffic -----------------------------------------------------------------------------------------------------------
-
-# run_in PLACE NAME CMD...: in the background, its output in a file of that name.
-run_in() {
-  local place=$1 what=$2
-  shift 2
-  nsenter --net="/run/netns/$name-$place" setsid "$@" >"$work/$what" 2>&1 </dev/null &
-  disown $!
-  proc_save "$work/$what.pid" $!
-}
-ready() { busywait 10 grep -qx ready "$work/$1"; }
-tcp_client() { run_in client "$1" node "$support/tcp-echo.mjs" clients "$2" "$3" 2; }
-stay() {
-  run_in client "$1" node "$support/tcp-echo.mjs" stay 10.0.0.1 1234 "$2"
-  ready "$1"
-}
-
-# traffic: TCP clients at each kind of entry, and a UDP flow; all have begun when it returns.
-traffic() {
-  tcp_client vip4 10.0.0.1 1234
-  tcp_client vip6 fd00:10::1 1234
-  tcp_client nodeport 192.0.2.11 31234
-  run_in client udp4 node "$support/udp-echo.mjs" client 10.0.0.1 1234 50
-  run_in client udp6 node "$support/udp-echo.mjs" client fd00:10::1 1234 50
-  ready vip4 && ready vip6 && ready nodeport
-  nap 0.5
-}
-
-# traffic_end: a line each of what became of it, at least 0.5 s after all answers again.
-traffic_end() {
-  local what
-  busywait 15 answers >/dev/null || :
-  nap 0.5
-  for what in vip4 vip6 nodeport udp4 udp6; do proc_kill "$work/$what.pid" TERM 25 & done
-  wait
-  for what in vip4 vip6 nodeport; do
-    printf '# %-9s %s\n' "$what" "$(tail -n 1 "$work/$what" |
-      jq -r '"\(.answered) of \(.tried) answered, slowest after \(.slowestMs) ms, failed: \(.failed | tojson)"')"
-  done
-  for what in udp4 udp6; do
-    printf '# %-9s %s\n' "$what" "$(tail -n 1 "$work/$what" | jq -r '"lost \(.lost) of \(.sent), longest gap \(.longestGapMs) ms"')"
-  done
-}
-answers() { in_place client timeout 5 bash -c 'exec 3<>/dev/tcp/10.0.0.1/1234 && echo >&3 && read -r -t 4 <&3' 2>/dev/null; }
-
-# How many connections failed of those that began after MS (since 1970); 0 of none is a failure too.
-none_failed_since() {
-  local what
-  for what in vip4 vip6 nodeport; do
-    tail -n 1 "$work/$what" | jq -e -s ".[0] | .answered > 20 and .lastFailed <= $1" || {
-      cat "$work/$what"
-      return 1
-    }
-  done
-}
-# lost_at_most COUNT: datagrams of each flow.
-lost_at_most() {
-  local what
-  for what in udp4 udp6; do
-    tail -n 1 "$work/$what" | jq -e -s ".[0] | .received > 20 and .lost <= $1" || {
-      cat "$work/$what"
-      return 1
-    }
-  done
-}
-ended() {
-  proc_kill "$work/$1.pid" TERM 5
-  tail -n 1 "$work/$1" | jq -r .end
 }
 
 # --- the unit ----------------------------------------------------------------------------------------------------------
@@ -325,8 +251,8 @@ without_systemd() {
 
 make_places
 for b in b1 b2; do
-  run_in "$b" "tcp-$b" node "$support/tcp-echo.mjs" server 8080 "$b"
-  run_in "$b" "udp-$b" node "$support/udp-echo.mjs" server 8080
+  run_in "$b" "tcp-$b" node "$WARREN_ROOT/test/support/tcp-echo.mjs" server 8080 "$b"
+  run_in "$b" "udp-$b" node "$WARREN_ROOT/test/support/udp-echo.mjs" server 8080
 done
 for b in b1 b2; do ready "tcp-$b" && ready "udp-$b"; done
 

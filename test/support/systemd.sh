@@ -14,12 +14,13 @@
 
 SYSTEMD_NAME='' SYSTEMD_DIR=''
 
-# In one place, so that a trial and the boot do the same.
+# In one place, so that a trial and the boot do the same: NAME of the cgroup, DIR for the mounts.
 # shellcheck disable=SC2016 # expanded by the inner shell
 SYSTEMD_MOUNTS='
-  mount -t tmpfs -o size=512m,mode=755 tmpfs /mnt
-  mkdir /mnt/upper /mnt/work /mnt/root
-  mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+  mkdir -p "$2"
+  mount -t tmpfs -o size=512m,mode=755 tmpfs "$2"
+  mkdir "$2/upper" "$2/work" "$2/root"
+  mount -t overlay overlay -o "lowerdir=/,upperdir=$2/upper,workdir=$2/work" "$2/root"
   if [ "$(stat -fc %T /sys/fs/cgroup)" != cgroup2fs ]; then
     umount -R /sys/fs/cgroup
     mount -t cgroup2 cgroup2 /sys/fs/cgroup
@@ -27,17 +28,20 @@ SYSTEMD_MOUNTS='
   mkdir "/sys/fs/cgroup/$1"'
 
 systemd_missing() {
-  local out command
+  local out command dir
   for command in systemd-nspawn /lib/systemd/systemd; do
     command -v "$command" >/dev/null || {
       echo "no $command (package systemd-container)"
       return
     }
   done
+  dir=$(mktemp -d)
   # shellcheck disable=SC2016
-  if out=$(unshare --mount --propagation private sh -euc "$SYSTEMD_MOUNTS"'; rmdir "/sys/fs/cgroup/$1"' sh "wt-$$-try" 2>&1); then
+  if out=$(unshare --mount --propagation private sh -euc "$SYSTEMD_MOUNTS"'; rmdir "/sys/fs/cgroup/$1"' sh "wt-$$-try" "$dir" 2>&1); then
+    rmdir "$dir"
     return 1
   fi
+  rmdir "$dir"
   printf 'this machine does not let us mount what it needs: %s\n' "$(tail -n 1 <<<"$out")"
 }
 
@@ -50,16 +54,16 @@ systemd_boot() {
   setsid unshare --mount --propagation private sh -euc "$SYSTEMD_MOUNTS"'
     echo $$ >"/sys/fs/cgroup/$1/cgroup.procs"
     mkdir -p /run/systemd && mount -t tmpfs -o mode=755 tmpfs /run/systemd
-    cd /mnt/root
+    cd "$2/root"
     : >etc/machine-id
     rm -rf etc/hostname etc/systemd/system etc/systemd/system-generators usr/lib/systemd/system-generators
     mkdir -p etc/systemd/system
-    cp -a "$3/root/." .
+    cp -a "$4/root/." .
     export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
-    exec systemd-nspawn --quiet --boot --directory=/mnt/root --machine="$1" --hostname="$1" --register=no --keep-unit \
-      --network-namespace-path="/run/netns/$2" --capability=CAP_NET_ADMIN --console=pipe --bind-ro="$4:/usr/lib/warren" \
-      --bind-ro="$5:/usr/local/bin/node" --setenv=WARREN_TEST_RUN="${WARREN_TEST_RUN-}" systemd.unit=basic.target
-    ' sh "$SYSTEMD_NAME" "$netns" "$SYSTEMD_DIR" "$build" "$node" >"$SYSTEMD_DIR/console" 2>&1 </dev/null &
+    exec systemd-nspawn --quiet --boot --directory="$2/root" --machine="$1" --hostname="$1" --register=no --keep-unit \
+      --network-namespace-path="/run/netns/$3" --capability=CAP_NET_ADMIN --console=pipe --bind-ro="$5:/usr/lib/warren" \
+      --bind-ro="$6:/usr/local/bin/node" --setenv=WARREN_TEST_RUN="${WARREN_TEST_RUN-}" systemd.unit=basic.target
+    ' sh "$SYSTEMD_NAME" "$SYSTEMD_DIR/mounts" "$netns" "$SYSTEMD_DIR" "$build" "$node" >"$SYSTEMD_DIR/console" 2>&1 </dev/null &
   disown $!
   proc_save "$SYSTEMD_DIR/nspawn.pid" $!
   busywait 20 systemd_settled || return
