@@ -17,7 +17,10 @@ import { acquireLock } from './dataplane/lock.js'
 import { runMonitor } from './dataplane/monitor.js'
 import { orderedStages, ownDevices, ownTables } from './dataplane/order.js'
 import { Reconciler } from './dataplane/reconciler.js'
+import { createSpaceMonitor } from './dataplane/space-monitor.js'
+import { openSpaces } from './dataplane/spaces.js'
 import { watchSysctls } from './dataplane/sysctl-watch.js'
+import { dhcpTable } from './dataplane/tables/dhcp.js'
 import { createHostWatch } from './host-watch.js'
 import { holdIdentity, type Instance } from './identity.js'
 import type { DesiredState } from './model/desired.js'
@@ -25,7 +28,7 @@ import { namesOf } from './model/marks.js'
 import type { Self } from './model/self.js'
 import { createNodeLease } from './node-lease.js'
 import { publishRecord } from './objects.js'
-import { anyAddress, instanceId, roleProblems, underlayChoice } from './own.js'
+import { anyAddress, instanceId, underlayChoice } from './own.js'
 import { createServiceAllocator } from './service-alloc.js'
 import { createStore } from './store.js'
 import { createTenantAllocator } from './tenant-alloc.js'
@@ -45,7 +48,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const { config, kv, log } = options
   const clock = options.clock ?? systemClock
   const startedAt = clock.date()
-  const names = namesOf(config.namePrefix, config.podBridge)
+  const names = namesOf(config.namePrefix, config.podBridge, config.netnsPrefix)
   const kernel = openKernel(names)
   const lock = await acquireLock(kernel.netns, config).catch((error: unknown) => {
     kernel.close()
@@ -104,6 +107,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const compute = createCompute()
   const proxy = openHostProxy(config.stateDir, config.proxyDrain)
   const answers = createAnswers()
+  const spaces = openSpaces(names.spaces)
+  const dhcp = dhcpTable(config.stateDir)
 
   function lookAt(): DesiredState | undefined {
     const facts = host.facts()
@@ -138,7 +143,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     desired = {
       ...state,
       record,
-      problems: [...state.problems, ...lease.problems(), ...roleProblems(config)],
+      problems: [...state.problems, ...lease.problems()],
     }
     return desired
   }
@@ -154,6 +159,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       desired: () => desired,
       proxy,
       answers,
+      fabric: { spaces, dhcp },
       record: {
         read: () => {
           const snapshot = store.snapshot()
@@ -177,7 +183,12 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       })
     },
   })
-  const onPass = new Set<() => void>()
+  const spaceMonitor = createSpaceMonitor({
+    spaces,
+    reconciler,
+    isOurs: portId => kernel.rtnl.portIds.has(portId) || kernel.nft.portIds.has(portId),
+  })
+  const onPass = new Set<() => void>([() => spaceMonitor.sync()])
 
   const control = createControl({
     config,
@@ -292,6 +303,9 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
         tenants: inner => (config.roles.includes('fabric') ? tenants.run(inner) : aborted(inner)),
         reconciler: inner => reconciler.run(inner),
         proxy: inner => proxy.proxy.run(inner),
+        spaces: inner => spaceMonitor.run(inner),
+        dhcp: inner =>
+          dhcp.watch(inner, (_key, gone) => reconciler.notice('dhcp', `dnsmasq (pid ${gone.pid} ended)`)),
         api,
         service,
       },
@@ -299,6 +313,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     )
   } finally {
     answers.close()
+    spaces.close()
     lock.release()
     kernel.close()
   }

@@ -122,6 +122,11 @@ export const configSchema = z.strictObject({
     .regex(/^[a-z][a-z0-9]{0,7}$/, 'must be 1 to 8 lower-case letters and digits')
     .default(defaults.namePrefix)
     .describe('Prefix of our links and namespaces.'),
+  netnsPrefix: z
+    .string()
+    .regex(/^[a-z][a-z0-9-]{0,30}$/, 'must be 1 to 31 lower-case letters, digits and "-"')
+    .optional()
+    .describe('Prefix of our namespaces where it is not namePrefix (several agents on one machine).'),
   socket: pathSchema.default(defaults.socket).describe('Control socket of warrend, mode 0660.'),
   stateDir: pathSchema
     .default(defaults.stateDir)

@@ -6,7 +6,6 @@ import { networkInterfaces } from 'node:os'
 import { codeOf, hasCode, WarrenError } from '../lib/errors.js'
 import { isLinkLocal } from '../lib/net/address.js'
 import type { Config } from './config.js'
-import type { Problem } from './model/object.js'
 import type { UnderlayChoice } from './sources/host.js'
 import type { Store } from './store.js'
 
@@ -36,16 +35,6 @@ export function instanceId(stateDir: string): string {
 export function anyAddress(): string {
   const all = Object.values(networkInterfaces()).flatMap(each => each ?? [])
   return all.find(({ internal, address }) => !internal && !isLinkLocal(address))?.address ?? ''
-}
-
-/** Tenant networks are not written yet: who asks for them must not think that he has them. */
-export function roleProblems({ roles }: Config): readonly Problem[] {
-  if (!roles.includes('fabric')) return []
-  const message = 'Role "fabric" (tenant networks) does nothing in this version'
-  const hint = roles.includes('cluster')
-    ? 'set roles: [cluster] in warrend.yaml'
-    : 'nothing is programmed on this host; set roles: [cluster] in warrend.yaml'
-  return [{ level: 'warning', about: 'roles', code: 'ROLE', message, hint }]
 }
 
 /** Where to find the interface to the other nodes: as configured, else by route to the store, then to any peer. */

@@ -8,7 +8,7 @@
 #   h1/                warrend.yaml .pid .log .sock, subnet.env, state/, pods (name, IPv4, IPv6 of each pod)
 
 # Defaults of `lab.sh up`; the other commands read what `up` was given from lab.env.
-HOSTS=3 PODS=2 BACKEND=vxlan STORE=file FAMILY=ipv4 UNDERLAY='' MTU=1500 DIRECT_ROUTING=false SERVICES=false PROXY_MODE=nftables
+HOSTS=3 PODS=2 BACKEND=vxlan STORE=file FAMILY=ipv4 UNDERLAY='' MTU=1500 DIRECT_ROUTING=false SERVICES=false PROXY_MODE=nftables TENANTS=false
 LAB_NAME=${WARREN_LAB:-lab}
 WARREN_DIST=${WARREN_DIST:-$WARREN_ROOT/dist}
 LAB_LOCK_FD=9
@@ -45,7 +45,7 @@ ip_batch() { ip -n "$(ns "$1")" -batch -; }
 lab_namespaces() {
   local path
   for path in "/run/netns/wl-$1-"*; do
-    [[ ${path##*/} =~ ^wl-"$1"-(sw|ext|h[0-9]+(-p[0-9]+)?)$ ]] && printf '%s\n' "$path"
+    [[ ${path##*/} =~ ^wl-"$1"-(sw|ext|h[0-9]+(-p[0-9]+|-fabric|-r-[0-9a-f]+|-s-[0-9]+|-t-[a-z0-9-]+)?)$ ]] && printf '%s\n' "$path"
   done
   return 0
 }
@@ -103,8 +103,9 @@ make_host() {
 }
 
 write_host_config() {
-  local dir store
+  local dir store roles='[cluster]'
   dir=$(host_dir "$1")
+  [[ $TENANTS != true ]] || roles='[cluster, fabric]'
   if [[ $STORE == etcd ]]; then
     store="{ etcd: { endpoints: [\"$(etcd_url)\"], prefix: /warren } }"
   else
@@ -114,7 +115,8 @@ write_host_config() {
 node: $1
 store: $store
 underlay: { interface: eth0 }
-roles: [cluster]
+roles: $roles
+netnsPrefix: $(ns "$1")
 socket: $dir/warrend.sock
 stateDir: $dir/state
 subnetFile: $dir/subnet.env

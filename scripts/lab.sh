@@ -36,6 +36,8 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 . "$here/lab-show.sh"
 # shellcheck source=scripts/lab-services.sh
 . "$here/lab-services.sh"
+# shellcheck source=scripts/lab-tenants.sh
+. "$here/lab-tenants.sh"
 
 usage() {
   cat <<'TEXT'
@@ -43,8 +45,9 @@ Usage: lab.sh COMMAND [--name NAME] ...          NAME: default "lab", or $WARREN
 
   up [--hosts 3] [--pods 2] [--backend vxlan|host-gw] [--store file|etcd] [--family ipv4|ipv6|dual]
      [--underlay ipv4|ipv6|dual] [--mtu 1500] [--direct-routing] [--cluster FILE] [--keep]
-     [--services] [--proxy-mode nftables|iptables|userspace]
+     [--services] [--proxy-mode nftables|iptables|userspace] [--tenants]
                         --services: a backend in every pod and a Service in front of them;
+                        --tenants: red and blue with the same addresses, two networks and a router each;
                         --cluster: a Cluster object of your own; --keep: leave what is there when it fails
   down [--all]          removes the lab (--all: every lab), whatever state it is in
   exec PLACE [CMD...]   a command or a shell in h2 (`warren` talks to its warrend), h2/p1, ext or sw
@@ -52,6 +55,7 @@ Usage: lab.sh COMMAND [--name NAME] ...          NAME: default "lab", or $WARREN
   pods [-o json]        addresses of the pods
   ping [-o json|--tap]  every pair of pods; exit 1 when one gets no answer
   proxy-mode MODE       serves the Services in another way, from now on
+  tenants               every pair of ports inside and across tenants; exit 1 when one is not as it should be
   services [COUNT]      asks the Service from a pod, a node and outside; exit 1 when an answer is missing
   join                  adds a host, and tells how long it took
   start|stop|restart|kill HOST       its warrend (stop: SIGTERM, kill: SIGKILL)
@@ -79,7 +83,7 @@ need_host() {
 
 save_env() {
   local name
-  for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING SERVICES PROXY_MODE WARREN_DIST; do
+  for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING SERVICES PROXY_MODE TENANTS WARREN_DIST; do
     printf '%s=%q\n' "$name" "${!name}"
   done >"$LAB_DIR/lab.env.new"
   # Whose lab this is, when scripts/test.sh runs it.
@@ -112,6 +116,7 @@ cmd_up() {
       --keep) keep=1 ;;
       --direct-routing) DIRECT_ROUTING=true ;;
       --services) SERVICES=true ;;
+      --tenants) TENANTS=true ;;
       --hosts | --pods | --backend | --store | --family | --underlay | --mtu | --cluster | --proxy-mode)
         (($# > 1)) || usage_error "$1 needs a value"
         case $1 in
@@ -171,6 +176,7 @@ cmd_up() {
   log "lab \"$LAB_NAME\" is up: $HOSTS hosts, $((HOSTS * PODS)) pods, $BACKEND, store $STORE, pods $FAMILY," \
     "underlay $UNDERLAY; all reachable $(seconds $((now - started))) s after the start"
   [[ $SERVICES != true ]] || apply_services
+  [[ $TENANTS != true ]] || apply_tenants
   for host in $(lab_hosts); do
     warren_on "$host" wait --converged --timeout 10s >/dev/null &
   done
@@ -333,7 +339,7 @@ main() {
       need_root
       "cmd_$command" "$@"
       ;;
-    exec | status | pods | ping | services | proxy-mode | join)
+    exec | status | pods | ping | services | proxy-mode | tenants | join)
       need_root
       need_lab
       "cmd_${command//-/_}" "$@"

@@ -22,6 +22,7 @@ import { clusterTable, vtepSet } from './rules.js'
 import { createServiceRole } from './services/role.js'
 import { subnetEnv } from './subnet-env.js'
 import { hostSysctls, linkSysctls } from './sysctls.js'
+import { createTenantRole } from './tenant/role.js'
 
 export type Compute = (snapshot: Snapshot, self: Self) => DesiredState
 
@@ -44,6 +45,17 @@ const empty: DesiredState = {
   'service-iptables': none,
   jump: none,
   route: none,
+  netns: none,
+  'fabric-sysctl': none,
+  'fabric-filter': none,
+  'fabric-element': none,
+  'fabric-link': none,
+  'fabric-address': none,
+  'fabric-neighbor': none,
+  'fabric-fdb': none,
+  'fabric-route': none,
+  guest: none,
+  dhcp: none,
   conntrack: none,
   file: none,
   record: none,
@@ -110,7 +122,8 @@ function withUsableIpv6(self: Self, cluster: Cluster, mtu: number): { self: Self
 
 /** What the overlay is made of; Services change more often than that. */
 const overlayParts = ['clusters', 'nodes', 'allocations', 'live', 'held', 'partial', 'problems'] as const
-const allParts = [...overlayParts, 'services', 'endpoints', 'pods'] as const
+const serviceParts = [...overlayParts, 'services', 'endpoints', 'pods'] as const
+const allParts = [...serviceParts, 'tenants', 'networks', 'routers', 'ports', 'securityGroups'] as const
 
 /** The last result again where nothing that `f` looks at differs: a revision or a generation is not its business. */
 function remembered(f: Compute, parts: readonly (keyof Snapshot)[]): Compute {
@@ -128,7 +141,12 @@ function remembered(f: Compute, parts: readonly (keyof Snapshot)[]): Compute {
 export function createCompute(): Compute {
   const overlay = remembered(createPlanner(), overlayParts)
   const services = createServiceRole()
-  return remembered((snapshot, self) => services(overlay(snapshot, self), snapshot, self), allParts)
+  const tenants = createTenantRole()
+  const cluster = remembered(
+    (snapshot, self) => services(overlay(snapshot, self), snapshot, self),
+    serviceParts,
+  )
+  return remembered((snapshot, self) => tenants(cluster(snapshot, self), snapshot, self), allParts)
 }
 
 /** Does any peer live that may still send by VXLAN? */

@@ -2,10 +2,22 @@
 // mark it removes, foreign things stay; `ip`, `nft`, iptables-save and sysctls are as they were before warrend.
 import { WarrenError } from '../../lib/errors.js'
 import type { Config } from '../config.js'
+import type { TableName } from '../model/desired.js'
 import { namesOf } from '../model/marks.js'
+import { fabricTables } from './fabric-stages.js'
 import { openKernel } from './kernel.js'
 import { acquireLock } from './lock.js'
 import { orderedStages } from './order.js'
+import { openSpaces } from './spaces.js'
+import { dhcpTable } from './tables/dhcp.js'
+
+/** Elements go with their table, values on our links with the link, all that is in a namespace of ours with that. */
+const goesAlong: ReadonlySet<TableName> = new Set<TableName>([
+  'element',
+  'link-sysctl',
+  'guest',
+  ...fabricTables.filter(name => name !== 'fabric-link'),
+])
 
 export interface CleanupOptions {
   /** Also give the node's block and record back: needs the store. */
@@ -20,7 +32,8 @@ export async function cleanup(
   options: CleanupOptions,
   report: (line: string) => void,
 ): Promise<void> {
-  const names = namesOf(config.namePrefix, config.podBridge)
+  const names = namesOf(config.namePrefix, config.podBridge, config.netnsPrefix)
+  const spaces = openSpaces(names.spaces)
   const kernel = openKernel(names)
   const signal = new AbortController().signal
   const failures: string[] = []
@@ -36,10 +49,10 @@ export async function cleanup(
       stateDir: config.stateDir,
       subnetFile: config.subnetFile,
       desired: () => undefined,
+      fabric: { spaces, dhcp: dhcpTable(config.stateDir) },
     })
     for (const { name, table } of [...stages].reverse()) {
-      // Elements go with their table, values on our links with the link.
-      if (name === 'element' || name === 'link-sysctl') continue
+      if (goesAlong.has(name)) continue
       const ops = (await table.observe(signal)).map(observed => ({ verb: 'remove' as const, observed }))
       const results = ops.length === 0 ? [] : await table.apply(ops, signal)
       ops.forEach((op, i) => {
@@ -50,6 +63,7 @@ export async function cleanup(
     }
   } finally {
     lock.release()
+    spaces.close()
     kernel.close()
   }
   if (options.leave) {

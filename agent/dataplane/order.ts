@@ -11,12 +11,16 @@ import type { Table } from '../../lib/reconcile/table.js'
 import { vtepSet } from '../compute/rules.js'
 import { natKeeperTable, serviceTable } from '../compute/services/ruleset.js'
 import { baseSets } from '../compute/services/sets.js'
+import { guardName, guardSets } from '../compute/tenant/guard.js'
 import type { DesiredState, Sysctl, TableName } from '../model/desired.js'
 import type { Names } from '../model/marks.js'
+import { fabricStages } from './fabric-stages.js'
 import type { HostProxy } from './host-proxy.js'
 import { plainRuleset, serviceFamilies, serviceTables } from './service-stages.js'
+import type { Spaces } from './spaces.js'
 import type { Stage } from './stage.js'
 import { addressTable } from './tables/address.js'
+import type { DhcpTable } from './tables/dhcp.js'
 import { elementTable } from './tables/element.js'
 import { fdbTable } from './tables/fdb.js'
 import { fileTable } from './tables/file.js'
@@ -54,6 +58,8 @@ export interface OrderOptions {
   /** What listens in this process; without it (cleanup) nothing does. */
   readonly proxy?: HostProxy
   readonly answers?: Answers
+  /** Namespaces of our own and what is in them. */
+  readonly fabric?: { readonly spaces: Spaces; readonly dhcp: DhcpTable }
 }
 
 /** Devices of ours that carry addresses, neighbours and FDB entries. */
@@ -66,12 +72,17 @@ export function ownTables(names: Names): readonly NftTableName[] {
     natKeeperTable(family, names),
     serviceTable(family, plainRuleset, names, []),
   ])
-  return [{ family: 'inet', name: names.nftTable }, ...services.map(({ family, name }) => ({ family, name }))]
+  const guard = { family: 'inet', name: guardName(names) } as const
+  return [
+    { family: 'inet', name: names.nftTable },
+    guard,
+    ...services.map(({ family, name }) => ({ family, name })),
+  ]
 }
 
 export function ownSets(names: Names): readonly NftSetRef[] {
   const base = serviceFamilies.flatMap(family => baseSets(family, names, { nodePortAddresses: true }))
-  return [vtepSet(names, 'inet'), vtepSet(names, 'inet6'), ...base]
+  return [vtepSet(names, 'inet'), vtepSet(names, 'inet6'), ...Object.values(guardSets(names)), ...base]
 }
 
 /** Is it an address, neighbour, FDB entry, route or sysctl of that device? */
@@ -141,6 +152,7 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
     stage('service-iptables', services.iptables, { successors: ['filter', 'element', 'service'] }),
     stage('jump', jumpTable(kernel.iptables)),
     stage('route', routeTable(rtnl)),
+    ...(options.fabric === undefined ? [] : fabricStages({ kernel, ...options.fabric, desired })),
     stage('conntrack', services.conntrack),
     stage('file', fileTable(options.subnetFile === 'none' ? [] : [options.subnetFile])),
     ...(options.record === undefined ? [] : [stage('record', recordTable(options.record), { remote: true })]),

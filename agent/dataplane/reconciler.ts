@@ -211,6 +211,8 @@ export class Reconciler {
         ops += plan.writes.length
         failed += await this.#execute(mirror, plan.writes, signal)
         // A new device is empty, a changed one may have lost entries.
+        const { disturbs } = stage
+        if (disturbs !== undefined && !plan.writes.some(disturbs)) continue
         for (const below of stage.cascades ?? []) this.#mirrors.get(below)?.cascade(mirror)
       }
       for (const { stage, mirror, ops: batch } of removals) {

@@ -80,12 +80,12 @@ class OpenSpace implements Space {
 }
 
 class HostSpaces implements Spaces {
-  readonly #prefix: string
+  readonly #ours: RegExp
   readonly #spaces = new Map<string, OpenSpace>()
   #generation = 0
 
   constructor(prefix: string) {
-    this.#prefix = prefix
+    this.#ours = new RegExp(`^${prefix}-(fabric|r-[0-9a-f]{10}|s-[0-9]{1,8})$`)
   }
 
   get open(): Iterable<Space> {
@@ -116,7 +116,7 @@ class HostSpaces implements Spaces {
   list(): readonly string[] {
     try {
       return readdirSync(directory)
-        .filter(name => name.startsWith(this.#prefix) && inodeOf(name) !== undefined)
+        .filter(name => this.#ours.test(name) && inodeOf(name) !== undefined)
         .sort()
     } catch (error) {
       if (hasCode(error, 'ENOENT')) return []
@@ -165,7 +165,39 @@ function inodeOf(name: string): number | undefined {
   }
 }
 
-/** `prefix`: what the names of ours begin with, "wrn-". */
+/** Ours by their names: "wrn-fabric", "wrn-r-" and ten hex digits (a router), "wrn-s-" and a VNI (DHCP); `prefix` is "wrn". */
 export function openSpaces(prefix: string): Spaces {
   return new HostSpaces(prefix)
+}
+
+/**
+ * Runs `f` with rtnetlink inside a namespace that is not ours, for this moment. Undefined: the namespace is not there, or has
+ * no link of that name.
+ */
+export async function inContainer<T>(
+  { path, dev }: { readonly path: string; readonly dev: string },
+  f: (rtnl: Rtnl) => Promise<T>,
+): Promise<T | undefined> {
+  let netns: Netns
+  try {
+    netns = openNetns({ path })
+  } catch (error) {
+    if (hasCode(error, 'ENOENT')) return undefined
+    throw error
+  }
+  try {
+    if (netns.linkIndex(dev) === undefined) return undefined
+    const rtnl = openRtnl(netns)
+    try {
+      return await f(rtnl)
+    } finally {
+      rtnl.close()
+    }
+  } catch (error) {
+    // A path to something else, or to a namespace that went.
+    if (hasCode(error, 'EINVAL', 'ENODEV')) return undefined
+    throw error
+  } finally {
+    netns.close()
+  }
 }

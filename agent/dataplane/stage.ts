@@ -1,5 +1,5 @@
 // A table at its place among the others.
-import type { Table, TableChange } from '../../lib/reconcile/table.js'
+import type { Table, TableChange, TableOp } from '../../lib/reconcile/table.js'
 import type { TableName } from '../model/desired.js'
 
 export interface Stage<T = unknown> {
@@ -7,6 +7,8 @@ export interface Stage<T = unknown> {
   readonly table: Table<T>
   /** A write here may take objects of these tables along (link down: its routes; address gone: routes from it). */
   readonly cascades?: readonly TableName[]
+  /** Does this write of our own take anything along at all? Default: every one does. */
+  readonly disturbs?: (op: TableOp<T>) => boolean
   /**
    * What a change takes along that the change itself does not put back, for those who plan without writing: of the
    * table `name`, this object.

@@ -2,10 +2,11 @@
 // the model object that wants it. compute makes it, the dataplane's tables make it true.
 import type { Flow } from '../../lib/conntrack/types.js'
 import type { IptablesJump } from '../../lib/iptables/types.js'
-import type { Address, FdbEntry, Link, Neighbor, Route, Rule } from '../../lib/netlink/types.js'
-import type { NftElement, NftTableSpec } from '../../lib/nftables/types.js'
+import type { Address, Family, FdbEntry, Link, Neighbor, Route, Rule } from '../../lib/netlink/types.js'
+import type { NftElement, NftSetRef, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Desired } from '../../lib/reconcile/table.js'
-import type { VethPeer } from './fabric.js'
+import type { DhcpServer } from './dhcp.js'
+import type { InSpace, VethPeer } from './fabric.js'
 import type { Node } from './node.js'
 import type { Problem } from './object.js'
 import type { ServiceFamilyBase } from './service-base.js'
@@ -34,6 +35,23 @@ export interface FabricLink extends Link {
   readonly peer?: VethPeer
   /** A tap of that name in the host's namespace is taken from there; else one is made. */
   readonly tap?: true
+}
+
+/** A container's end of a port. */
+export interface Guest {
+  /** "red/web-1". */
+  readonly port: string
+  /** Of its namespace. */
+  readonly path: string
+  readonly dev: string
+  /** Bytes; 0 of a link that is down. */
+  readonly mtu: number
+  readonly addresses: readonly {
+    readonly address: string
+    readonly prefixLength: number
+    readonly family: Family
+  }[]
+  readonly routes: readonly { readonly destination: string; readonly nextHop: string }[]
 }
 
 /** What every port of a bridge of ours should have, whoever plugged it in. */
@@ -65,6 +83,20 @@ export interface DesiredState {
   readonly 'service-iptables': Desired<ServiceEntry | ServiceFamilyBase>
   readonly jump: Desired<IptablesJump>
   readonly route: Desired<Route>
+  /** Namespaces of our own. */
+  readonly netns: Desired<OwnNetns>
+  /** In namespaces of our own: their sysctls, and those of links there. */
+  readonly 'fabric-sysctl': Desired<InSpace<Sysctl>>
+  readonly 'fabric-filter': Desired<InSpace<NftTableSpec>>
+  readonly 'fabric-element': Desired<InSpace<NftElement>>
+  readonly 'fabric-link': Desired<InSpace<FabricLink>>
+  readonly 'fabric-address': Desired<InSpace<Address>>
+  readonly 'fabric-neighbor': Desired<InSpace<Neighbor>>
+  readonly 'fabric-fdb': Desired<InSpace<FdbEntry>>
+  readonly 'fabric-route': Desired<InSpace<Route>>
+  /** Ends of ports in containers. */
+  readonly guest: Desired<Guest>
+  readonly dhcp: Desired<DhcpServer>
   /** Nothing is wanted of it: what it observes is stale, and goes. */
   readonly conntrack: Desired<Flow>
   readonly file: Desired<HostFile>
@@ -72,6 +104,8 @@ export interface DesiredState {
   readonly record: Desired<Node>
   /** What the entry points have in common; undefined where this host serves no Services. */
   readonly serviceBase?: ServiceBase
+  /** Sets that the tables of our own namespaces have, by namespace: their elements are all ours. */
+  readonly fabricSets?: ReadonlyMap<string, readonly NftSetRef[]>
   /** Entry points of Services in whatever mode. */
   readonly serviceEntries?: Desired<ServiceEntry>
   readonly problems: readonly Problem[]
@@ -83,5 +117,5 @@ export interface DesiredState {
 
 export type TableName = Exclude<
   keyof DesiredState,
-  'problems' | 'hold' | 'keep' | 'serviceBase' | 'serviceEntries'
+  'problems' | 'hold' | 'keep' | 'serviceBase' | 'serviceEntries' | 'fabricSets'
 >

@@ -8,6 +8,8 @@ export interface FabricSubnet {
   /** Anycast address of the router on every host; undefined: none. */
   readonly gateway: string | undefined
   readonly dhcp: boolean
+  /** Ports have the address of their MAC (EUI-64). */
+  readonly slaac: boolean
   /** Empty: the gateway, where there is one. */
   readonly dnsServers: readonly string[]
   readonly hostRoutes: readonly { readonly destination: string; readonly nextHop: string }[]

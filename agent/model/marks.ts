@@ -6,6 +6,8 @@ export const routeProtocol = 87
 export interface Names {
   /** Prefix of link and namespace names. */
   readonly prefix: string
+  /** What the names of our own namespaces begin with, before a "-". */
+  readonly spaces: string
   readonly podBridge: string
   /** The overlay's VXLAN device. */
   readonly overlay: string
@@ -20,10 +22,11 @@ export interface Names {
 
 export const defaultPrefix = 'wrn'
 
-export function namesOf(prefix: string, podBridge: string | undefined): Names {
+export function namesOf(prefix: string, podBridge: string | undefined, spaces = prefix): Names {
   const suffix = prefix === defaultPrefix ? '' : `-${prefix}`
   return {
     prefix,
+    spaces,
     podBridge: podBridge ?? `${prefix}0`,
     overlay: `${prefix}-ovl`,
     nftTable: `warren${suffix}`,

@@ -278,8 +278,8 @@ export function createFabric(): FabricOf {
   let who = ''
   return (snapshot, self) => {
     const { underlay } = self.host
-    const is = `${self.node} ${self.names.prefix}`
-    if (fabric === undefined || who !== is) fabric = new Fabric(self.node, self.names.prefix)
+    const is = `${self.node} ${self.names.spaces}`
+    if (fabric === undefined || who !== is) fabric = new Fabric(self.node, self.names.spaces)
     who = is
     // a link that is away for a moment takes no network away
     return underlay === undefined ? fabric.view : fabric.update(snapshot, self, underlay)

@@ -69,6 +69,7 @@ export function fabricSubnets(network: Network): readonly FabricSubnet[] {
     family: facts[i]?.cidr.family ?? 'inet',
     gateway: facts[i]?.gateway,
     dhcp: subnet.dhcp,
+    slaac: facts[i]?.slaac ?? false,
     dnsServers: subnet.dnsServers.map(canonicalAddress),
     hostRoutes: subnet.hostRoutes.map(({ destination, nextHop }) => ({
       destination: parsePrefix(destination).text,

@@ -186,12 +186,9 @@ class FabricLinks implements Table<FabricLink> {
     const port = link.port === undefined ? {} : { port: link.port }
     if (link.info.kind === 'vxlan') {
       await draft.flush()
-      const [error] = await host.rtnl.apply(
-        [{ verb: 'add', object: { ...bare, netnsFd: space.netns.fd } }],
-        signal,
-      )
-      if (error !== undefined) throw error
       const { address: _address, mtu: _mtu, ...rest } = bare
+      const [error] = await host.rtnl.apply([{ verb: 'add', object: born(bare, space.netns.fd) }], signal)
+      if (error !== undefined) throw error
       draft.say(i, { verb: 'set', object: { ...rest, ...port, info: { kind: 'other', name: 'vxlan' } } })
     } else if (link.info.kind === 'veth' && link.peer === undefined) {
       // It came with its other end.
@@ -276,6 +273,18 @@ class FabricLinks implements Table<FabricLink> {
     return peer === undefined
       ? line
       : line.replace(` name ${peer.name}`, ` name ${peer.name} netns ${peer.space ?? peer.path}`)
+  }
+}
+
+/** What a link is born with where it comes from; all else is said where it is. */
+function born({ kind, name, info, address, mtu }: Link, netnsFd: number): Link {
+  return {
+    kind,
+    name,
+    info,
+    netnsFd,
+    ...(address === undefined ? {} : { address }),
+    ...(mtu === undefined ? {} : { mtu }),
   }
 }
 

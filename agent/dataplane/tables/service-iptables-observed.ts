@@ -14,6 +14,8 @@ export interface ServiceIptablesStray {
 
 const none: readonly never[] = []
 
+const isExternal = (chain: string): boolean => chain.startsWith('X')
+
 /** An entry point by its rules. Nothing of it is known of the Service, or which endpoints are local. */
 export class ObservedEntry implements ServiceEntry {
   readonly service = ''
@@ -23,23 +25,30 @@ export class ObservedEntry implements ServiceEntry {
   readonly address: string
   readonly protocol: ServiceProtocol
   readonly port: number
-  readonly #rules: ReadonlyMap<string, string>
-  readonly #filter: string
+  readonly #key: string
+  /** Chains with their members, as they were found: never changed, only replaced. */
+  readonly #nat: readonly (readonly [string, ReadonlyMap<string, string> | undefined])[]
+  readonly #filter: readonly (ReadonlyMap<string, string> | undefined)[]
 
   constructor(key: string, family: Family, nat: TableState, filter: TableState) {
     const words = key.split(' ')
     const [port = '0', protocol = 'tcp'] = words.reverse()
-    const rules = new Map<string, string>()
-    for (const chain of nat.owned.get(key) ?? none) rules.set(chain, nat.members.get(chain)?.get(key) ?? '')
+    const natChains = nat.owned.get(key) ?? none
     const filterChains = filter.owned.get(key) ?? none
-    const external = [...rules.keys(), ...filterChains].some(chain => chain.startsWith('X'))
+    const external = natChains.some(isExternal) || filterChains.some(isExternal)
     this.kind = key.startsWith('nodeport') ? 'nodeport' : external ? 'external' : 'cluster'
     this.family = family
     this.address = this.kind === 'nodeport' ? '' : (words[2] ?? '')
     this.protocol = protocol as ServiceProtocol
     this.port = Number(port)
-    this.#rules = rules
-    this.#filter = filterChains.map(chain => filter.members.get(chain)?.get(key) ?? '').join('\n')
+    this.#key = key
+    this.#nat = natChains.map(chain => [chain, nat.members.get(chain)])
+    this.#filter = filterChains.map(chain => filter.members.get(chain))
+  }
+
+  /** Its rules in table nat: of each chain, joined by line breaks. */
+  get #rules(): readonly (readonly [string, string])[] {
+    return this.#nat.map(([chain, members]) => [chain, members?.get(this.#key) ?? ''])
   }
 
   #targets(chains: RegExp): readonly ServiceTarget[] {
@@ -60,16 +69,17 @@ export class ObservedEntry implements ServiceEntry {
   }
 
   get outside(): readonly ServiceTarget[] | undefined {
-    const restricted = [...this.#rules.keys()].some(chain => /^(?:XO|NO)-/.test(chain))
+    const restricted = this.#nat.some(([chain]) => /^(?:XO|NO)-/.test(chain))
     return restricted ? this.#targets(/^(?:XO|NO|O[a-z2-7]{10})(?:-|$)/) : undefined
   }
 
   get empty(): ServiceEntry['empty'] {
-    return / -j DROP$/m.test(this.#filter) ? 'drop' : 'refuse'
+    const drops = this.#filter.some(members => / -j DROP$/m.test(members?.get(this.#key) ?? ''))
+    return drops ? 'drop' : 'refuse'
   }
 
   get affinitySeconds(): number {
-    for (const text of this.#rules.values()) {
+    for (const [, text] of this.#rules) {
       const seconds = / --update --seconds (\d+) /.exec(text)?.[1]
       if (seconds !== undefined) return Number(seconds)
     }
@@ -77,7 +87,7 @@ export class ObservedEntry implements ServiceEntry {
   }
 
   get sourceRanges(): readonly string[] | undefined {
-    for (const text of this.#rules.values())
+    for (const [, text] of this.#rules)
       if (/ -j ACCEPT$/m.test(text) && / -g \S+[EO][a-z2-7]{10}$/m.test(text))
         return [...text.matchAll(/^-s (\S+) /gm)].map(([, range = '']) => range)
     return undefined

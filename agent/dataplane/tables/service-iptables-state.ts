@@ -121,7 +121,10 @@ export class TableDraft {
       this.#membersOf(chain).set(owner, text)
       this.#paths.set(chain, path)
     }
-    this.#owned.set(owner, pieces.map(piece => piece.chain).sort())
+    this.#owned.set(
+      owner,
+      pieces.length === 1 ? [pieces[0]?.chain ?? ''] : pieces.map(piece => piece.chain).sort(),
+    )
   }
 
   /** Undefined: no base. */
@@ -173,28 +176,30 @@ export class TableDraft {
     }
   }
 
-  /** The text of a chain, with owners; undefined: the chain should not be. */
-  #contentOf(
-    chain: string,
-    { base, peopled }: Future,
-  ): readonly (readonly [string, string | undefined])[] | undefined {
+  /** Should the chain be? */
+  #stands(chain: string, { base, peopled }: Future): boolean {
     const { table } = this.#state
-    if (baseChains[table].includes(chain)) {
-      if (!base) return peopled && verdictChains[table].includes(chain) ? [] : undefined
-      const wanted =
-        typeof this.#base === 'object' ? this.#base.get(chain) : this.#state.base.get(chain)?.split('\n')
-      return (wanted ?? []).map(rule => [rule, undefined] as const)
+    if (baseChains[table].includes(chain)) return base || (peopled && verdictChains[table].includes(chain))
+    if ((this.#members.get(chain) ?? this.#state.members.get(chain))?.size) return true
+    if ((this.#children.get(chain) ?? this.#state.children.get(chain))?.size) return true
+    return base && trees[table].some(root => root === chain)
+  }
+
+  /** Tells the rules of a chain, and whose they are. */
+  #rulesOf(chain: string, { base }: Future, tell: (rule: string, owner?: string) => void): void {
+    if (baseChains[this.#state.table].includes(chain)) {
+      if (typeof this.#base === 'object') for (const rule of this.#base.get(chain) ?? []) tell(rule)
+      else if (base) eachLine(this.#state.base.get(chain) ?? '', tell)
+      return
     }
     const members = this.#members.get(chain) ?? this.#state.members.get(chain)
-    if (members !== undefined && members.size > 0)
-      return [...members].flatMap(([owner, text]) => text.split('\n').map(rule => [rule, owner] as const))
+    if (members !== undefined && members.size > 0) {
+      for (const [owner, text] of members) eachLine(text, rule => tell(rule, owner))
+      return
+    }
     const children = this.#children.get(chain) ?? this.#state.children.get(chain)
-    if (children !== undefined && children.size > 0)
-      return sortedChildren(children).map(([child, match]) => [
-        `${match} -g ${this.#words.prefix}${child}`,
-        undefined,
-      ])
-    return base && trees[table].some(root => root === chain) ? [] : undefined
+    for (const [child, match] of sortedChildren(children ?? new Map()))
+      tell(`${match} -g ${this.#words.prefix}${child}`)
   }
 
   /** What to give to iptables-restore; undefined when there is nothing to write. */
@@ -224,15 +229,17 @@ export class TableDraft {
       owners.push(owner)
     }
     const going: string[] = []
-    const rules: (readonly [string, string | undefined])[] = []
+    const made: string[] = []
     for (const chain of touched) {
-      const content = this.#contentOf(chain, future)
-      if (content === undefined && !state.standing.has(chain)) continue
+      const stands = this.#stands(chain, future)
+      if (!stands && !state.standing.has(chain)) continue
+      ;(stands ? made : going).push(chain)
       line(`:${prefix}${chain} - [0:0]`)
-      if (content === undefined) going.push(chain)
-      for (const [rule, owner] of content ?? []) rules.push([`-A ${prefix}${chain} ${rule}`, owner])
     }
-    for (const [rule, owner] of rules) line(rule, owner)
+    for (const chain of made) {
+      const start = `-A ${prefix}${chain} `
+      this.#rulesOf(chain, future, (rule, owner) => line(start + rule, owner))
+    }
     const jumpsRight = base && hooks[state.table].every(hook => state.jumps.has(hook))
     const replaced = !jumpsRight || state.leading.length > hooks[state.table].length
     if (replaced) {
@@ -241,7 +248,6 @@ export class TableDraft {
     }
     for (const chain of going) line(`-X ${prefix}${chain}`)
     if (lines.length === 0) return undefined
-    const made = [...touched].filter(chain => this.#contentOf(chain, future) !== undefined)
     const verdicts = base || !peopled ? [] : verdictChains[state.table]
     return {
       text: { lines, owners },
@@ -273,6 +279,14 @@ export class TableDraft {
     state.leading = jumps.map(hook => `${hook} ${jumpTo(this.#words, hook)}`)
     state.jumps.clear()
     for (const hook of jumps) state.jumps.add(hook)
+  }
+}
+
+function eachLine(text: string, tell: (line: string) => void): void {
+  for (let start = 0; start < text.length; ) {
+    const end = text.indexOf('\n', start)
+    tell(end < 0 ? text.slice(start) : text.slice(start, end))
+    start = end < 0 ? text.length : end + 1
   }
 }
 

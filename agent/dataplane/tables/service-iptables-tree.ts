@@ -69,8 +69,9 @@ export function hashed(text: string): string {
 /** The low 16 bits of an address in canonical form. */
 function lowBits(address: string): number {
   if (!address.includes(':')) {
-    const [, , c = '0', d = '0'] = address.split('.')
-    return (Number(c) << 8) | Number(d)
+    const last = address.lastIndexOf('.')
+    const before = address.lastIndexOf('.', last - 1)
+    return (Number(address.slice(before + 1, last)) << 8) | Number(address.slice(last + 1))
   }
   const last = address.slice(address.lastIndexOf(':') + 1)
   return last.includes('.') ? lowBits(last) : Number.parseInt(last === '' ? '0' : last, 16)
@@ -82,16 +83,24 @@ function maskedDestination(family: Family, value: number, mask: number): string 
   return `-d ${hex(value)}/${hex(mask)}`
 }
 
+/** Steps that many entry points share, by their tree and what they branch by. */
+const known = new Map<string, readonly Step[]>()
+
 /** By the low 5 bits of `-d`, then by the 5 above: addresses are dealt out densely, or evenly. */
 function byDestination(tree: TreeName, family: Family, address: string): readonly Step[] {
-  const bits = lowBits(address)
+  const bits = lowBits(address) & 1023
+  const key = `${tree} ${family} ${bits}`
+  const before = known.get(key)
+  if (before !== undefined) return before
   const low = bits & 31
   const high = bits & (31 << 5)
   const chain = `${tree}-${low}`
-  return [
+  const steps = [
     { chain, match: maskedDestination(family, low, 31) },
     { chain: `${chain}-${high >> 5}`, match: maskedDestination(family, high, 31 << 5) },
   ]
+  known.set(key, steps)
+  return steps
 }
 
 /** 2,048 ports, then 64. `match` gives the words for a range. */

@@ -1,0 +1,46 @@
+// DHCP, RA and DNS of one network on this host: its ports here are served, the names of all are known. Pure.
+import type { DhcpServer } from '../../model/dhcp.js'
+import type { FabricNetwork, FabricPort } from '../../model/fabric.js'
+import { gatewayLink, serverAddress } from './devices.js'
+
+/** Undefined: no subnet wants any. `netns`: where the network's gateway is. */
+export function dhcpServer(
+  network: FabricNetwork,
+  ports: readonly FabricPort[],
+  node: string,
+  netns: string,
+): DhcpServer | undefined {
+  const { ref, vni, mtu, subnets } = network
+  if (!subnets.some(({ dhcp }) => dhcp)) return undefined
+  const sorted = [...ports].sort((a, b) => (a.ref < b.ref ? -1 : 1))
+  return {
+    network: ref,
+    vni,
+    id: vni,
+    netns,
+    interface: gatewayLink(vni),
+    mtu,
+    domain: ref.split('/')[1] ?? ref,
+    subnets: subnets.map(({ cidr, family, dhcp, gateway, slaac, dnsServers, hostRoutes }) => ({
+      cidr,
+      family,
+      dhcp,
+      gateway,
+      server: gateway ?? (family === 'inet' ? serverAddress : cidr.split('/')[0]),
+      slaac,
+      dnsServers,
+      hostRoutes,
+    })),
+    clients: sorted
+      .filter(port => port.node === node && port.adminUp)
+      .map(({ mac, addresses, hostName }) => ({
+        mac,
+        addresses: addresses.map(({ address }) => address),
+        hostName,
+      })),
+    names: sorted.map(({ hostName, addresses }) => ({
+      hostName,
+      addresses: addresses.map(({ address }) => address),
+    })),
+  }
+}

@@ -1,0 +1,127 @@
+// The fabric's role laid over the rest of the host: tenants' networks, their ports and rules, and the guard of their VNIs.
+import { familyOf } from '../../../lib/net/address.js'
+import { prefixOf } from '../../../lib/net/prefix.js'
+import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
+import type { DesiredState } from '../../model/desired.js'
+import type { Node } from '../../model/node.js'
+import { apiVersion } from '../../model/object.js'
+import type { Self, Underlay } from '../../model/self.js'
+import { clusterOf, type Snapshot } from '../../model/snapshot.js'
+import { publishedAddresses } from '../record.js'
+import { TenantEntries, type TenantSite } from './entries.js'
+import { createFabric, type FabricView } from './fabric.js'
+import { guardElements, guardTable } from './guard.js'
+
+export type TenantRole = (state: DesiredState, snapshot: Snapshot, self: Self) => DesiredState
+
+const owner = 'fabric/guard'
+const defaultVxlanPort = 4789
+
+/** Of all hosts, both families, and the prefixes of our own underlay. */
+function hostAddresses(nodes: Iterable<Node>, self: Self): readonly string[] {
+  const own = (self.host.underlay?.addresses ?? []).map(
+    ({ address, prefixLength }) => prefixOf(address, prefixLength).text,
+  )
+  const all = new Set(own)
+  for (const { spec } of nodes) for (const address of spec.addresses) all.add(address)
+  return [...all].sort()
+}
+
+/** Our own address in the family that the other hosts are reached in. */
+function localAddress(view: FabricView, self: Self): string {
+  const addresses = self.host.underlay?.addresses ?? []
+  let family: string | undefined
+  for (const { accept } of view.networks.values()) {
+    if (accept[0] === undefined) continue
+    family = familyOf(accept[0])
+    break
+  }
+  return (addresses.find(own => own.family === family) ?? addresses[0])?.address ?? ''
+}
+
+/** Of a host without pods: the others have to know where it is. */
+function fabricRecord(self: Self, underlay: Underlay, published: Node | undefined): Node {
+  const { labels } = published?.metadata ?? {}
+  return {
+    apiVersion,
+    kind: 'Node',
+    metadata: { name: self.node, ...(labels === undefined ? {} : { labels }) },
+    spec: {
+      addresses: [...publishedAddresses(underlay)],
+      podCIDRs: [],
+      mtu: underlay.mtu,
+      roles: [...self.roles],
+    },
+  }
+}
+
+export function createTenantRole(): TenantRole {
+  const fabricOf = createFabric()
+  let entries: TenantEntries | undefined
+  let site = ''
+  let nodes: Snapshot['nodes'] | undefined
+  let underlay: unknown
+  let hosts: readonly string[] = []
+  let record: Node | undefined
+  let guarded: FabricView['networks'] = PersistentMap.empty()
+  let guard: DesiredState['element'] = PersistentMap.empty()
+
+  function guards(
+    view: FabricView,
+    self: Self,
+  ): PersistentMap<DesiredState['element'] extends ReadonlyMap<string, infer V> ? V : never> {
+    let map = guard as PersistentMap<ReturnType<typeof guardElements>>
+    diffMaps(guarded, view.networks, (ref, network) => {
+      map = map.with(`network/${ref}`, network === undefined ? undefined : guardElements(self.names, network))
+    })
+    guarded = view.networks
+    guard = map
+    return map
+  }
+
+  return (state, snapshot, self) => {
+    const { underlay: link } = self.host
+    if (!self.roles.includes('fabric') || link === undefined) return state
+    const view = fabricOf(snapshot, self)
+    if (nodes !== snapshot.nodes || underlay !== self.host.underlay) {
+      nodes = snapshot.nodes
+      underlay = self.host.underlay
+      hosts = hostAddresses(nodes.values(), self)
+    }
+    const backend = clusterOf(snapshot)?.spec.backend
+    const here: TenantSite = {
+      node: self.node,
+      prefix: self.names.spaces,
+      local: localAddress(view, self),
+      vxlanPort: backend?.type === 'vxlan' ? backend.port : defaultVxlanPort,
+      hosts,
+    }
+    const text = JSON.stringify(here)
+    if (entries === undefined || text !== site) entries = new TenantEntries(here)
+    site = text
+    if (!self.roles.includes('cluster')) {
+      const own = fabricRecord(self, link, snapshot.nodes.get(self.node))
+      if (JSON.stringify(record) !== JSON.stringify(own)) record = own
+    }
+    const tenants = {
+      ...entries.update(view),
+      ...(record === undefined ? {} : { record: new Map([[`node/${self.node}`, [record]]]) }),
+    }
+    const problems = view.problems.length === 0 ? state.problems : [...state.problems, ...view.problems]
+    if (view.networks.size === 0 && guarded.size === 0) return { ...state, ...tenants, problems }
+    let element = state.element instanceof PersistentMap ? state.element : PersistentMap.from(state.element)
+    guards(view, self).forEach((group, ref) => {
+      element = element.set(`guard ${ref}`, group)
+    })
+    return {
+      ...state,
+      ...tenants,
+      filter:
+        view.networks.size === 0
+          ? state.filter
+          : new Map([...state.filter, [owner, [guardTable(self.names, here.vxlanPort)]]]),
+      element,
+      problems,
+    }
+  }
+}

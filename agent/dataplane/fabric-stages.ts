@@ -1,0 +1,106 @@
+// The tables of the fabric, in their order: namespaces, then the rules, then the links that they are for (a port whose rules
+// do not stand passes nothing), then what is known on them. On the way out links go before their rules.
+import type { NftElement, NftSetRef } from '../../lib/nftables/types.js'
+import type { Table } from '../../lib/reconcile/table.js'
+import { tenantTable } from '../compute/tenant/fabric-marks.js'
+import type { DesiredState, TableName } from '../model/desired.js'
+import type { InSpace } from '../model/fabric.js'
+import type { Kernel } from './order.js'
+import { type SpacedOptions, spacedTable } from './spaced.js'
+import type { Space, Spaces } from './spaces.js'
+import type { Stage } from './stage.js'
+import { addressTable } from './tables/address.js'
+import type { DhcpTable } from './tables/dhcp.js'
+import { elementTable } from './tables/element.js'
+import { fabricFdbTable } from './tables/fabric-fdb.js'
+import { fabricLinkTable } from './tables/fabric-link.js'
+import { filterTable } from './tables/filter.js'
+import { guestTable } from './tables/guest.js'
+import { neighborTable } from './tables/neighbor.js'
+import { netnsTable } from './tables/netns.js'
+import { routeTable } from './tables/route.js'
+import { linkSysctlTable, sysctlIo } from './tables/sysctl.js'
+
+export interface FabricOptions {
+  readonly kernel: Pick<Kernel, 'netns' | 'rtnl'>
+  readonly spaces: Spaces
+  readonly dhcp: DhcpTable
+  desired(): DesiredState | undefined
+}
+
+/** In the fabric's and in routers' namespaces. */
+const nftTables = (['bridge', 'inet', 'arp'] as const).map(family => ({ family, name: tenantTable }))
+
+/** Of each kind of object over all namespaces, in the order of writes. */
+export const fabricTables = [
+  'fabric-sysctl',
+  'fabric-filter',
+  'fabric-element',
+  'fabric-link',
+  'fabric-address',
+  'fabric-neighbor',
+  'fabric-fdb',
+  'fabric-route',
+] as const satisfies readonly TableName[]
+
+/** Where a table is asked for keys alone. */
+const nowhere = undefined as never
+
+export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): readonly Stage[] {
+  const wanted = <T>(name: TableName, space: string): T[] => {
+    const groups = (desired()?.[name]?.values() ?? []) as Iterable<readonly InSpace<T>[]>
+    const found: T[] = []
+    for (const group of groups)
+      for (const { space: its, object } of group) if (its === space) found.push(object)
+    return found
+  }
+  const setsOf = (space: string): readonly NftSetRef[] => desired()?.fabricSets?.get(space) ?? []
+  const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage<T>, 'name' | 'table'> = {}): Stage =>
+    // A stage's own table only ever sees objects that it observed or that compute made for it.
+    ({ name, table, ...more }) as unknown as Stage
+  const spaced = <T>(
+    name: TableName,
+    make: SpacedOptions<T>['make'],
+    more: Omit<Stage<InSpace<T>>, 'name' | 'table'> = {},
+  ): Stage => stage(name, spacedTable({ name, spaces, make }), more)
+  const rtnlOf = (space: Space | undefined) => space?.rtnl ?? nowhere
+  const nftOf = (space: Space | undefined) => space?.nft ?? nowhere
+  return [
+    // Its notices drop what stood in a namespace; one that we make is empty, and nobody thinks otherwise.
+    stage('netns', netnsTable(spaces), { cascades: [...fabricTables, 'dhcp'], disturbs: () => false }),
+    spaced(
+      'fabric-filter',
+      (space, name) =>
+        filterTable(
+          nftOf(space),
+          nftTables,
+          () => wanted('fabric-filter', name),
+          table =>
+            wanted<NftElement>('fabric-element', name).filter(
+              ({ set }) => set.table === table.name && set.family === table.family,
+            ),
+        ),
+      // A load keeps the elements of sets that stay, and fills those that it makes.
+      { cascades: ['fabric-element'], disturbs: () => false },
+    ),
+    spaced('fabric-element', (space, name) => elementTable(nftOf(space), () => setsOf(name))),
+    spaced('fabric-link', space => fabricLinkTable({ host: kernel, spaces }, space), {
+      cascades: ['fabric-sysctl', 'fabric-address', 'fabric-neighbor', 'fabric-fdb', 'fabric-route', 'guest'],
+      disturbs: op => op.verb !== 'add',
+    }),
+    spaced('fabric-sysctl', (space, name) =>
+      linkSysctlTable(space === undefined ? nowhere : sysctlIo(space.netns), () =>
+        wanted('fabric-sysctl', name),
+      ),
+    ),
+    spaced('fabric-address', space => addressTable(rtnlOf(space), 'all'), { cascades: ['fabric-route'] }),
+    spaced('fabric-neighbor', space => neighborTable(rtnlOf(space), 'all')),
+    spaced('fabric-fdb', space => fabricFdbTable(rtnlOf(space))),
+    spaced('fabric-route', space => routeTable(rtnlOf(space))),
+    stage(
+      'guest',
+      guestTable(() => [...(desired()?.guest.values() ?? [])].flat()),
+    ),
+    stage('dhcp', dhcp),
+  ]
+}

@@ -1,0 +1,134 @@
+// Notices of our own namespaces, each with event sockets of its own, and of the directory of their names.
+import { type FSWatcher, watch } from 'node:fs'
+import { aborted } from '../../lib/lifetime.js'
+import { monitorRtnl } from '../../lib/netlink/monitor.js'
+import type { RtnlEvent, RtnlObject } from '../../lib/netlink/types.js'
+import { monitorNft } from '../../lib/nftables/monitor.js'
+import type { TableName } from '../model/desired.js'
+import { routeProtocol } from '../model/marks.js'
+import { fabricTables } from './fabric-stages.js'
+import { handOf } from './monitor.js'
+import type { Reconciler } from './reconciler.js'
+import type { Space, Spaces } from './spaces.js'
+
+export interface SpaceMonitorOptions {
+  readonly spaces: Spaces
+  readonly reconciler: Reconciler
+  /** Writes of the host namespace's socket show up in here, too (a VXLAN device is made from there). */
+  isOurs(portId: number): boolean
+}
+
+export interface SpaceMonitor {
+  /** Listens to every namespace that is open now, and to no other. */
+  sync(): void
+  run(signal: AbortSignal): Promise<void>
+}
+
+interface Watched {
+  readonly generation: number
+  close(): void
+}
+
+const directory = '/run/netns'
+
+function tableOf(object: RtnlObject): TableName | undefined {
+  switch (object.kind) {
+    case 'link':
+      return object.loopback === true ? undefined : 'fabric-link'
+    case 'address':
+      return object.scope === 'global' ? 'fabric-address' : undefined
+    case 'neighbor':
+      return object.state === 'permanent' ? 'fabric-neighbor' : undefined
+    case 'fdb':
+      return 'fabric-fdb'
+    case 'route':
+      return object.table === 255 ? undefined : 'fabric-route'
+    case 'rule':
+      return undefined
+  }
+}
+
+export function createSpaceMonitor({ spaces, reconciler, isOurs }: SpaceMonitorOptions): SpaceMonitor {
+  const watched = new Map<string, Watched>()
+  const own = (portId: number): boolean => {
+    if (isOurs(portId)) return true
+    for (const space of spaces.open) if (space.isOurs(portId)) return true
+    return false
+  }
+
+  function listen(space: Space): Watched {
+    const { name } = space
+    const all = (): void => {
+      for (const table of fabricTables) reconciler.notice(table, undefined)
+    }
+    const rtnl = monitorRtnl(space.netns, ['link', 'address', 'route', 'neighbor'], (event: RtnlEvent) => {
+      if (event.event === 'lost') return all()
+      const table = own(event.portId) ? undefined : tableOf(event.object)
+      if (table === undefined) return
+      const object = { space: name, object: event.object }
+      reconciler.notice(table, () => handOf(event.portId), {
+        event: event.event,
+        object,
+        ours: isWanted(event.object),
+      })
+    })
+    const nft = monitorNft(space.netns, event => {
+      if (event.event === 'lost') return all()
+      if (event.own || own(event.portId) || event.tables.length === 0) return
+      const hand = event.comm === '' ? `netlink port ${event.portId}` : `${event.comm} (pid ${event.pid})`
+      reconciler.notice('fabric-filter', hand)
+      reconciler.notice('fabric-element', hand)
+    })
+    return {
+      generation: space.generation,
+      close() {
+        rtnl.close()
+        nft.close()
+      },
+    }
+  }
+
+  function sync(): void {
+    const open = new Map([...spaces.open].map(space => [space.name, space]))
+    for (const [name, its] of watched) {
+      if (open.get(name)?.generation === its.generation) continue
+      its.close()
+      watched.delete(name)
+    }
+    for (const [name, space] of open) if (!watched.has(name)) watched.set(name, listen(space))
+  }
+
+  return {
+    sync,
+    async run(signal) {
+      const names = watchNames(() => {
+        // A name that came or went: a namespace of ours, or the one that a port is to be plugged into.
+        reconciler.notice('netns', undefined)
+        reconciler.notice('guest', undefined)
+      })
+      try {
+        await aborted(signal)
+      } finally {
+        names?.close()
+        for (const its of watched.values()) its.close()
+      }
+    },
+  }
+}
+
+/** Entries that the kernel makes by itself are nobody's. */
+function isWanted(object: RtnlObject): boolean {
+  if (object.kind === 'fdb')
+    return object.on === 'self' ? object.dst !== undefined : object.state !== 'permanent'
+  if (object.kind === 'route') return object.protocol === routeProtocol
+  return true
+}
+
+function watchNames(f: () => void): FSWatcher | undefined {
+  try {
+    return watch(directory, { persistent: false }, f).on('error', () => undefined)
+  } catch {
+    // There is none as long as nobody has made a namespace; the drift timer looks, too.
+    return undefined
+  }
+}

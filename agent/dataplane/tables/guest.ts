@@ -1,0 +1,135 @@
+// What a container finds on its end of a port: addresses, routes, MTU, link up; `ip -n NETNS address show dev eth0`. The
+// namespace is the container's: of all that is there only what a port says is looked at, and nothing else is removed.
+import { asError, hasCode } from '../../../lib/errors.js'
+import type { Address, Link, Route, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
+import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
+import type { Guest } from '../../model/desired.js'
+import { routeProtocol } from '../../model/marks.js'
+import { inContainer } from '../spaces.js'
+
+const mainTable = 254
+
+function addressOf({ dev }: Guest, { address, prefixLength, family }: Guest['addresses'][number]): Address {
+  return {
+    kind: 'address',
+    dev,
+    family,
+    address,
+    prefixLength,
+    scope: 'global',
+    ...(family === 'inet6' ? { nodad: true } : {}),
+  }
+}
+
+function routeOf({ dev }: Guest, { destination, nextHop }: Guest['routes'][number]): Route {
+  return {
+    kind: 'route',
+    family: destination.includes(':') ? 'inet6' : 'inet',
+    dst: destination,
+    type: 'unicast',
+    nextHops: [{ dev, via: nextHop }],
+    table: mainTable,
+    protocol: routeProtocol,
+    scope: 'global',
+  }
+}
+
+function linkOf({ dev, mtu }: Guest): Link {
+  return { kind: 'link', name: dev, info: { kind: 'other', name: 'veth' }, mtu, up: true }
+}
+
+function messages(desired: Guest, before: Guest | undefined): RtnlOp[] {
+  const goneAddress = (before?.addresses ?? []).filter(
+    old => !desired.addresses.some(({ address }) => address === old.address),
+  )
+  const goneRoute = (before?.routes ?? []).filter(
+    old => !desired.routes.some(({ destination }) => destination === old.destination),
+  )
+  return [
+    { verb: 'set', object: linkOf(desired) },
+    ...desired.addresses.map(each => ({ verb: 'replace' as const, object: addressOf(desired, each) })),
+    ...goneRoute.map(each => ({ verb: 'delete' as const, object: routeOf(desired, each) })),
+    ...goneAddress.map(each => ({ verb: 'delete' as const, object: addressOf(desired, each) })),
+    ...desired.routes.map(each => ({ verb: 'replace' as const, object: routeOf(desired, each) })),
+  ]
+}
+
+async function look(guest: Guest, rtnl: Rtnl, signal: AbortSignal): Promise<Guest> {
+  const { dev } = guest
+  const [link] = await rtnl.list('link', { dev }, signal)
+  const addresses = await rtnl.list('address', { dev }, signal)
+  const routes = await rtnl.list('route', { dev, protocol: routeProtocol }, signal)
+  return {
+    ...guest,
+    mtu: link?.up === true ? (link.mtu ?? 0) : 0,
+    addresses: addresses
+      .filter(({ scope }) => scope === 'global')
+      .map(({ address, prefixLength, family }) => ({ address, prefixLength, family })),
+    routes: routes.map(({ dst, nextHops }) => ({ destination: dst, nextHop: nextHops[0]?.via ?? '' })),
+  }
+}
+
+function equal(desired: Guest, observed: Guest): boolean {
+  return (
+    desired.path === observed.path &&
+    desired.dev === observed.dev &&
+    desired.mtu === observed.mtu &&
+    desired.addresses.every(own =>
+      observed.addresses.some(
+        ({ address, prefixLength }) => address === own.address && prefixLength === own.prefixLength,
+      ),
+    ) &&
+    desired.routes.every(own =>
+      observed.routes.some(
+        ({ destination, nextHop }) => destination === own.destination && nextHop === own.nextHop,
+      ),
+    )
+  )
+}
+
+/** Only what is wanted is looked for: `wanted` is what compute asks for now. */
+export function guestTable(wanted: () => Iterable<Guest>): Table<Guest> {
+  return {
+    name: 'guest',
+    key: ({ port }) => port,
+    equal,
+    async observe(signal) {
+      const found: Guest[] = []
+      for (const guest of wanted()) {
+        const seen = await inContainer(guest, rtnl => look(guest, rtnl, signal))
+        if (seen !== undefined) found.push(seen)
+      }
+      return found
+    },
+    async apply(ops, signal) {
+      const results: OpResult[] = []
+      for (const op of ops) results.push(await write(op, signal).catch((error: unknown) => asError(error)))
+      return results
+    },
+    format(op) {
+      // What a port no longer says goes with its link.
+      if (op.verb === 'remove') return `# ${op.observed.port}: nothing more is wanted in ${op.observed.path}`
+      const { path, dev, addresses, routes, mtu } = op.desired
+      const inside = `nsenter --net=${path} ip`
+      return [
+        `${inside} link set dev ${dev} mtu ${mtu} up`,
+        ...addresses.map(
+          ({ address, prefixLength }) => `${inside} address replace ${address}/${prefixLength} dev ${dev}`,
+        ),
+        ...routes.map(
+          ({ destination, nextHop }) => `${inside} route replace ${destination} via ${nextHop} dev ${dev}`,
+        ),
+      ].join('\n')
+    },
+  }
+}
+
+async function write(op: TableOp<Guest>, signal: AbortSignal): Promise<OpResult> {
+  if (op.verb === 'remove') return undefined
+  const { desired } = op
+  const answers = await inContainer(desired, rtnl =>
+    rtnl.apply(messages(desired, op.verb === 'change' ? op.observed : undefined), signal),
+  )
+  // Its link is not there: the table of links says why.
+  return answers?.find(error => error !== undefined && !hasCode(error, 'ESRCH', 'EADDRNOTAVAIL'))
+}
