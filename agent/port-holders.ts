@@ -45,8 +45,13 @@ interface Held {
   readonly socket: BoundSocket
   /** `namespace/name` */
   readonly service: string
-  readonly portName: string
+  /** As the message names it. */
+  readonly field: string
+  readonly effect: string
 }
+
+const taken = 'its clients from other hosts reach the Service'
+const unanswered = 'nobody answers the health checks of this node'
 
 /** `unseen`: of another pid namespace, or not ours to look at. */
 type Holder = SocketHolder | 'ours' | 'unseen'
@@ -75,18 +80,25 @@ export function heldPorts(
     const owner = allocations.get(nodePortKey(socket.protocol, socket.port))?.owner
     const service = owner === undefined ? undefined : serviceOfOwner(owner)
     if (service === undefined) continue
-    const entry = desired?.service.get(`service/${service}`)?.find(each => meets(each, socket, addresses))
-    if (entry !== undefined) found.push({ socket, service, portName: entry.portName })
+    const ref = `service/${service}`
+    const entry = desired?.service.get(ref)?.find(each => meets(each, socket, addresses))
+    if (entry !== undefined) {
+      const field = entry.portName === '' ? 'nodePort' : `nodePort of port ${entry.portName}`
+      found.push({ socket, service, field, effect: taken })
+    } else if (
+      socket.protocol === 'tcp' &&
+      desired?.health.get(ref)?.some(({ port }) => port === socket.port)
+    )
+      found.push({ socket, service, field: 'healthCheckNodePort', effect: unanswered })
   }
   return found
 }
 
-function problemOf({ socket, service, portName }: Held, who: SocketHolder | 'unseen'): Problem {
+function problemOf({ socket, service, field, effect }: Held, who: SocketHolder | 'unseen'): Problem {
   const name = who === 'unseen' ? 'a process that cannot be seen from here' : `"${who.comm}" (pid ${who.pid})`
   const about = `service/${service}`
   const { protocol, port, address } = socket
-  const field = portName === '' ? 'nodePort' : `nodePort of port ${portName}`
-  const message = `${about}: ${field} "${port}/${protocol}" is in use on this host by ${name} at ${address.includes(':') ? `[${address}]` : address}:${port}: its clients from other hosts reach the Service`
+  const message = `${about}: ${field} "${port}/${protocol}" is in use on this host by ${name} at ${address.includes(':') ? `[${address}]` : address}:${port}: ${effect}`
   const hint = `ss -Hlnp${protocol === 'tcp' ? 't' : 'u'} sport = ${port}; stop it, move it to another port, or take another nodePort`
   return { level: 'warning', about, code: 'NODE_PORT_HELD', message, hint }
 }

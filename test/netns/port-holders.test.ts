@@ -68,7 +68,8 @@ const desiredOf = (entries: readonly ServiceEntry[], nodePortAddresses?: readonl
   for (const each of entries)
     service.set(`service/${each.service}`, [...(service.get(`service/${each.service}`) ?? []), each])
   const base = { families: ['inet', 'inet6'], serviceCidrs: [], localPods: [], nodePortAddresses }
-  return { service, serviceBase: base } as unknown as DesiredState
+  const health = new Map([['service/shop/lb', [{ service: 'shop/lb', port: 30777, local: 1 }]]])
+  return { service, health, serviceBase: base } as unknown as DesiredState
 }
 
 const allocationsOf = (entries: readonly ServiceEntry[]): ReadonlyMap<string, Allocation> =>
@@ -147,6 +148,9 @@ t.test('sockets that listen, and whose they are; connections are none', async t 
     'nodePortAddresses',
   )
   t.same(held([entry('default/x', 30001, { kind: 'cluster', address: '10.0.0.1' })]), [])
+  const health = new Map([['nodeport/tcp-30777', { owner: 'service/shop/lb:!health' }]])
+  const one = { ...(found[0] as BoundSocket), protocol: 'tcp' as const, address: '0.0.0.0', port: 30777 }
+  t.match(heldPorts([one], health, desiredOf([])), [{ service: 'shop/lb', field: 'healthCheckNodePort' }])
   await stop()
   t.same(await sockets.list(), [])
 })
