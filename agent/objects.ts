@@ -11,6 +11,7 @@ import { type Problem, refOf } from './model/object.js'
 import { mayBeInUse, refuseInUse } from './model/tenant-in-use.js'
 import { attempts, conflict, newFormat, putObject, sameAs, stored, textOf } from './object-put.js'
 import { companionsOf, learnServices, recordBook, recordsOfObject, relevantKeys } from './service-writes.js'
+import { tenantWrites } from './tenant-writes.js'
 
 /** Of one transaction's 100. */
 const mostWrites = 95
@@ -74,7 +75,7 @@ export async function ensureFormat(kv: Kv, signal?: AbortSignal): Promise<string
 
 /**
  * Writes objects: one transaction each, those that read the same are left alone. All are checked against the whole
- * model first; when `problems` has an error nothing was written, but for a Service whose values somebody else took at the
+ * model first; when `problems` has an error nothing was written, but for an object whose values somebody else took at the
  * same time: that one alone is not written, and has no result.
  * Into a store without `format` the objects come first and `format` with the last of them: until then every agent
  * holds what it has, and then it finds all of them at once.
@@ -110,6 +111,12 @@ export async function applyObjects(
   const problems = [...checkWrite(check, book)]
   if (problems.some(problem => problem.level === 'error'))
     return { results: [], revision: list.revision, problems }
+  const tenants = tenantWrites(check, records)
+  const companions = (object: ModelObject): Pick<Parameters<typeof putObject>[2], 'companions'> => {
+    if (object.kind === 'Service') return { companions: () => companionsOf(object, book, records) }
+    if (object.kind !== 'Network' && object.kind !== 'Port') return {}
+    return { companions: () => tenants.companionsOf(object) }
+  }
   const results: AppliedObject[] = []
   let revision = list.revision
   const made = entries.has(formatKey)
@@ -122,7 +129,7 @@ export async function applyObjects(
         records.learn(keys, found)
         if (object.kind === 'Service') book = learnServices(book, keys, found)
       },
-      ...(object.kind === 'Service' ? { companions: () => companionsOf(object, book, records) } : {}),
+      ...companions(object),
     })
     if ('problems' in written) problems.push(...written.problems)
     else {

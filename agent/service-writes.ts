@@ -12,6 +12,7 @@ import { givenKeys, planWrite, type ServiceBook } from './model/service-check.js
 import { serviceOfOwner } from './model/service-claims.js'
 import type { RecordView } from './model/service-plan.js'
 import type { Allocation } from './model/snapshot.js'
+import { isTenantObject } from './model/tenant-in-use.js'
 import { stored } from './object-put.js'
 import { ownerOf, poolValue } from './sources/kv-records.js'
 
@@ -157,6 +158,8 @@ export function recordsOfObject(ref: string, entries: readonly KvEntry[]): reado
   })
 }
 
+const tenantKeys = /^objects\/(tenant|network|router|port|securitygroup)\//
+
 /**
  * Keys of objects that the checks of a write look at: a rolling update does not read ten thousand Services, and no write
  * reads the Pods.
@@ -170,7 +173,9 @@ export function relevantKeys(objects: readonly ModelObject[]): (key: string) => 
         : [],
     ),
   )
+  const tenants = objects.some(each => isTenantObject(each) || ['Tenant', 'Cluster'].includes(each.kind))
   return key => {
+    if (!tenants && tenantKeys.test(key)) return false
     if (key.startsWith(`${objectsPrefix}pod/`) || key.startsWith(`${objectsPrefix}endpoints/`)) return false
     return whole || !key.startsWith(servicesPrefix) || named.has(key)
   }

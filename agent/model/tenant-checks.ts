@@ -15,7 +15,7 @@ import { inTenant, type Tenant, tenantName } from './tenant.js'
 import { createTenantAssignments, type TenantAssignments } from './tenant-assignments.js'
 import { subnetsOf, tenantProblem, tenantValue, vniFault, vniRange } from './tenant-claims.js'
 import { isTenantObject, some, tenantKinds } from './tenant-in-use.js'
-import { takenCode } from './tenant-plan.js'
+import { isTaken, recordConflicts, takenBy } from './tenant-taken.js'
 
 export interface TenantWrite {
   /** What is to be written. */
@@ -34,12 +34,6 @@ const quotaOf = {
   Port: 'ports',
   SecurityGroup: 'securityGroups',
 } as const satisfies Readonly<Record<TenantObject['kind'], keyof Tenant['spec']['quotas']>>
-
-const fieldOf: Readonly<Record<string, string>> = {
-  VNI_TAKEN: 'vni',
-  MAC_TAKEN: 'mac',
-  ADDRESS_TAKEN: 'fixedIPs',
-}
 
 function mapOf<T extends TenantObject>(all: readonly ModelObject[], kind: T['kind']): ReadonlyMap<string, T> {
   return new Map(
@@ -128,34 +122,23 @@ function ownerProblems(book: Book): readonly Problem[] {
 /** Values of networks and ports: those that cannot be, and those that somebody has or asks for. */
 function valueProblems(book: Book): readonly Problem[] {
   const { assignments, write } = book
-  const taken = (code: string, object: TenantObject, key: string, holder: string): Problem =>
-    tenantProblem(
-      object,
-      code,
-      `${fieldOf[code]} "${tenantValue(key)}" is taken: ${holder} has it`,
-      `take another, leave ${fieldOf[code]} out (one is allocated), or delete what has it`,
-    )
-  const codeOf = (key: string): string => takenCode[key.slice(0, key.indexOf('/'))] ?? ''
   const found: Problem[] = []
   const recorded = new Set<string>()
   for (const object of write.objects) {
     if (object.kind !== 'Network' && object.kind !== 'Port') continue
-    const ref = refOf(object)
-    found.push(...assignments.plan(ref).problems.filter(({ code }) => fieldOf[code] === undefined))
-    for (const key of assignments.givenOf(ref)) {
-      const owner = write.allocations.get(key)?.owner
-      if (owner === undefined || owner === ref) continue
-      // it only waits for its release
-      if (assignments.plan(owner).releases.includes(key)) continue
-      recorded.add(`${ref} ${key}`)
-      found.push(taken(codeOf(key), object, key, owner))
+    found.push(...assignments.plan(refOf(object)).problems.filter(problem => !isTaken(problem)))
+    for (const [key, problem] of recordConflicts(object, assignments, write.allocations)) {
+      recorded.add(`${refOf(object)} ${key}`)
+      found.push(problem)
     }
   }
-  const given = (object: TenantObject): readonly string[] =>
+  const given = (object: Network | Port): readonly string[] =>
     assignments.givenOf(refOf(object)).filter(key => !recorded.has(`${refOf(object)} ${key}`))
-  const clash = (object: TenantObject, key: string, holder: string): Problem =>
-    taken(codeOf(key), object, key, holder)
-  return [...found, ...book.clashes(book.networks, given, clash), ...book.clashes(book.ports, given, clash)]
+  return [
+    ...found,
+    ...book.clashes(book.networks, given, takenBy),
+    ...book.clashes(book.ports, given, takenBy),
+  ]
 }
 
 /** Two ports cannot have one link of a host. */

@@ -2,6 +2,7 @@
 import t from 'tap'
 import { createFabric, type FabricView } from '../../agent/compute/tenant/fabric.js'
 import { parseDocuments } from '../../agent/model/document.js'
+import { objectKey } from '../../agent/model/keys.js'
 import type { ModelObject } from '../../agent/model/kinds.js'
 import { namesOf } from '../../agent/model/marks.js'
 import { refOf } from '../../agent/model/object.js'
@@ -502,7 +503,11 @@ t.test('checks before a write and a deletion: what would break is refused, namin
     /^IN_USE .*there are port\/red\/a0, port\/red\/heir, port\/red\/p, port\/red\/x, router\/red\/r/,
   )
   t.match(await remove('securitygroup/red/web'), /^IN_USE .*there is port\/red\/p$/)
-  t.equal(await remove('port/red/p'), 'gone port-ip/red/a/10.0.1.99', 'with its records')
+  t.equal(
+    await remove('port/red/p'),
+    'gone port-ip/red/a/10.0.1.11 port-ip/red/a/10.0.1.99 port-ip/red/a/fd00::1:5054:ff:fe00:1 port-mac/red/a/52:54:00:00:00:01',
+    'with its records',
+  )
   t.match(await remove('securitygroup/red/web'), /^gone/, 'a group that names itself is in nobody’s way')
   for (const ref of [
     'port/red/a0',
@@ -561,7 +566,13 @@ t.test(
       doc('Port', `red/p${i}`, `network: a${i === 7 ? ', fixedIPs: [10.0.1.50]' : ''}`),
     )
     const network = doc('Network', 'red/a', 'subnets: [{cidr: 10.0.1.0/26}, {cidr: "fd00:0:0:1::/64"}]')
-    await applyObjects(kv, objects(doc('Tenant', 'red') + network + ports.join('')))
+    // as from files: nobody has claimed anything yet
+    for (const object of objects(doc('Tenant', 'red') + network + ports.join('')))
+      await kv.txn({
+        compare: [],
+        puts: [{ key: objectKey(object), value: JSON.stringify(object) }],
+        deletes: [],
+      })
     await until(151)
     const found = await records()
     t.equal(found.size, 151, 'a VNI, and a MAC and two addresses of each port out of 61 there are')
@@ -579,6 +590,52 @@ t.test(
     t.strictSame(robbed, [], 'no record ever went from one owner to another')
     stop.abort()
     await Promise.all([watching, ...runs])
+  },
+)
+
+t.test(
+  'apply: a port has its values as soon as it is there, and of two that race for one value one is told',
+  async t => {
+    const kv = memoryKv()
+    await applyObjects(kv, objects(doc('Tenant', 'red') + netA))
+    const owned = async (): Promise<readonly string[]> =>
+      (await kv.list('alloc/')).entries.map(({ key, value }) => `${key.slice(6)} ${JSON.parse(value).owner}`)
+    t.same(await owned(), ['vni/1001 network/red/a'])
+    const apply = (text: string): ReturnType<typeof applyObjects> => applyObjects(kv, objects(text))
+    await apply(doc('Port', 'red/p', 'network: a') + doc('Port', 'red/q', 'network: a'))
+    t.equal(
+      (await owned()).filter(line => line.endsWith('port/red/p')).length,
+      3,
+      'MAC and an address of each family',
+    )
+    t.match((await apply(doc('Port', 'red/p', 'network: a'))).results, [{ outcome: 'unchanged' }])
+
+    const both = await Promise.all(
+      ['x', 'y'].map(name => apply(doc('Port', `red/${name}`, 'network: a, fixedIPs: [10.0.1.50]'))),
+    )
+    const told = both.flatMap(({ problems }) => problems)
+    t.match(told, [
+      { level: 'error', code: 'ADDRESS_TAKEN', message: /"10.0.1.50" is taken: port\/red\/[xy] has it/ },
+    ])
+    t.equal(told.length, 1)
+    t.equal((await kv.list('objects/port/red/')).entries.length, 3, 'and is not written')
+
+    const many = await Promise.all(
+      Array.from({ length: 20 }, (_, i) =>
+        apply(doc('Port', `red/m${i}`, 'network: s')).catch(() => undefined),
+      ),
+    )
+    t.ok(
+      many.every(done => done?.problems[0]?.code === 'NETWORK'),
+      'no network, no port',
+    )
+    await apply(doc('Network', 'red/s', 'subnets: [{cidr: 10.3.0.0/29}]'))
+    const few = await Promise.all(
+      Array.from({ length: 8 }, (_, i) => apply(doc('Port', `red/m${i}`, 'network: s'))),
+    )
+    t.equal(few.filter(({ results }) => results.length === 1).length, 5, 'five addresses, five ports')
+    t.equal(few.filter(({ problems }) => problems[0]?.code === 'EXHAUSTED').length, 3)
+    t.equal((await owned()).filter(line => line.startsWith('port-ip/red/s/')).length, 5)
   },
 )
 
