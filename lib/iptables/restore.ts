@@ -61,6 +61,8 @@ class HostText implements IptablesText {
   readonly #runner: IptablesRunner
   #queue: Promise<unknown> = Promise.resolve()
   #shape: string | undefined
+  /** Whether somebody else has anything in a table of iptables-legacy, as of its shape at that time. */
+  readonly #legacy = new Map<string, { readonly shape: string; readonly others: boolean }>()
 
   constructor(netns: Netns, options: IptablesTextOptions) {
     this.prefix = options.prefix ?? 'WRN-SVC-'
@@ -116,8 +118,16 @@ class HostText implements IptablesText {
       )
         return undefined
     }
-    const text = await this.#runner.save(place, table)
+    const text = await this.#save(place, table)
     return text.includes(`\n:${this.prefix}`) ? text : undefined
+  }
+
+  async #save(place: IptablesPlace, table: IptablesTableName): Promise<string> {
+    const shape = place.variant === 'legacy' ? legacyShape(this.#netns, place.family, table) : undefined
+    const text = await this.#runner.save(place, table)
+    if (shape !== undefined)
+      this.#legacy.set(`${place.family} ${table}`, { shape, others: this.#hasOthers(text) })
+    return text
   }
 
   restore(place: IptablesPlace, table: IptablesTableName, lines: readonly string[]): Promise<void> {
@@ -209,10 +219,13 @@ class HostText implements IptablesText {
     for (const table of legacyTables(this.#netns, family)) {
       if (table !== 'nat' && table !== 'filter') continue
       if (legacyEntries(this.#netns, family, table) === fresh[table]) continue
-      if (!legacyHasChain(this.#netns, family, table, this.#family)) return true
-      if (typeof (await this.#runner.programs(place)) === 'string') return true
-      const text = await this.#enqueue(() => this.#runner.save(place, table))
-      if (this.#hasOthers(text)) return true
+      const known = this.#legacy.get(`${family} ${table}`)
+      if (known === undefined || known.shape !== legacyShape(this.#netns, family, table)) {
+        if (!legacyHasChain(this.#netns, family, table, this.#family)) return true
+        if (typeof (await this.#runner.programs(place)) === 'string') return true
+        await this.#enqueue(() => this.#save(place, table))
+      }
+      if (this.#legacy.get(`${family} ${table}`)?.others !== false) return true
     }
     return false
   }

@@ -1,11 +1,15 @@
 // Listeners of the userspace mode: one socket per entry of a Service on a port of its own, where the packet filter sends
 // the entry's clients. In process, not in the kernel: `ss -tlnp` and `ss -ulnp` show them as warrend's; what systemd keeps
 // of an earlier life counts as there. Endpoints see this node's address.
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { asError, WarrenError } from '../../../lib/errors.js'
 import type { UserspaceProxy } from '../../../lib/proxy/proxy.js'
 import type { ListenerSpec } from '../../../lib/proxy/types.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import { entryKey, type ServiceEntry, type ServiceTarget } from '../../model/service-entry.js'
+
+/** Listeners opened or closed before others have their turn. */
+const burst = 128
 
 const keyPattern = /^(?:nodeport (inet6?)|(\S+)) (tcp|udp) (\d+)$/
 
@@ -93,14 +97,17 @@ export function proxyTable(proxy: UserspaceProxy, after: () => void = () => unde
       return found
     },
     async apply(ops) {
-      const results = ops.map((op): OpResult => {
+      const results: OpResult[] = []
+      for (const op of ops) {
+        // systemd compares each socket with all that it has: thousands keep us waiting for seconds.
+        if (results.length % burst === burst - 1) await nextTurn()
         try {
           write(op)
-          return undefined
+          results.push(undefined)
         } catch (error) {
-          return asError(error)
+          results.push(asError(error))
         }
-      })
+      }
       after()
       return results
     },
