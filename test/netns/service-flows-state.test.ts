@@ -8,8 +8,8 @@ import { clientsOf, flowIds, fresh, kept, setEndpoints, wanderers } from '../sup
 import { createServiceWorld, externalAddress, type StationName } from '../support/service-world.js'
 import { families } from '../support/service-world-sockets.js'
 
-t.setTimeout(300_000)
-const modes = ['nftables', 'userspace']
+t.setTimeout(900_000)
+const modes = ['nftables', 'iptables', 'userspace']
 const programs = await buildPrograms()
 const open: { close(): void }[] = []
 t.teardown(() => {
@@ -270,7 +270,7 @@ async function rollingUpdate(t: Test, mode: string): Promise<void> {
 }
 
 for (const proxyMode of modes) {
-  t.test(proxyMode, { timeout: 120_000 }, async t => {
+  t.test(proxyMode, { timeout: 300_000 }, async t => {
     await world.cluster({ proxyMode })
     t.jobs = 2
     const own = { buffered: true }
@@ -285,4 +285,4 @@ for (const proxyMode of modes) {
     await t.test('rolling update', t => rollingUpdate(t, proxyMode))
   })
 }
-t.test('from mode to mode', { timeout: 60_000 }, modeSwitches)
+t.test('from mode to mode', { timeout: 120_000 }, modeSwitches)

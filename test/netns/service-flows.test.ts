@@ -8,7 +8,7 @@ import { fixture, nodePortAddresses, restrictedRows, rows } from '../support/ser
 import { randomServices, type WalkService } from '../support/service-flows-walk.js'
 import { createServiceWorld } from '../support/service-world.js'
 
-t.setTimeout(300_000)
+t.setTimeout(900_000)
 const modes = ['nftables', 'iptables', 'userspace']
 const programs = await buildPrograms()
 const open: { close(): void }[] = []
@@ -85,10 +85,10 @@ for (const proxyMode of modes) {
     await world.cluster({ proxyMode })
     await probe(t, rows, proxyMode)
   })
-  t.test(`${proxyMode}: nodePortAddresses`, { timeout: 60_000 }, async t => {
+  t.test(`${proxyMode}: nodePortAddresses`, { timeout: 120_000 }, async t => {
     await world.cluster({ proxyMode, nodePortAddresses })
     await probe(t, restrictedRows, proxyMode)
   })
 }
 
-t.test('from any set of Services to any other', { timeout: 120_000 }, t => walk(t, 20))
+t.test('from any set of Services to any other', { timeout: 300_000 }, t => walk(t, 20))

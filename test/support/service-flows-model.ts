@@ -139,14 +139,14 @@ function podObject(world: ServiceWorld, app: string, at: StationName, port: numb
   }
 }
 
-/** Everything that makes up a Service: itself, then its Endpoints NAME-0 ... or its Pods. */
+/** Everything that makes up a Service: its Endpoints NAME-0 ... or its Pods, so that it never stands without, then itself. */
 export function objectsOf(world: ServiceWorld, service: FlowService): object[] {
   return [
-    serviceObject(service),
     ...service.endpoints.map((text, i) => endpointsObject(world, service.name, `${service.name}-${i}`, text)),
     ...Object.entries(service.pods ?? {}).map(([at, port]) =>
       podObject(world, service.name, at as StationName, port),
     ),
+    serviceObject(service),
   ]
 }
 
