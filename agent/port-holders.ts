@@ -81,7 +81,7 @@ export function heldPorts(
     const service = owner === undefined ? undefined : serviceOfOwner(owner)
     if (service === undefined) continue
     const ref = `service/${service}`
-    const entry = desired?.service.get(ref)?.find(each => meets(each, socket, addresses))
+    const entry = desired?.serviceEntries?.get(ref)?.find(each => meets(each, socket, addresses))
     if (entry !== undefined) {
       const field = entry.portName === '' ? 'nodePort' : `nodePort of port ${entry.portName}`
       found.push({ socket, service, field, effect: taken })
@@ -129,7 +129,7 @@ export function createPortHolders(options: PortHoldersOptions): PortHolders {
 
   async function look(signal: AbortSignal): Promise<void> {
     const desired = options.desired()
-    const served = desired !== undefined && desired.service.size > 0
+    const served = (desired?.serviceEntries?.size ?? 0) > 0
     const held = served ? heldPorts(await sockets.list(signal), options.allocations(), desired) : []
     await identify(held)
     const next: Problem[] = []
@@ -150,7 +150,7 @@ export function createPortHolders(options: PortHoldersOptions): PortHolders {
 
   return {
     kick() {
-      const service = options.desired()?.service
+      const service = options.desired()?.serviceEntries
       if (service === seen) return
       seen = service
       ring()

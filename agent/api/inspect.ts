@@ -63,7 +63,7 @@ function problemsOf(ref: string, problems: readonly Problem[]): readonly Problem
 
 export function createInspector(parts: Inspected): Inspector {
   const entriesOf = (name: string): readonly ServiceEntry[] =>
-    parts.desired()?.service.get(`service/${name}`) ?? noEntries
+    parts.desired()?.serviceEntries?.get(`service/${name}`) ?? noEntries
 
   function facts(
     name: string,
@@ -237,7 +237,7 @@ export function createInspector(parts: Inspected): Inspector {
     if (cluster === undefined || cluster.spec.serviceCIDRs.length === 0) return undefined
     let entries = 0
     let endpoints = 0
-    desired?.service.forEach(own => {
+    desired?.serviceEntries?.forEach(own => {
       entries += own.length
       const [first] = own
       // an endpoint with an address of each family is one
@@ -247,7 +247,7 @@ export function createInspector(parts: Inspected): Inspector {
     })
     return {
       count: snapshot.services.size,
-      served: desired?.service.size ?? 0,
+      served: desired?.serviceEntries?.size ?? 0,
       entries,
       endpoints,
       mode: parts.proxyMode() ?? cluster.spec.proxyMode,

@@ -69,7 +69,7 @@ const desiredOf = (entries: readonly ServiceEntry[], nodePortAddresses?: readonl
     service.set(`service/${each.service}`, [...(service.get(`service/${each.service}`) ?? []), each])
   const base = { families: ['inet', 'inet6'], serviceCidrs: [], localPods: [], nodePortAddresses }
   const health = new Map([['service/shop/lb', [{ service: 'shop/lb', port: 30777, local: 1 }]]])
-  return { service, health, serviceBase: base } as unknown as DesiredState
+  return { serviceEntries: service, health, serviceBase: base } as unknown as DesiredState
 }
 
 const allocationsOf = (entries: readonly ServiceEntry[]): ReadonlyMap<string, Allocation> =>

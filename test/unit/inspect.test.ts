@@ -144,6 +144,7 @@ const receipt = (id: number, key: string): Receipt => ({
 function inspectorOf(mode: ProxyMode = 'nftables', conntrack: Conntrack = conntrackOf(flows)): Inspector {
   const desired = {
     service: made.entries,
+    serviceEntries: made.entries,
     problems: made.problems,
     route: new Map(),
   } as unknown as DesiredState
