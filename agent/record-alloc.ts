@@ -8,6 +8,7 @@ import type { Kv, KvCompare, KvEntry } from '../lib/kv/kv.js'
 import type { Log } from '../lib/log.js'
 import { allocRecord } from './alloc.js'
 import { allocPrefix, formatKey, keyOfRef } from './model/keys.js'
+import type { Node } from './model/node.js'
 import type { Snapshot } from './model/snapshot.js'
 import { ownerOf } from './sources/kv-records.js'
 import type { Store } from './store.js'
@@ -34,6 +35,8 @@ export interface RecordPlan {
 
 /** Pure: what objects have and need, by the difference of two snapshots. */
 export interface Assignments {
+  /** Of the agents that allocate. */
+  readonly role: Node['spec']['roles'][number]
   /** Takes in a snapshot; references of the objects that may lack a record now, or have one too many. */
   update(snapshot: Snapshot): Iterable<string>
   plan(ref: string): RecordPlan
@@ -80,9 +83,12 @@ export function createRecordAllocator(
     return options.identityHeld() && !partial && held.size === 0 && store.sources().every(each => each.inSync)
   }
 
-  function turn({ live }: Snapshot): number {
+  function turn({ live, nodes }: Snapshot): number {
     let before = 0
-    for (const name of live) if (name < options.node) before += 1
+    for (const name of live) {
+      const roles = nodes.get(name)?.spec.roles
+      if (name < options.node && roles?.includes(assignments.role) !== false) before += 1
+    }
     return before * (options.turnMs ?? turnMs)
   }
 

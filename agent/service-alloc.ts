@@ -12,6 +12,7 @@ export function createServiceAllocator(options: AllocatorOptions): Allocator {
   return createRecordAllocator(
     options,
     {
+      role: 'cluster',
       update: snapshot => [...assignments.update(snapshot)].map(name => prefix + name),
       plan: ref => assignments.plan(nameOf(ref)),
       recordsOf: ref => assignments.records.recordsOf(nameOf(ref)),

@@ -12,6 +12,7 @@ export function createTenantAllocator(options: AllocatorOptions): Allocator {
   return createRecordAllocator(
     options,
     {
+      role: 'fabric',
       update: assignments.update,
       plan: assignments.plan,
       recordsOf: assignments.recordsOf,

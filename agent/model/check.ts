@@ -116,6 +116,12 @@ function objectsAt(schema: Schema, value: unknown): readonly Inside[] {
   return fitting.length > 0 ? fitting : options
 }
 
+/** Words that a union takes, beside whatever else it takes. */
+function wordsAt(schema: Schema): readonly unknown[] {
+  const { options = [] } = unwrap(schema)._zod.def as { readonly options?: readonly Schema[] }
+  return options.flatMap(option => [...(unwrap(option)._zod.values ?? [])])
+}
+
 function schemaAt(schema: Schema, value: unknown, path: FieldPath): Schema | undefined {
   const [step, ...rest] = path
   if (step === undefined) return schema
@@ -223,6 +229,14 @@ function explain(schema: Schema, whole: unknown, issue: Issue): readonly Finding
         const there = schemaAt(schema, whole, path)
         const forms = there === undefined ? [] : objectsAt(there, undefined)
         const names = forms.map(({ shape }) => Object.keys(shape).join(', '))
+        const words = there === undefined ? [] : wordsAt(there)
+        if (forms.length === 0 && words.length > 0) {
+          const { hint } = choice(words, value)
+          return make(
+            'fits none of the forms that are allowed here',
+            hint ?? `one of ${words.join(', ')}, ...`,
+          )
+        }
         return make(
           'fits none of the forms that are allowed here',
           names.length === 0 ? undefined : `one of: { ${[...new Set(names)].join(' }, { ')} }`,

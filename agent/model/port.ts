@@ -8,12 +8,15 @@ import { hostAddressSchema } from './service.js'
 
 const macSchema = z.string().refine(isUnicastMac, 'is not the MAC address of a device, in lower case')
 
-/** A name that Linux takes for a link (dev_valid_name in net/core/dev.c). */
+/** A name that Linux takes for a link (dev_valid_name in net/core/dev.c), and makes no other of (dev_alloc_name: %). */
 const linkNameSchema = z
   .string()
   .min(1)
   .max(15)
-  .regex(/^(?!\.{1,2}$)[^\s/:\p{Cc}]+$/u, 'is no name of a link')
+  .regex(/^(?!\.{1,2}$)[^\s/:%\p{Cc}]+$/u, 'is no name of a link')
+
+/** What a tap would meet in the fabric namespace: bridges, VXLAN devices, routers' links and veth ports. */
+const ownLinks = /^((br|vx|r)\d+|p[0-9a-f]{10}|lo)$/
 
 const netnsSchema = z
   .string()
@@ -33,7 +36,7 @@ export const deviceSchema = z.discriminatedUnion('kind', [
     kind: z
       .literal('tap')
       .describe("A VM's tap: one of that name is moved into the fabric, else one is made."),
-    name: linkNameSchema,
+    name: linkNameSchema.refine(name => !ownLinks.test(name), 'is a name of our own links in the fabric'),
   }),
 ])
 

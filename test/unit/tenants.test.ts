@@ -151,6 +151,9 @@ t.test('schemas: each mistake names field, value, reason and what to do', async 
     ],
     [port('device: {kind: veth, netns: /proc/../1}'), /is neither a name below/],
     [port('device: {kind: tap, name: "a b"}'), /is no name of a link/],
+    [port('device: {kind: tap, name: "tap%d"}'), /is no name of a link/],
+    [port('device: {kind: tap, name: br1001}'), /is a name of our own links in the fabric/],
+    [rule('protocol: tpc'), /protocol "tpc" fits none of the forms .*\(did you mean "tcp"\?\)/],
     [
       port('portSecurity: false, securityGroups: [web]'),
       /securityGroups .* does not go with portSecurity: false/,
@@ -335,7 +338,7 @@ t.test('values: VNIs out of the range, never the overlay’s, and each once', as
 t.test(
   'values: a random walk never gives one value to two, whatever is asked for, applied and deleted',
   async t => {
-    for (const seed of [1, 2, 3, 4, 5]) {
+    for (const seed of [1, 2, 3]) {
       const dice = random(seed)
       const w = world(
         doc('Network', 'red/a', 'subnets: [{cidr: 10.0.0.0/28}, {cidr: "fd00::/124"}]') +
@@ -1052,7 +1055,7 @@ t.test('fabric: after any change it is what it would be from nothing', async t =
     members: keysOf(view.members).map(group => [group, membersOf(view, group)]),
     problems: view.problems.map(({ message }) => message).sort(),
   })
-  for (const seed of [11, 12, 13, 14]) {
+  for (const seed of [11, 12, 13]) {
     const dice = random(seed)
     const hosts = fabric(['h1', 'h2', 'h3'].map(name => node(name)).join(''), 'h1', 'h2')
     const tenant = (): string => dice.pick(['red', 'blue'])
