@@ -266,12 +266,13 @@ start_etcd() {
 
 etcd_ready() { ETCDCTL_API=3 in_ns sw etcdctl --endpoints "$(etcd_url)" endpoint health; }
 
-# start_host HOST: its warrend; the process keeps its pid through ip, setsid, sh and node.
+# start_host HOST: its warrend; the process keeps its pid through nsenter, setsid, sh and node. Not "ip netns exec": that has
+# mounts of its own, where the namespaces that warrend makes would stay, and go with it.
 start_host() {
   local dir
   dir=$(host_dir "$1")
   proc_alive "$dir/warrend.pid" >/dev/null && return
-  ip netns exec "$(ns "$1")" setsid "$WARREN_DIST/warrend" --config "$dir/warrend.yaml" \
+  nsenter --net="/run/netns/$(ns "$1")" setsid "$WARREN_DIST/warrend" --config "$dir/warrend.yaml" \
     >>"$dir/warrend.log" 2>&1 </dev/null {LAB_LOCK_FD}>&- &
   disown $!
   proc_save "$dir/warrend.pid" $!

@@ -22,7 +22,8 @@ import { clusterTable, vtepSet } from './rules.js'
 import { createServiceRole } from './services/role.js'
 import { subnetEnv } from './subnet-env.js'
 import { hostSysctls, linkSysctls } from './sysctls.js'
-import { createTenantRole } from './tenant/role.js'
+import { createTenantRole, tenantPort } from './tenant/role.js'
+import { tenantGuard } from './tenant/vxlan-guard.js'
 
 export type Compute = (snapshot: Snapshot, self: Self) => DesiredState
 
@@ -255,7 +256,15 @@ function createPlanner(): Compute {
       address: one('address', devices.address),
       neighbor,
       fdb,
-      filter: one('filter', [clusterTable(inbound, self.names, tunnel, self.exclusiveVxlan)]),
+      filter: one('filter', [
+        clusterTable(
+          inbound,
+          self.names,
+          tunnel,
+          self.exclusiveVxlan,
+          self.roles.includes('fabric') ? tenantGuard(self.names, outer, tenantPort(inbound)) : undefined,
+        ),
+      ]),
       element,
       jump: one('jump', jumpsFor(self, cluster, tunnel === undefined ? undefined : backend)),
       route,

@@ -11,7 +11,7 @@ import type { Table } from '../../lib/reconcile/table.js'
 import { vtepSet } from '../compute/rules.js'
 import { natKeeperTable, serviceTable } from '../compute/services/ruleset.js'
 import { baseSets } from '../compute/services/sets.js'
-import { guardName, guardSets } from '../compute/tenant/guard.js'
+import { tenantGuardSets } from '../compute/tenant/vxlan-guard.js'
 import type { DesiredState, Sysctl, TableName } from '../model/desired.js'
 import type { Names } from '../model/marks.js'
 import { fabricStages } from './fabric-stages.js'
@@ -72,17 +72,14 @@ export function ownTables(names: Names): readonly NftTableName[] {
     natKeeperTable(family, names),
     serviceTable(family, plainRuleset, names, []),
   ])
-  const guard = { family: 'inet', name: guardName(names) } as const
-  return [
-    { family: 'inet', name: names.nftTable },
-    guard,
-    ...services.map(({ family, name }) => ({ family, name })),
-  ]
+  return [{ family: 'inet', name: names.nftTable }, ...services.map(({ family, name }) => ({ family, name }))]
 }
 
 export function ownSets(names: Names): readonly NftSetRef[] {
   const base = serviceFamilies.flatMap(family => baseSets(family, names, { nodePortAddresses: true }))
-  return [vtepSet(names, 'inet'), vtepSet(names, 'inet6'), ...Object.values(guardSets(names)), ...base]
+  const { vteps, vnis } = tenantGuardSets(names, 'inet')
+  const guards = [vteps, vnis, tenantGuardSets(names, 'inet6').vteps]
+  return [vtepSet(names, 'inet'), vtepSet(names, 'inet6'), ...guards, ...base]
 }
 
 /** Is it an address, neighbour, FDB entry, route or sysctl of that device? */

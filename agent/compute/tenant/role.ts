@@ -1,7 +1,10 @@
 // The fabric's role laid over the rest of the host: tenants' networks, their ports and rules, and the guard of their VNIs.
 import { familyOf } from '../../../lib/net/address.js'
 import { prefixOf } from '../../../lib/net/prefix.js'
+import type { Family } from '../../../lib/netlink/types.js'
+import type { NftElement, NftTableSpec } from '../../../lib/nftables/types.js'
 import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
+import type { Cluster } from '../../model/cluster.js'
 import type { DesiredState } from '../../model/desired.js'
 import type { Node } from '../../model/node.js'
 import { apiVersion } from '../../model/object.js'
@@ -10,12 +13,18 @@ import { clusterOf, type Snapshot } from '../../model/snapshot.js'
 import { publishedAddresses } from '../record.js'
 import { TenantEntries, type TenantSite } from './entries.js'
 import { createFabric, type FabricView } from './fabric.js'
-import { guardElements, guardTable } from './guard.js'
+import { tenantGuardElements, tenantGuardTable } from './vxlan-guard.js'
 
 export type TenantRole = (state: DesiredState, snapshot: Snapshot, self: Self) => DesiredState
 
 const owner = 'fabric/guard'
 const defaultVxlanPort = 4789
+
+/** UDP port of tenants' frames: the cluster's, one guard for both. */
+export function tenantPort(cluster: Cluster | undefined): number {
+  const backend = cluster?.spec.backend
+  return backend?.type === 'vxlan' ? backend.port : defaultVxlanPort
+}
 
 /** Of all hosts, both families, and the prefixes of our own underlay. */
 function hostAddresses(nodes: Iterable<Node>, self: Self): readonly string[] {
@@ -64,18 +73,33 @@ export function createTenantRole(): TenantRole {
   let hosts: readonly string[] = []
   let record: Node | undefined
   let guarded: FabricView['networks'] = PersistentMap.empty()
-  let guard: DesiredState['element'] = PersistentMap.empty()
+  let guards: PersistentMap<readonly NftElement[]> = PersistentMap.empty()
+  let guardKey = ''
+  let guard: readonly [NftTableSpec] | undefined
 
-  function guards(
+  /** Owners that the overlay does not have. */
+  function withGuards(
+    element: DesiredState['element'],
     view: FabricView,
-    self: Self,
-  ): PersistentMap<DesiredState['element'] extends ReadonlyMap<string, infer V> ? V : never> {
-    let map = guard as PersistentMap<ReturnType<typeof guardElements>>
+    { names }: Self,
+    outer: Family,
+    port: number,
+  ): DesiredState['element'] {
+    const key = `${outer} ${port}`
+    if (key !== guardKey) {
+      guards = PersistentMap.empty()
+      guarded = PersistentMap.empty()
+    }
+    guardKey = key
     diffMaps(guarded, view.networks, (ref, network) => {
-      map = map.with(`network/${ref}`, network === undefined ? undefined : guardElements(self.names, network))
+      const elements = network === undefined ? undefined : tenantGuardElements(network, names, outer, port)
+      guards = guards.with(`guard network/${ref}`, elements)
     })
     guarded = view.networks
-    guard = map
+    let map = element instanceof PersistentMap ? element : PersistentMap.from(element)
+    guards.forEach((group, ref) => {
+      map = map.set(ref, group)
+    })
     return map
   }
 
@@ -88,12 +112,11 @@ export function createTenantRole(): TenantRole {
       underlay = self.host.underlay
       hosts = hostAddresses(nodes.values(), self)
     }
-    const backend = clusterOf(snapshot)?.spec.backend
     const here: TenantSite = {
       node: self.node,
       prefix: self.names.spaces,
       local: localAddress(view, self),
-      vxlanPort: backend?.type === 'vxlan' ? backend.port : defaultVxlanPort,
+      vxlanPort: tenantPort(clusterOf(snapshot)),
       hosts,
     }
     const text = JSON.stringify(here)
@@ -108,19 +131,16 @@ export function createTenantRole(): TenantRole {
       ...(record === undefined ? {} : { record: new Map([[`node/${self.node}`, [record]]]) }),
     }
     const problems = view.problems.length === 0 ? state.problems : [...state.problems, ...view.problems]
-    if (view.networks.size === 0 && guarded.size === 0) return { ...state, ...tenants, problems }
-    let element = state.element instanceof PersistentMap ? state.element : PersistentMap.from(state.element)
-    guards(view, self).forEach((group, ref) => {
-      element = element.set(`guard ${ref}`, group)
-    })
+    const outer: Family = here.local.includes(':') ? 'inet6' : 'inet'
+    const alone = state.filter.size === 0
+    const table = tenantGuardTable(self.names, outer, here.vxlanPort, self.exclusiveVxlan)
+    if (alone && JSON.stringify(guard?.[0].text) !== JSON.stringify(table.text)) guard = [table]
     return {
       ...state,
       ...tenants,
-      filter:
-        view.networks.size === 0
-          ? state.filter
-          : new Map([...state.filter, [owner, [guardTable(self.names, here.vxlanPort)]]]),
-      element,
+      // With the cluster's role its table has the tenants' part.
+      ...(alone && guard !== undefined ? { filter: new Map([[owner, guard]]) } : {}),
+      element: withGuards(state.element, view, self, outer, here.vxlanPort),
       problems,
     }
   }
