@@ -180,6 +180,7 @@ for (const variant of variants) {
       [`${run} -t nat -I WRN-SVC-H-2-8 1 -s 10.9.9.9 -j MASQUERADE`, 1],
       [`${run} -t nat -F WRN-SVC-C`, 1],
       [`${run} -N WRN-SVC-OLD; ${run} -A WRN-SVC-OLD -j DROP; ${run} -N WRN-SVC-C-9`, 1],
+      [`${run} -t nat -N WRN-SVC-C-9`, 1],
       [`${run} -D WRN-SVC-CIDR -j DROP`, 1],
       [
         `${run} -t nat -F WRN-SVC-C; ${run} -t nat -F WRN-SVC-C-5; ${run} -t nat -F WRN-SVC-C-5-0; ${run} -t nat -X WRN-SVC-C-5-0`,
