@@ -146,6 +146,8 @@ export function fabricPort(ref: string): FabricPort {
   }
 }
 
+export const allPorts: readonly FabricPort[] = portRefs.map(fabricPort)
+
 function rule(id: number, more: Partial<GroupRule>): GroupRule {
   return {
     id,

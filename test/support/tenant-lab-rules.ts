@@ -17,22 +17,21 @@ import {
   zoneElements,
 } from '../../agent/compute/tenant/state-rules.js'
 import { tenantGuardElements, tenantGuardTable } from '../../agent/compute/tenant/vxlan-guard.js'
-import type { FabricPort } from '../../agent/model/fabric.js'
+import type { FabricGroup, FabricPort } from '../../agent/model/fabric.js'
 import { namesOf } from '../../agent/model/marks.js'
 import { elementKey, nftElement } from '../../lib/nftables/elements.js'
 import type { Nft, NftElement, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Guard } from './attacks/arena.js'
 import type { TenantLab } from './tenant-lab.js'
 import {
+  allPorts,
   fabricGroups,
   fabricNetwork,
-  fabricPort,
   type HostName,
   hosts,
   linksOf,
   networkOf,
   networkRefs,
-  portRefs,
   type Tenant,
   tenants,
   vteps,
@@ -40,7 +39,6 @@ import {
 
 export type TableId = Guard['table']
 
-export const allPorts: readonly FabricPort[] = portRefs.map(fabricPort)
 export const allGroups = tenants.flatMap(fabricGroups)
 
 export interface Rules {
@@ -51,11 +49,11 @@ export interface Rules {
 /** What a host's fabric should have. */
 export function fabricRules(
   host: HostName,
-  { limits, ports = allPorts }: Choices = {},
+  { limits, ports = allPorts, groups = allGroups, revoking = false }: Choices = {},
 ): Readonly<Record<'bridge' | 'state', Rules>> {
   const local = ports.filter(({ node }) => node === host)
   const sets = groupSets(local)
-  const rules = { sets: [...sets.values()], groups: allGroups, ...(limits === undefined ? {} : { limits }) }
+  const rules = { sets: [...sets.values()], groups, revoking, ...(limits === undefined ? {} : { limits }) }
   const networks = networkRefs.map(fabricNetwork)
   return {
     bridge: {
@@ -174,6 +172,8 @@ export interface Choices {
   readonly ports?: readonly FabricPort[]
   readonly accept?: readonly number[]
   readonly exclusive?: boolean
+  readonly groups?: readonly FabricGroup[]
+  readonly revoking?: boolean
 }
 
 /** Loads every host's tables with the guards taken out; without guards: as they should be. */
