@@ -815,6 +815,12 @@ t.test('fabric: networks are where a port of them, or of one behind the same rou
   )
   t.same(hosts.on('h2').networks.get('red/a')?.accept, ['192.0.2.4'])
 
+  hosts.remove(doc('Tenant', 'red'))
+  t.match(hosts.on('h2').problems, [{ level: 'warning', about: 'network/red/a', code: 'TENANT' }])
+  t.equal(hosts.on('h2').networks.has('red/a'), true, 'and goes on')
+  hosts.apply(doc('Tenant', 'red'))
+  t.same([hosts.on('h2').problems, hosts.on('h2').outer], [[], 'inet'])
+
   hosts.apply(node('h9', ', mtu: 1400'))
   t.equal(hosts.on('h2').networks.get('red/a')?.mtu, 1350, 'the smallest underlay of all')
   hosts.apply(node('h4').replace('192.0.2.4', '192.0.2.44'))
@@ -1079,6 +1085,7 @@ t.test('fabric: after any change it is what it would be from nothing', async t =
           `rules: [{direction: ingress, remoteGroup: ${dice.pick(['web', 'db', 'default'])}}]`,
         ),
       () => node(dice.pick(['h1', 'h2', 'h3'])),
+      () => doc('Tenant', tenant()),
       ...Array.from(
         { length: 5 },
         () => () =>

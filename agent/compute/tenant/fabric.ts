@@ -3,7 +3,8 @@
 
 import { canonicalAddress } from '../../../lib/net/address.js'
 import { parsePrefix } from '../../../lib/net/prefix.js'
-import { PersistentMap } from '../../../lib/persistent/map.js'
+import type { Family } from '../../../lib/netlink/types.js'
+import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
 import { Multimap } from '../../../lib/persistent/multimap.js'
 import type { FabricGroup, FabricNetwork, FabricPort, FabricRouter } from '../../model/fabric.js'
 import type { Problem } from '../../model/object.js'
@@ -16,7 +17,7 @@ import { networkOf } from '../../model/tenant-plan.js'
 import { canonicalPair, namedGroups } from './group-rules.js'
 import { type GroupMembers, Groups } from './groups.js'
 import { Membership } from './membership.js'
-import { fabricPort, fabricSubnets, groupProblems, linkOf, networkMtu, shortHash } from './ports.js'
+import { fabricPort, fabricSubnets, groupProblems, linkOf, networkMtu, orphaned, shortHash } from './ports.js'
 import { Presence } from './presence.js'
 import { StableIds } from './stable-ids.js'
 import { createFabricUnderlay } from './underlay.js'
@@ -32,6 +33,8 @@ export interface FabricView {
   readonly groups: PersistentMap<FabricGroup>
   /** Of the groups that rules of those name. */
   readonly members: PersistentMap<GroupMembers>
+  /** Family of the outer packets, the same on every host. */
+  readonly outer: Family
   /** Of what concerns this host. */
   readonly problems: readonly Problem[]
 }
@@ -55,6 +58,7 @@ const empty: FabricView = {
   routers: PersistentMap.empty(),
   groups: PersistentMap.empty(),
   members: PersistentMap.empty(),
+  outer: 'inet',
   problems: [],
 }
 
@@ -74,7 +78,8 @@ class Fabric {
   readonly #problems = new Map<string, readonly Problem[]>()
   /** The view has these problems. */
   #said = true
-  #snapshot: Pick<Snapshot, 'networks' | 'routers' | 'ports'> = {
+  #snapshot: Pick<Snapshot, 'tenants' | 'networks' | 'routers' | 'ports'> = {
+    tenants: new Map(),
     networks: new Map(),
     routers: new Map(),
     ports: new Map(),
@@ -89,6 +94,9 @@ class Fabric {
     const networks = new Set<string>()
     const ports = new Set<string>()
     const routers = new Set<string>()
+    diffMaps(this.#snapshot.tenants, snapshot.tenants, tenant => {
+      for (const name of snapshot.networks.keys()) if (name.startsWith(`${tenant}/`)) networks.add(name)
+    })
     this.#snapshot = snapshot
     for (const ref of this.#assignments.update(snapshot))
       (ref.startsWith('port/') ? ports : networks).add(ref.slice(ref.indexOf('/') + 1))
@@ -199,7 +207,8 @@ class Fabric {
         accept: this.#vteps(this.#presence.hostsAround(name)),
       }
     if (value === undefined) this.#zones.release(name)
-    this.#set(`network/${name}`, [...(values?.problems ?? []), ...problems])
+    const orphan = here && !this.#snapshot.tenants.has(network.metadata.tenant) ? [orphaned(network)] : []
+    this.#set(`network/${name}`, [...orphan, ...(values?.problems ?? []), ...problems])
     if ((value === undefined) !== !view.networks.has(name))
       for (const port of this.#assignments.portsOf(name)) ports.add(port)
     this.view = { ...view, networks: put(view.networks, name, value) }
@@ -269,7 +278,8 @@ class Fabric {
     if (!this.#said || ofGroups.size > 0 || before.some(({ about }) => about.startsWith('securitygroup/')))
       problems = [...this.#problems.values(), ...ofGroups.values()].flat()
     this.#said = true
-    this.view = { ...this.view, groups, members, problems: same(problems, before) ? before : problems }
+    const { outer } = this.#underlay
+    this.view = { ...this.view, groups, members, outer, problems: same(problems, before) ? before : problems }
   }
 }
 

@@ -62,6 +62,13 @@ export function groupProblems(port: Port, exists: (group: string) => boolean): r
     )
 }
 
+/** Its Tenant was taken out of a file; what it has goes on. */
+export function orphaned(network: Network): Problem {
+  const { tenant } = network.metadata
+  const hint = `apply a Tenant "${tenant}", or delete what it had`
+  return tenantProblem(network, 'TENANT', `there is no tenant/${tenant}`, hint, 'warning')
+}
+
 export function fabricSubnets(network: Network): readonly FabricSubnet[] {
   const facts = subnetsOf(network)
   return network.spec.subnets.map((subnet, i) => ({

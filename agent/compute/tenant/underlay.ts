@@ -20,6 +20,8 @@ export interface FabricUnderlay {
   vtepOf(node: string): string | undefined
   /** What a frame of a tenant may be long at most, bytes. */
   readonly mtu: number
+  /** Family of the outer packets. */
+  readonly outer: Family
 }
 
 export function createFabricUnderlay(): FabricUnderlay {
@@ -62,6 +64,9 @@ export function createFabricUnderlay(): FabricUnderlay {
     vtepOf: node => vteps.get(node),
     get mtu() {
       return mtu
+    },
+    get outer() {
+      return outer ?? 'inet'
     },
   }
 }
