@@ -1,9 +1,13 @@
 // What must work between tenants' ports, and what becomes of flows when rules, members and links change: the rules of
 // agent/compute/tenant in the recipe's lab. Attacks are in tenant-rules.test.ts.
 import t from 'tap'
+import { clusterTable } from '../../agent/compute/rules.js'
 import { portElements } from '../../agent/compute/tenant/bridge-rules.js'
 import { groupSetKey, groupSets } from '../../agent/compute/tenant/fabric-marks.js'
 import { deadElements, memberElements } from '../../agent/compute/tenant/state-rules.js'
+import { tenantGuard, tenantGuardElements, tenantGuardTable } from '../../agent/compute/tenant/vxlan-guard.js'
+import { clusterSchema } from '../../agent/model/cluster.js'
+import { namesOf } from '../../agent/model/marks.js'
 import type { NftElement } from '../../lib/nftables/types.js'
 import { hearing, reaches, token } from '../support/attacks/arena.js'
 import { datagram } from '../support/attacks/flow-attacks.js'
@@ -12,7 +16,7 @@ import { createTenantLab } from '../support/tenant-lab.js'
 import { arenaOf } from '../support/tenant-lab-arena.js'
 import { addressesOf, allPorts, type HostName, linksOf, vip } from '../support/tenant-lab-model.js'
 import { mayReach, reachable } from '../support/tenant-lab-reach.js'
-import { allGroups, loadGuards, loadRules } from '../support/tenant-lab-rules.js'
+import { allGroups, fabricRules, loadGuards, loadRules, routerRules } from '../support/tenant-lab-rules.js'
 
 t.setTimeout(200_000)
 const lab = createTenantLab()
@@ -210,6 +214,55 @@ t.test('an open port may be a router that sees half of a flow; a secured one may
     await arrives('red/a5', 'red/a2', 8080, { as: { ip: '10.77.0.1', mac: '0a:66:00:00:00:01' } }),
     'nor is it itself',
   )
+})
+
+t.test('tables are found as they were loaded, and a second load writes nothing', async t => {
+  const { nft } = lab.hosts.h1
+  const { bridge, state } = fabricRules('h1')
+  const { router, arp } = routerRules('red')
+  const cluster = clusterSchema.parse({
+    apiVersion: 'warren/v1',
+    kind: 'Cluster',
+    metadata: { name: 'default' },
+    spec: { podCIDRs: ['10.244.0.0/16', 'fd00:244::/48'], backend: { type: 'vxlan', vni: 1, port: 4789 } },
+  })
+  const names = namesOf('wrn', undefined)
+  const hostTables = (['inet', 'inet6'] as const).flatMap((outer, i) => [
+    tenantGuardTable({ ...names, nftTable: `tenants-${i}` }, outer, 4789),
+    clusterTable(
+      cluster,
+      { ...names, nftTable: `both-${i}` },
+      outer,
+      true,
+      tenantGuard({ ...names, nftTable: `both-${i}` }, outer, 4789),
+    ),
+  ])
+  const rows = [
+    [nft.fabric, bridge.spec],
+    [nft.fabric, state.spec],
+    [nft.router.red, router.spec],
+    [nft.router.red, arp.spec],
+    ...hostTables.map(spec => [nft.host, spec] as const),
+  ] as const
+  for (const [where, spec] of rows) {
+    await where.load(spec)
+    t.equal(
+      await where.current(spec.family, spec.name),
+      await where.canonical(spec),
+      `${spec.family} ${spec.name}`,
+    )
+    const before = await where.tables()
+    await where.load(spec)
+    t.same(await where.tables(), before)
+  }
+  for (const element of tenantGuardElements(
+    { vni: 1001, accept: ['2001:db8::2'] },
+    { ...names, nftTable: 'both-1' },
+    'inet6',
+    4789,
+  ))
+    t.same(await nft.host.applyElements([{ verb: 'add', element }]), [undefined], element.key.join(' . '))
+  for (const { family, name } of hostTables) await nft.host.remove(family, name)
 })
 
 t.test('the text knows no port, and one set of groups costs two chains', async t => {
