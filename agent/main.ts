@@ -4,6 +4,7 @@ import { describeError, hasCode } from '../lib/errors.js'
 import { createLog, type LogOptions } from '../lib/log.js'
 import { runAgent } from './agent.js'
 import { type Config, defaults, loadConfig } from './config.js'
+import { growFreelyAtStart } from './heap.js'
 import { openKv } from './open-kv.js'
 import { missingCapabilities } from './privileges.js'
 import { version } from './version.js'
@@ -95,6 +96,7 @@ async function main(): Promise<number> {
     )
     return 1
   }
+  growFreelyAtStart()
   const afterBatch = faultPoint()
   try {
     const kv = await openKv(config)

@@ -15,6 +15,19 @@ export interface SavedModel {
   readonly directory: SavedDirectory | undefined
 }
 
+const isObject = (value: unknown): boolean =>
+  Array.isArray(value) &&
+  value.length === 3 &&
+  typeof value[0] === 'string' &&
+  typeof value[1] === 'number' &&
+  typeof value[2] === 'string'
+
+const isTexts = (value: unknown): boolean =>
+  typeof value === 'object' &&
+  value !== null &&
+  !Array.isArray(value) &&
+  Object.values(value).every(text => typeof text === 'string')
+
 const savedSchema = z.object({
   version: z.literal(snapshotVersion),
   store: z.object({
@@ -23,8 +36,9 @@ const savedSchema = z.object({
     revision: z.number(),
     lost: z.boolean(),
     held: z.array(z.string()),
-    objects: z.array(z.tuple([z.string(), z.number(), z.string()])),
-    allocations: z.record(z.string(), z.string()),
+    // By hand: there are ten thousands of them.
+    objects: z.custom<SavedStore['objects']>(value => Array.isArray(value) && value.every(isObject)),
+    allocations: z.custom<SavedStore['allocations']>(isTexts),
   }),
   directory: z
     .object({

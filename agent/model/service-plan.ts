@@ -204,6 +204,8 @@ export function assigned(
   return { clusterIPs, nodePorts, healthPort: portOf(healthOwner(ref)), missing, problems }
 }
 
+const nothingToDo: RecordPlan = { claims: [], releases: [], problems: [] }
+
 function exhausted(service: Service, claim: ServiceClaim, ranges: ServiceRanges | undefined): Problem {
   const nodePort = claim.pool === 'nodeport'
   const pool = nodePort
@@ -227,6 +229,8 @@ export function planRecords(
   view: RecordView,
   options: PlanOptions = {},
 ): RecordPlan {
+  if (service !== undefined && plainClusterIp(service, ranges, view.onlyRecordOf?.(name)) !== undefined)
+    return nothingToDo
   const records = view.recordsOf(name)
   if (service === undefined) return { claims: [], releases: [...records.keys()], problems: [] }
   const { standings, problems: found, whole } = look(service, ranges, view, options)

@@ -60,6 +60,11 @@ const services: Sections = {
       ...{ size: { services: 10_000, endpoints: 10 }, isolated: quick ? 50 : 300 },
       ...{ burst: quick ? 300 : 1_000, more: quick ? 1_000 : 10_000, restarts: quick ? 1 : 3 },
     }),
+  restart: (place, quick) =>
+    serviceLiveRows(place, {
+      ...{ size: { services: 10_000, endpoints: 10 }, isolated: 5, burst: 16 },
+      ...{ more: 0, restarts: quick ? 2 : 5 },
+    }),
   file: (place, quick) =>
     serviceFileRows(place, { services: 10_000, endpoints: 10 }, quick ? 20 : 100, quick ? 100 : 300),
   connect: (place, quick) =>

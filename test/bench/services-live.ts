@@ -106,6 +106,7 @@ async function restartRows(
   rounds: number,
 ): Promise<Row[]> {
   const times: number[] = []
+  const cpu: number[] = []
   let written = 0
   let marks = ''
   let last = daemon
@@ -115,6 +116,7 @@ async function restartRows(
     await delay(500)
     last = startDaemon(place, 1, { etcd: url })
     const status = await last.converged(60_000)
+    cpu.push(cpuOf(last.pid))
     const passed = status.startup['first-pass'] ?? Number.NaN
     times.push(passed)
     marks = JSON.stringify(status.startup)
@@ -125,7 +127,7 @@ async function restartRows(
   return [
     row(`services-restart-${sizeName(size)}`, median(times), 'ms', {
       goal: { atMost: 1000 },
-      note: `process start to the end of the first pass, ${spread(times, 'ms')}; ${marks}`,
+      note: `process start to the end of the first pass, ${spread(times, 'ms')}, CPU ${Math.round(median(cpu) ?? 0)} ms; ${marks}`,
     }),
     row(`services-restart-writes-${sizeName(size)}`, written + notices.generations() - before, 'ops', {
       goal: { atMost: 0 },
@@ -150,6 +152,7 @@ export async function serviceLiveRows(place: Place, options: LiveOptions): Promi
   const daemon = startDaemon(place, 1, { etcd: tap.url })
   const cold = await daemon.converged(120_000)
   const coldMs = performance.now() - started
+  const coldCpu = cpuOf(daemon.pid)
   await delay(3_000)
   const rssStart = rssOf(daemon.pid)
   const changes = changer(kv, size, { tap, path: place.path('h1') })
@@ -168,7 +171,7 @@ export async function serviceLiveRows(place: Place, options: LiveOptions): Promi
   const cpuBurst = (cpuOf(daemon.pid) - cpu) / options.burst
   const rows = [
     row(`services-start-${name}`, coldMs, 'ms', {
-      note: `warrend on etcd, spawn to converged: ${JSON.stringify(cold.startup)}`,
+      note: `warrend on etcd, spawn to converged, CPU ${coldCpu} ms: ${JSON.stringify(cold.startup)}`,
     }),
     ...changeRows(`services-change-${name}`, alone, 'one at a time'),
     row(`services-change-cpu-${name}`, cpuAlone, 'ms', { note: 'of warrend, each change' }),
