@@ -3,8 +3,8 @@
 import { fork } from 'node:child_process'
 import { once } from 'node:events'
 
-/** Flags of dist/warrend's launcher: what is measured in a child runs under V8's settings as warrend does. */
-export const agentFlags: readonly string[] = ['--max-semi-space-size=2', '--heap-growing-percent=20']
+/** V8's settings in the first seconds of a warrend (its launcher's, and agent/heap.ts). */
+export const startFlags: readonly string[] = ['--max-semi-space-size=2', '--heap-growing-percent=100']
 
 export type ChildMain = (argument: never) => Promise<unknown>
 

@@ -14,7 +14,7 @@ import { openIptablesText } from '../../lib/iptables/restore.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
 import { openNetns } from '../../lib/netns/netns.js'
 import { openNft } from '../../lib/nftables/nft.js'
-import { agentFlags, runChild } from './child.js'
+import { runChild, startFlags } from './child.js'
 import { names, runLoop, self } from './cold.js'
 import type { Place } from './place.js'
 import { median, type Row, row, spread } from './row.js'
@@ -143,7 +143,7 @@ export async function serviceColdRows(
     const file = join(place.dir, `ruleset-${sizeName(size)}.nft`)
     const order: Order = { size, rounds, ours: place.path('c1'), theirs: place.path('c2'), file }
     const runs: Figures[] = []
-    for (let i = 0; i < processes; i += 1) runs.push(await runChild<Figures>('cold', order, agentFlags))
+    for (let i = 0; i < processes; i += 1) runs.push(await runChild<Figures>('cold', order, startFlags))
     const all = (of: (figures: Figures) => readonly number[]): number[] => runs.flatMap(of)
     const ours = all(run => run.ours)
     const theirs = median(all(run => run.theirs))
