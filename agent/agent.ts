@@ -3,11 +3,10 @@
 import { readFileSync } from 'node:fs'
 import { type Clock, systemClock } from '../lib/clock.js'
 import type { Kv } from '../lib/kv/kv.js'
-import { aborted, type Part, runTogether } from '../lib/lifetime.js'
+import { aborted, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
 import { createAnswers } from '../lib/probe/answers.js'
 import { createReceipts } from '../lib/reconcile/receipt.js'
-import { notify } from '../lib/systemd/notify.js'
 import { createCompute } from './compute/compute.js'
 import type { Config } from './config.js'
 import { createControl } from './control.js'
@@ -29,6 +28,8 @@ import type { Self } from './model/self.js'
 import { createNodeLease } from './node-lease.js'
 import { publishRecord } from './objects.js'
 import { anyAddress, instanceId, underlayChoice } from './own.js'
+import { apiPart, notifyPart } from './parts.js'
+import { openPortHolders } from './port-holders.js'
 import { createServiceAllocator } from './service-alloc.js'
 import { createStore } from './store.js'
 import { createTenantAllocator } from './tenant-alloc.js'
@@ -104,6 +105,14 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     },
     onLegacy: table => reconciler.notice(table, 'iptables-legacy (the kernel does not tell whose)'),
   })
+  const portHolders = openPortHolders(kernel.netns, {
+    clock,
+    log,
+    everyMs: config.resyncInterval * 1000,
+    desired: () => desired,
+    allocations: () => store.snapshot().allocations,
+    onChange: () => reconciler.kick(),
+  })
   const compute = createCompute()
   const proxy = openHostProxy(config.stateDir, config.proxyDrain)
   const answers = createAnswers()
@@ -143,7 +152,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     desired = {
       ...state,
       record,
-      problems: [...state.problems, ...lease.problems()],
+      problems: [...state.problems, ...lease.problems(), ...portHolders.problems()],
     }
     return desired
   }
@@ -175,6 +184,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     driftMs: config.resyncInterval * 1000,
     ...(options.afterBatch === undefined ? {} : { afterBatch: options.afterBatch }),
     onPass: report => {
+      portHolders.kick()
       if (report.hold === undefined) mark('first-pass')
       if (report.failed === 0 && report.hold === undefined) appliedRevision = revision
       if (desired?.record.size !== 0 && report.failed === 0 && report.hold === undefined) mark('published')
@@ -209,43 +219,9 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     clock,
   })
 
-  const api: Part = async inner => {
-    // Off the way to the first packet: the server and its router are loaded after the first pass, or when that takes long.
-    const first = new AbortController()
-    const done = (): void => first.abort()
-    onPass.add(done)
-    await clock.sleep(500, AbortSignal.any([inner, first.signal])).catch(() => undefined)
-    onPass.delete(done)
-    if (inner.aborted) return
-    const { serveApi } = await import('./api/server.js')
-    const { socket, socketGroup } = config
-    await serveApi(
-      control,
-      { socket, mode: 0o660, ...(socketGroup === undefined ? {} : { group: socketGroup }), log },
-      inner,
-    )
-  }
-
-  const service: Part = async inner => {
-    let text = ''
-    const tell = (): void => {
-      const { tables, converged, lastPass } = reconciler
-      const bad = tables.filter(table => table.state === 'degraded').map(table => table.name)
-      const hold = lastPass?.hold === undefined ? '' : `, holding: ${lastPass.hold}`
-      const status = converged
-        ? `converged at revision ${appliedRevision}`
-        : `degraded: ${bad.join(', ') || 'not converged'}${hold}`
-      if (text === '') notify({ READY: '1', STATUS: status })
-      else if (status !== text) notify({ STATUS: status })
-      text = status
-    }
-    onPass.add(tell)
-    // No restart loop where no source answers: after 5 s we are ready and say what is missing.
-    await clock.sleep(5000, inner).catch(() => undefined)
-    if (text === '') notify({ READY: '1', STATUS: 'waiting for its sources' })
-    await aborted(inner)
-    notify({ STOPPING: '1' })
-  }
+  const passes = { onPass, clock }
+  const api = apiPart({ ...passes, control, config, log })
+  const service = notifyPart({ ...passes, reconciler, applied: () => appliedRevision })
 
   const instance: Instance = {
     instanceId: instanceId(config.stateDir),
@@ -303,6 +279,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
         tenants: inner => (config.roles.includes('fabric') ? tenants.run(inner) : aborted(inner)),
         reconciler: inner => reconciler.run(inner),
         proxy: inner => proxy.proxy.run(inner),
+        portHolders: inner => portHolders.run(inner),
         spaces: inner => spaceMonitor.run(inner),
         dhcp: inner =>
           dhcp.watch(inner, (_key, gone) => reconciler.notice('dhcp', `dnsmasq (pid ${gone.pid} ended)`)),

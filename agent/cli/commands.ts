@@ -8,6 +8,7 @@ import { describeCommand } from './describe.js'
 import { eventsCommand } from './events.js'
 import { getCommand } from './get.js'
 import { planCommand } from './plan.js'
+import { portCommand } from './port.js'
 import { schemaCommand } from './schema.js'
 import { servicesCommand } from './services.js'
 import { showCommand } from './show.js'
@@ -20,6 +21,7 @@ export const commands: readonly CommandModule[] = [
   deleteCommand,
   describeCommand,
   servicesCommand,
+  portCommand,
   statusCommand,
   waitCommand,
   planCommand,

@@ -10,6 +10,7 @@ import type { FabricLink } from '../../model/desired.js'
 import type { VethPeer } from '../../model/fabric.js'
 import { aliasPrefix } from '../../model/marks.js'
 import type { Space, Spaces } from '../spaces.js'
+import { changes, equalLink, sameKind } from './fabric-link-changes.js'
 
 export interface FabricLinkOptions {
   /** The host's namespace. */
@@ -19,59 +20,6 @@ export interface FabricLinkOptions {
 
 /** On the alias of a tap that somebody else made: it goes back under its name. */
 const borrowed = 'borrowed'
-
-function sameKind(desired: LinkInfo, observed: LinkInfo): boolean {
-  if (desired.kind === 'vxlan')
-    return (
-      observed.kind === 'vxlan' &&
-      desired.vni === observed.vni &&
-      desired.port === observed.port &&
-      desired.learning === observed.learning &&
-      desired.local === observed.local
-    )
-  return desired.kind === observed.kind
-}
-
-function sameFlags(desired: LinkInfo, observed: LinkInfo): boolean {
-  if (desired.kind !== 'bridge' || observed.kind !== 'bridge') return true
-  return (
-    (desired.nfCallIptables ?? false) === (observed.nfCallIptables ?? false) &&
-    (desired.nfCallIp6tables ?? false) === (observed.nfCallIp6tables ?? false)
-  )
-}
-
-function samePort(desired: Link['port'], observed: Link['port']): boolean {
-  if (desired === undefined) return true
-  const names = Object.keys(desired) as (keyof typeof desired)[]
-  return names.every(name => desired[name] === observed?.[name])
-}
-
-const attributes = ['address', 'mtu', 'master', 'addrGenMode', 'up'] as const
-
-function equalLink(desired: FabricLink, observed: FabricLink): boolean {
-  return (
-    sameKind(desired.info, observed.info) &&
-    sameFlags(desired.info, observed.info) &&
-    samePort(desired.port, observed.port) &&
-    attributes.every(name => desired[name] === undefined || desired[name] === observed[name])
-  )
-}
-
-/** What differs of a link that is there. `up` last, so that nothing passes a half-made port. */
-function changes(desired: FabricLink, observed: Link): Link {
-  const { kind, name } = desired
-  const out: Record<string, unknown> = {}
-  for (const attribute of attributes)
-    if (desired[attribute] !== undefined && desired[attribute] !== observed[attribute])
-      out[attribute] = desired[attribute]
-  if (!samePort(desired.port, observed.port) || out['master'] !== undefined)
-    if (desired.port !== undefined) out['port'] = desired.port
-  const info: LinkInfo =
-    sameKind(desired.info, observed.info) && sameFlags(desired.info, observed.info)
-      ? { kind: 'other', name: desired.info.kind }
-      : desired.info
-  return { kind, name, info, ...out }
-}
 
 function plain({ peer: _peer, tap: _tap, port: _port, ...link }: FabricLink): Link {
   return link
@@ -136,7 +84,7 @@ class FabricLinks implements Table<FabricLink> {
     try {
       for (const [i, op] of ops.entries()) {
         try {
-          if (op.verb === 'remove') await this.#unmake(i, op.observed, draft, signal)
+          if (op.verb === 'remove') await this.#unmake(space, i, op.observed, draft, signal)
           else if (op.verb === 'add') await this.#make(space, i, op.desired, draft, signal)
           else if (sameKind(op.desired.info, op.observed.info))
             draft.say(i, { verb: 'set', object: changes(op.desired, op.observed) })
@@ -235,8 +183,13 @@ class FabricLinks implements Table<FabricLink> {
     if (error !== undefined) throw error
   }
 
-  async #unmake(i: number, link: FabricLink, draft: Draft, signal: AbortSignal): Promise<void> {
-    if (link.info.kind !== 'tun' || link.alias !== `${aliasPrefix}${borrowed}`) {
+  async #unmake(space: Space, i: number, link: FabricLink, draft: Draft, signal: AbortSignal): Promise<void> {
+    // What was written says nothing of where it came from: the kernel does.
+    const there =
+      link.info.kind === 'tun'
+        ? (await space.rtnl.list('link', { dev: link.name }, signal).catch(() => []))[0]
+        : undefined
+    if (there?.alias !== `${aliasPrefix}${borrowed}`) {
       draft.say(i, { verb: 'delete', object: plain(link) })
       return
     }
