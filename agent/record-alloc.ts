@@ -17,6 +17,8 @@ import type { Store } from './store.js'
 const turnMs = 500
 /** An object that somebody replaces (delete, then apply) keeps its values that long. */
 const releaseAfterMs = 60_000
+/** Objects. */
+const many = 1_000
 /** After a failure, or a race that was lost. */
 const againMs = 1_000
 /** A transaction takes 100 writes, and as many comparisons. */
@@ -148,7 +150,8 @@ export function createRecordAllocator(
     }
     const now = clock.now()
     const wanted = new Set(plan.releases)
-    for (const key of assignments.recordsOf(ref).keys()) if (!wanted.has(key)) idleSince.delete(key)
+    if (idleSince.size > 0)
+      for (const key of assignments.recordsOf(ref).keys()) if (!wanted.has(key)) idleSince.delete(key)
     for (const key of plan.releases) {
       const since = idleSince.get(key) ?? now
       idleSince.set(key, since)
@@ -172,7 +175,8 @@ export function createRecordAllocator(
     }
     const first = take()
     if (pending.size === 0 || !mayWrite(first)) return Number.POSITIVE_INFINITY
-    const ours = turn(first)
+    // A look at thousands of objects, as after a start, lets that start go first.
+    const ours = turn(first) + (pending.size > many ? (options.turnMs ?? turnMs) : 0)
     if (ours > 0) await clock.sleep(ours, signal)
     const snapshot = take()
     if (!mayWrite(snapshot)) return Number.POSITIVE_INFINITY
