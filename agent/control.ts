@@ -29,7 +29,7 @@ import { overlaid } from './model/overlaid.js'
 import type { Self } from './model/self.js'
 import type { Origin } from './model/snapshot.js'
 import { clusterOf, objectsOf, type Snapshot } from './model/snapshot.js'
-import { applyText, deleteRef, knownKind, namedObject, withValues } from './model-store.js'
+import { applyText, deleteRef, knownKind, namedObject, withTenantValues, withValues } from './model-store.js'
 import type { NodeLease } from './node-lease.js'
 import type { Store } from './store.js'
 
@@ -275,8 +275,12 @@ export function createControl(parts: ControlParts): Control {
         .map((object): ObjectWithOrigin => ({ object, origin: originText(refOf(object)) }))
         .sort((left, right) => (refOf(left.object) < refOf(right.object) ? -1 : 1))
       const found = name === undefined ? shown : [namedObject(shown, info, name)]
-      const records = [...snapshot.allocations].map(([key, { owner }]) => [key, owner] as const)
-      return info.kind === 'Service' ? withValues(found, records) : found
+      if (info.kind === 'Network' || info.kind === 'Port') return withTenantValues(found, snapshot)
+      if (info.kind !== 'Service') return found
+      return withValues(
+        found,
+        [...snapshot.allocations].map(([key, { owner }]) => [key, owner] as const),
+      )
     },
     services: inspector.services,
     describe: inspector.describe,

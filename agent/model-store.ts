@@ -7,10 +7,20 @@ import type { Config } from './config.js'
 import { nearest } from './model/check.js'
 import { type ParsedDocuments, type ParsedObject, parseDocuments, parseObjectText } from './model/document.js'
 import { allocPrefix, objectsPrefix } from './model/keys.js'
-import { findKind, fullRef, type KindInfo, kinds, type ModelObject } from './model/kinds.js'
+import {
+  findKind,
+  fullRef,
+  type KindInfo,
+  kinds,
+  type ModelObject,
+  type ObjectOfKind,
+} from './model/kinds.js'
 import { type Problem, refOf } from './model/object.js'
 import { serviceName } from './model/service.js'
 import { recordsByService, valuesOf } from './model/service-values.js'
+import { tenantName } from './model/tenant.js'
+import type { TenantModel } from './model/tenant-assignments.js'
+import { tenantValues } from './model/tenant-values.js'
 import { applyObjects, type DeleteOptions, deleteObject, type WriteOptions } from './objects.js'
 import { openKv } from './open-kv.js'
 import { readDirectory } from './sources/directory-files.js'
@@ -63,6 +73,19 @@ export function withValues(
     if (each.object.kind !== 'Service') return each
     return { ...each, values: valuesOf(each.object, byService.get(serviceName(each.object))) }
   })
+}
+
+/** Networks and Ports with what they have by the model. */
+export function withTenantValues(
+  all: readonly ObjectWithOrigin[],
+  model: TenantModel,
+): readonly ObjectWithOrigin[] {
+  const valuesOf = tenantValues(model)
+  return all.map(each =>
+    each.object.kind === 'Network' || each.object.kind === 'Port'
+      ? { ...each, tenantValues: valuesOf(each.object) }
+      : each,
+  )
 }
 
 /** Says in which file and line the object stands that a problem is about. */
@@ -143,14 +166,25 @@ export async function openModelStore(config: Config, signal: AbortSignal): Promi
   return {
     async get(kind, name) {
       const info = knownKind(kind)
-      const all = await listObjects(kv, info, await written(), signal)
+      const files = await written()
+      const all = await listObjects(kv, info, files, signal)
       const found = name === undefined ? all : [namedObject(all, info, name)]
-      if (info.kind !== 'Service') return found
+      if (info.kind !== 'Service' && info.kind !== 'Network' && info.kind !== 'Port') return found
       const { entries } = await kv.list(allocPrefix, signal)
       const records = entries.map(
         ({ key, value }) => [key.slice(allocPrefix.length), ownerOf(value) ?? ''] as const,
       )
-      return withValues(found, records)
+      if (info.kind === 'Service') return withValues(found, records)
+      const list = async <K extends 'Network' | 'Port' | 'Cluster'>(
+        of: K,
+      ): Promise<readonly ObjectOfKind<K>[]> =>
+        (await listObjects(kv, kinds[of], files, signal)).map(({ object }) => object as ObjectOfKind<K>)
+      return withTenantValues(found, {
+        networks: new Map((await list('Network')).map(object => [tenantName(object), object])),
+        ports: new Map((await list('Port')).map(object => [tenantName(object), object])),
+        clusters: new Map((await list('Cluster')).map(object => [object.metadata.name, object])),
+        allocations: new Map(records.map(([key, owner]) => [key, { owner }])),
+      })
     },
     apply: async (text, file) =>
       applyText(kv, text, file, { handWritten: (await written()).objects, signal }),

@@ -10,6 +10,7 @@ import type { ModelObject } from '../model/kinds.js'
 import type { Problem } from '../model/object.js'
 import type { Lease } from '../model/self.js'
 import type { ServiceValues } from '../model/service-values.js'
+import type { TenantValues } from '../model/tenant-values.js'
 import type { Description, ServiceList } from './views.js'
 
 export interface PeerStatus {
@@ -82,6 +83,8 @@ export interface ObjectWithOrigin {
   readonly origin: string
   /** Services: what the allocator gave them. */
   readonly values?: ServiceValues
+  /** Networks and Ports: the same. */
+  readonly tenantValues?: TenantValues
 }
 
 export interface ApplyResult {

@@ -11,6 +11,7 @@ import type { Self } from '../../agent/model/self.js'
 import { emptySnapshot, fieldOf, type Snapshot } from '../../agent/model/snapshot.js'
 import { createTenantAssignments } from '../../agent/model/tenant-assignments.js'
 import { gatewayMac, slaacAddress } from '../../agent/model/tenant-claims.js'
+import { tenantValues } from '../../agent/model/tenant-values.js'
 import { applyObjects, deleteObject, ensureFormat } from '../../agent/objects.js'
 import { createStore } from '../../agent/store.js'
 import { createTenantAllocator } from '../../agent/tenant-alloc.js'
@@ -204,6 +205,11 @@ t.test(
     t.same([...w.update()], [], 'nothing changed: nobody is named')
     t.equal(w.assignments.port('red/p'), first, 'and it is the same value')
     t.same(w.assignments.plan('port/red/p'), { claims: [], releases: [], problems: [] })
+
+    const listed = tenantValues(w.snapshot())
+    const [net, port] = objects(netA + doc('Port', 'red/p', 'network: a'))
+    t.same(net?.kind === 'Network' && listed(net), { vni: 1001 })
+    t.same(port?.kind === 'Port' && listed(port), { mac: first?.mac, addresses: [four, six] })
 
     w.apply(doc('Port', 'red/p', 'network: a, mac: "52:54:00:12:34:56"'))
     w.settle('port/red/p')
