@@ -16,9 +16,10 @@ export interface HostProxy {
 /** `drain`: seconds that connections have to finish once warrend ends. */
 export function openHostProxy(stateDir: string, drain: number): HostProxy {
   const ports = openPortMemory(`${stateDir}/proxy-ports.json`)
+  const inherited = takeStoredFds()
   const proxy = createProxy({
-    store: openFdStore(),
-    inherited: takeStoredFds(),
+    store: openFdStore(process.env['NOTIFY_SOCKET'], inherited),
+    inherited,
     ports,
     drainMs: drain * 1000,
     // Whatever the unit's TimeoutStopSec= says: connections have the time that the configuration gives them.

@@ -73,13 +73,18 @@ export function openListener(kind: Kind, port?: number): ListenSocket {
   return open(kind, 0)
 }
 
-/** The port of a socket that somebody kept for us; undefined when it is not such a listener. */
-export function inheritedPort(fd: number, { protocol, family }: Kind): number | undefined {
-  const is = (option: number, value: number): boolean => getsockopt(fd, SOL_SOCKET, option) === value
-  if (!is(SO_DOMAIN, family === 'inet6' ? AF_INET6 : AF_INET)) return undefined
-  if (!is(SO_TYPE, protocol === 'tcp' ? SOCK_STREAM : SOCK_DGRAM)) return undefined
-  if (protocol === 'tcp' && !is(SO_ACCEPTCONN, 1)) return undefined
+/** What a socket that somebody kept for us listens to; undefined when it is no such listener. */
+export function inheritedListener(fd: number): (Kind & { readonly port: number }) | undefined {
+  const option = (name: number): number | undefined => getsockopt(fd, SOL_SOCKET, name)
+  const [domain, type] = [option(SO_DOMAIN), option(SO_TYPE)]
+  if (domain !== AF_INET && domain !== AF_INET6) return undefined
+  if (type !== SOCK_DGRAM && (type !== SOCK_STREAM || option(SO_ACCEPTCONN) !== 1)) return undefined
   const own = getsockname(fd)
   const port = own === undefined ? 0 : readSockaddr(own).port
-  return port === 0 ? undefined : port
+  if (port === 0) return undefined
+  return {
+    protocol: type === SOCK_STREAM ? 'tcp' : 'udp',
+    family: domain === AF_INET6 ? 'inet6' : 'inet',
+    port,
+  }
 }

@@ -5,7 +5,7 @@ import { WarrenError } from '../errors.js'
 import { aborted } from '../lifetime.js'
 import type { AddressFamily } from '../net/address.js'
 import { close } from '../netns/libc.js'
-import { inheritedPort, openListener } from './listen.js'
+import { inheritedListener, openListener } from './listen.js'
 import type { PortMemory } from './port-memory.js'
 import { SOCK_CLOEXEC, SOCK_NONBLOCK, syscalls } from './syscalls.js'
 import {
@@ -72,11 +72,8 @@ interface Listener extends InheritedListener {
   spec: ListenerSpec | undefined
 }
 
-const namePattern = /^proxy (tcp|udp) (inet6?) (.+)$/
-
-function storeName({ protocol, family, key }: InheritedListener): string {
-  return `proxy ${protocol} ${family} ${key}`
-}
+/** Short, for there is not much room (fdstore.ts). */
+const namePrefix = 'proxy '
 
 class ThreadedProxy implements UserspaceProxy {
   readonly #options: ProxyOptions
@@ -96,19 +93,18 @@ class ThreadedProxy implements UserspaceProxy {
   }
 
   #inherit(name: string, fd: number): void {
-    const [, protocol, family, key] = namePattern.exec(name) ?? []
-    if (protocol === undefined || family === undefined || key === undefined) return
-    const kind = { protocol: protocol as ProxyProtocol, family: family as AddressFamily }
-    const port = inheritedPort(fd, kind)
+    if (!name.startsWith(namePrefix)) return
+    const key = name.slice(namePrefix.length)
+    const socket = inheritedListener(fd)
     const twice = this.#listeners.get(key)
-    if (port === undefined || twice !== undefined) {
+    if (socket === undefined || twice !== undefined) {
       close(fd)
       this.#options.store?.drop(name)
       // The one that we keep went from the store with its namesake.
       if (twice !== undefined) this.#options.store?.keep(name, twice.fd)
       return
     }
-    this.#listeners.set(key, { ...kind, key, fd, port, counters: newCounters(), spec: undefined })
+    this.#listeners.set(key, { ...socket, key, fd, counters: newCounters(), spec: undefined })
   }
 
   set(spec: ListenerSpec): void {
@@ -132,7 +128,7 @@ class ThreadedProxy implements UserspaceProxy {
       const socket = openListener(spec, ports?.get(key))
       const listener = { key, protocol, family, ...socket, counters: newCounters(), spec: undefined }
       this.#listeners.set(key, listener)
-      store?.keep(storeName(listener), socket.fd)
+      store?.keep(`${namePrefix}${key}`, socket.fd)
       return listener
     } catch (cause) {
       const code = cause instanceof WarrenError ? cause.code : 'UNKNOWN'
@@ -148,7 +144,7 @@ class ThreadedProxy implements UserspaceProxy {
     const listener = this.#listeners.get(key)
     if (listener === undefined) return
     this.#listeners.delete(key)
-    this.#options.store?.drop(storeName(listener))
+    this.#options.store?.drop(`${namePrefix}${key}`)
     this.#options.ports?.delete(key)
     // What the thread knows it closes itself, when it has let go of it.
     if (listener.spec === undefined) close(listener.fd)

@@ -15,8 +15,14 @@ const F_SETFL = 4
 const FD_CLOEXEC = 1
 const FIRST = 3
 
+/**
+ * Bytes of all names together, with what stands between them. The kernel starts no process that has a variable longer
+ * than 128 KiB (MAX_ARG_STRLEN): with more in $LISTEN_FDNAMES systemd could not start this one again.
+ */
+export const namesMax = (128 << 10) - 'LISTEN_FDNAMES=\0'.length
+
 export interface FdStore {
-  /** Asks systemd to hold a copy of `fd`; false when there is no systemd that would. */
+  /** Asks systemd to hold a copy of `fd`; false when it does not listen, or has as many already as their names allow. */
   keep(name: string, fd: number): boolean
   /** Asks it to let go of those of that name. */
   drop(name: string): boolean
@@ -27,18 +33,21 @@ export interface StoredFd {
   readonly fd: number
 }
 
-/** Names are printable ASCII without ":", 255 bytes at most (man 3 sd_notify, FDNAME=). */
+/** Names are printable ASCII without ":", 255 bytes at most (man 3 sd_notify, FDNAME=); ";" stands for it, for short. */
 export function encodeFdName(text: string): string {
-  return text.replace(/[^ -~]|[%:]/gu, char => encodeURIComponent(char).replace(':', '%3A'))
+  return text.replace(/[^ -~]|[%;]/gu, char => encodeURIComponent(char)).replaceAll(':', ';')
 }
 
 export function decodeFdName(name: string): string | undefined {
   try {
-    return decodeURIComponent(name)
+    return decodeURIComponent(name.replaceAll(';', ':'))
   } catch {
     return undefined
   }
 }
+
+/** What a message points to lives as long as the next one is not made: the collector knows nothing of addresses. */
+const pointedTo: Buffer[] = []
 
 /** One datagram, with a descriptor if there is one. */
 function send(path: string, lines: readonly string[], fd?: number): boolean {
@@ -58,6 +67,7 @@ function send(path: string, lines: readonly string[], fd?: number): boolean {
   control.writeInt32LE(SCM_RIGHTS, 12)
   control.writeInt32LE(fd ?? -1, 16)
   const message = bytes(56)
+  pointedTo.splice(0, pointedTo.length, text, name, vector, control)
   message.writeBigUInt64LE(addressOf(name), 0)
   message.writeUInt32LE(name.length, 8)
   message.writeBigUInt64LE(addressOf(vector), 16)
@@ -78,13 +88,42 @@ function send(path: string, lines: readonly string[], fd?: number): boolean {
   }
 }
 
-/** Undefined when this process was not started by a systemd that wants to hear from it. */
-export function openFdStore(path = process.env['NOTIFY_SOCKET']): FdStore | undefined {
+/** What systemd has of us, as far as it fits $LISTEN_FDNAMES. */
+class Names {
+  readonly #sizes = new Map<string, number>()
+  #total = 0
+
+  /** False when there is no room. */
+  add(name: string): boolean {
+    const size = encodeFdName(name).length + 1
+    if (this.#total + size > namesMax) return false
+    this.#total += size
+    this.#sizes.set(name, (this.#sizes.get(name) ?? 0) + size)
+    return true
+  }
+
+  delete(name: string): void {
+    this.#total -= this.#sizes.get(name) ?? 0
+    this.#sizes.delete(name)
+  }
+}
+
+/** `held`: what takeStoredFds() gave. Undefined when this process was not started by a systemd that wants to hear from it. */
+export function openFdStore(
+  path = process.env['NOTIFY_SOCKET'],
+  held: readonly StoredFd[] = [],
+): FdStore | undefined {
   if (path === undefined || path === '') return undefined
+  const names = new Names()
+  for (const { name } of held) names.add(name)
   return {
     // Not polled: systemd would drop a UDP socket for an ICMP error on it (FDPOLL, systemd 246).
-    keep: (name, fd) => send(path, ['FDSTORE=1', `FDNAME=${encodeFdName(name)}`, 'FDPOLL=0'], fd),
-    drop: name => send(path, ['FDSTOREREMOVE=1', `FDNAME=${encodeFdName(name)}`]),
+    keep: (name, fd) =>
+      names.add(name) && send(path, ['FDSTORE=1', `FDNAME=${encodeFdName(name)}`, 'FDPOLL=0'], fd),
+    drop(name) {
+      names.delete(name)
+      return send(path, ['FDSTOREREMOVE=1', `FDNAME=${encodeFdName(name)}`])
+    },
   }
 }
 

@@ -610,6 +610,8 @@ function notifySocket(path: string) {
   header.writeBigUInt64LE(1n, 24)
   header.writeBigUInt64LE(addressOf(control), 32)
   return {
+    /** Else it would be collected. */
+    vector,
     read(): { readonly text: string; readonly fd: number | undefined } | undefined {
       header.writeBigUInt64LE(BigInt(control.length), 40)
       const length = syscalls().recvmsg(fd, header, 0x40)
@@ -633,10 +635,10 @@ t.test('systemd keeps the sockets: the same port, and whoever came meanwhile is 
   const gone = first.serve({ key: 'gone', targets: at(server) })
   t.equal(await ask(port), 'x')
   const kept = systemd.read()
-  t.equal(kept?.text, 'FDSTORE=1\nFDNAME=proxy tcp inet fd00%3A%3A1 tcp 80\nFDPOLL=0')
+  t.equal(kept?.text, 'FDSTORE=1\nFDNAME=proxy fd00;;1 tcp 80\nFDPOLL=0')
   const other = systemd.read()
   first.proxy.remove('gone')
-  t.equal(systemd.read()?.text, 'FDSTOREREMOVE=1\nFDNAME=proxy tcp inet gone')
+  t.equal(systemd.read()?.text, 'FDSTOREREMOVE=1\nFDNAME=proxy gone')
   await first.stop()
   t.equal(systemd.read(), undefined, 'stopping takes nothing from the store')
   if (kept?.fd === undefined || other?.fd === undefined) throw new Error('no descriptor came')
@@ -650,12 +652,12 @@ t.test('systemd keeps the sockets: the same port, and whoever came meanwhile is 
   const second = start({
     store,
     inherited: [
-      { name: `proxy tcp inet ${key}`, fd: kept.fd },
-      { name: 'proxy tcp inet wrong', fd: wrong },
+      { name: `proxy ${key}`, fd: kept.fd },
+      { name: 'proxy wrong', fd: wrong },
       { name: 'api', fd: foreign },
     ],
   })
-  t.equal(systemd.read()?.text, 'FDSTOREREMOVE=1\nFDNAME=proxy tcp inet wrong')
+  t.equal(systemd.read()?.text, 'FDSTOREREMOVE=1\nFDNAME=proxy wrong')
   t.equal(getsockname(wrong), undefined, 'closed')
   t.not(getsockname(foreign), undefined, 'not ours')
   close(foreign)
@@ -672,18 +674,57 @@ t.test('systemd keeps the sockets: the same port, and whoever came meanwhile is 
 })
 
 t.test('descriptors from systemd are taken once, and by whom they are meant for', async t => {
-  const env = { LISTEN_PID: '7', LISTEN_FDS: '2', LISTEN_FDNAMES: 'proxy tcp inet fd00%3A%3A1 tcp 80:x' }
+  const env = { LISTEN_PID: '7', LISTEN_FDS: '2', LISTEN_FDNAMES: 'proxy fd00;;1 tcp 80:x' }
   t.same(takeStoredFds({ ...env }, 8), [])
   const own = { ...env }
   t.same(takeStoredFds(own, 7), [
-    { name: 'proxy tcp inet fd00::1 tcp 80', fd: 3 },
+    { name: 'proxy fd00::1 tcp 80', fd: 3 },
     { name: 'x', fd: 4 },
   ])
   t.same(own, {})
   t.same(takeStoredFds(own, 7), [])
-  t.equal(decodeFdName(encodeFdName('10% of ü:')), '10% of ü:')
+  t.equal(decodeFdName(encodeFdName('10% of ü:;')), '10% of ü:;')
   t.match(encodeFdName('ü:\n%'), /^[ -9;-~]+$/)
   t.equal(decodeFdName('%zz'), undefined)
+})
+
+t.test('systemd is given no more than the names fit that it gives back', async t => {
+  const dir = mkdtempSync(join(tmpdir(), 'wt-proxy-'))
+  const systemd = notifySocket(join(dir, 'notify'))
+  const held = Array.from({ length: 2_000 }, (_, i) => ({ name: `held ${i}`, fd: -1 }))
+  const store = openFdStore(join(dir, 'notify'), held)
+  const fd = socket(1, 2, 0)
+  const kept: string[] = held.map(({ name }) => name)
+  const keep = (name: string): boolean => {
+    const done = store?.keep(name, fd) === true
+    const came = systemd.read()
+    t.equal(came !== undefined, done)
+    if (came?.fd !== undefined) close(came.fd)
+    if (done) kept.push(name)
+    return done
+  }
+  const long = `fd00::${'0'.repeat(200)} tcp`
+  let i = 0
+  while (keep(`${long} ${i}`)) i += 1
+  // The kernel's own word: a process gets a variable of this length, and none that is one name longer.
+  const start = (names: readonly string[]): void => {
+    execFileSync('true', {
+      env: { LISTEN_FDNAMES: names.map(encodeFdName).join(':'), PATH: process.env['PATH'] ?? '' },
+    })
+  }
+  start(kept)
+  t.throws(() => start([...kept, `${long} ${i}`]), { code: 'E2BIG' })
+  store?.drop('held 0')
+  t.match(systemd.read()?.text, /^FDSTOREREMOVE/)
+  t.notOk(keep(`${long} ${i}`), 'still no room')
+  for (let n = 1; n < 100; n += 1) {
+    store?.drop(`held ${n}`)
+    systemd.read()
+  }
+  t.ok(keep(`${long} ${i}`))
+  close(fd)
+  systemd.close()
+  rmSync(dir, { recursive: true })
 })
 
 t.test('without systemd the port is the same again, if it is free', async t => {
@@ -723,9 +764,9 @@ t.test('table: listeners are added, changed, adopted and swept; SCTP is refused'
   const nodePort: ServiceEntry = { ...entry, kind: 'nodeport', address: '', port: 31_234, protocol: 'udp' }
   const sctp: ServiceEntry = { ...entry, protocol: 'sctp' }
   const inherited = [
-    { name: 'proxy tcp inet 10.0.0.1 tcp 1234', fd: listening(1) },
-    { name: 'proxy tcp inet 10.0.0.9 tcp 1', fd: listening(1) },
-    { name: 'proxy tcp inet what is this', fd: listening(1) },
+    { name: 'proxy 10.0.0.1 tcp 1234', fd: listening(1) },
+    { name: 'proxy 10.0.0.9 tcp 1', fd: listening(1) },
+    { name: 'proxy what is this', fd: listening(1) },
   ]
   const dropped: string[] = []
   const run = start({ inherited, store: { keep: () => true, drop: name => dropped.push(name) > 0 } })
@@ -747,7 +788,7 @@ t.test('table: listeners are added, changed, adopted and swept; SCTP is refused'
     '# remove proxy 10.0.0.9 tcp 1',
   ])
   t.equal(run.proxy.portOf(entryKey(entry)), adopted)
-  t.same(dropped.sort(), ['proxy tcp inet 10.0.0.9 tcp 1', 'proxy tcp inet what is this'])
+  t.same(dropped.sort(), ['proxy 10.0.0.9 tcp 1', 'proxy what is this'])
   t.ok((run.proxy.portOf('nodeport inet udp 31234') ?? 0) > 0)
   t.same(await pass(entry, nodePort), [])
   mirror.drop()
