@@ -6,6 +6,7 @@ import { objectKey } from '../../agent/model/keys.js'
 import type { ModelObject } from '../../agent/model/kinds.js'
 import { namesOf } from '../../agent/model/marks.js'
 import { refOf } from '../../agent/model/object.js'
+import { overlaid } from '../../agent/model/overlaid.js'
 import type { Port } from '../../agent/model/port.js'
 import type { Self } from '../../agent/model/self.js'
 import { emptySnapshot, fieldOf, type Snapshot } from '../../agent/model/snapshot.js'
@@ -837,6 +838,18 @@ t.test('fabric: networks are where a port of them, or of one behind the same rou
   const without: Self = { ...selfOf('h2'), host: { ...selfOf('h2').host } }
   t.same(without.host.underlay?.name, 'eth0')
 })
+
+t.test(
+  'plan: documents that nobody has applied yet are seen with the values that they would get',
+  async t => {
+    const before = model(node('h1') + doc('Tenant', 'red'))
+    const port = doc('Port', 'red/p', 'network: a, node: h1')
+    const view = createFabric()(overlaid(before.snapshot(), objects(port + netA)), selfOf('h1'))
+    t.same(view.problems, [])
+    const applied = fabric(node('h1') + doc('Tenant', 'red') + netA + port, 'h1').on('h1')
+    t.same(view.ports.get('red/p'), applied.ports.get('red/p'), 'those that it gets when it is applied')
+  },
+)
 
 t.test('fabric: groups, their rules, and who counts as a member', async t => {
   const rules = `rules: [
