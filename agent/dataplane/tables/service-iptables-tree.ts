@@ -77,27 +77,36 @@ function lowBits(address: string): number {
   return last.includes('.') ? lowBits(last) : Number.parseInt(last === '' ? '0' : last, 16)
 }
 
-function maskedDestination(family: Family, value: number, mask: number): string {
-  if (family === 'inet') return `-d 0.0.${value >> 8}.${value & 255}/0.0.${mask >> 8}.${mask & 255}`
-  const hex = (bits: number): string => (bits === 0 ? '::' : `::${bits.toString(16)}`)
-  return `-d ${hex(value)}/${hex(mask)}`
+/** The highest bit of an address in canonical form. */
+function highBit(address: string): boolean {
+  const digits = /^[0-9a-f]*/.exec(address)?.[0] ?? ''
+  return address.includes(':') ? digits.length === 4 && digits >= '8000' : Number(digits) >= 128
 }
 
 /** Steps that many entry points share, by their tree and what they branch by. */
 const known = new Map<string, readonly Step[]>()
 
-/** By the low 5 bits of `-d`, then by the 5 above: addresses are dealt out densely, or evenly. */
+/**
+ * By the low 5 bits of `-d`, then by the 5 above: addresses are dealt out densely, or evenly. The highest bit is always
+ * told too: iptables-nft before 1.8.8 takes a mask that begins with a byte of zeros for a prefix of length 0.
+ */
 function byDestination(tree: TreeName, family: Family, address: string): readonly Step[] {
   const bits = lowBits(address) & 1023
-  const key = `${tree} ${family} ${bits}`
+  const high = highBit(address)
+  const key = `${tree} ${family} ${high} ${bits}`
   const before = known.get(key)
   if (before !== undefined) return before
-  const low = bits & 31
-  const high = bits & (31 << 5)
-  const chain = `${tree}-${low}`
+  const match = (mask: number): string => {
+    const value = bits & mask
+    if (family === 'inet')
+      return `-d ${high ? 128 : 0}.0.${value >> 8}.${value & 255}/128.0.${mask >> 8}.${mask & 255}`
+    const hex = (top: string, low: number): string => `${top}::${low === 0 ? '' : low.toString(16)}`
+    return `-d ${hex(high ? '8000' : '', value)}/${hex('8000', mask)}`
+  }
+  const chain = `${tree}-${(bits & 31) + (high ? 32 : 0)}`
   const steps = [
-    { chain, match: maskedDestination(family, low, 31) },
-    { chain: `${chain}-${high >> 5}`, match: maskedDestination(family, high, 31 << 5) },
+    { chain, match: match(31) },
+    { chain: `${chain}-${bits >> 5}`, match: match(31 << 5) },
   ]
   known.set(key, steps)
   return steps
