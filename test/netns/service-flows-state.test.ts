@@ -122,6 +122,23 @@ async function udpFlows(t: Test): Promise<void> {
   await world.remove(refsOf(service))
 }
 
+async function sctpFlows(t: Test): Promise<void> {
+  const service = flowService('init', 49, { endpoints: 'a1 b1' })
+  await world.apply(objectsOf(world, service))
+  const flows = clientsOf(world, service, 'sctp', places).flatMap(client => {
+    const ports = [1, 2, 3].map(() => client.station.nextPort())
+    return ports.map(fromPort => ({ ...client, question: { ...client.question, fromPort } }))
+  })
+  const all = (): Promise<string[]> =>
+    Promise.all(flows.map(async ({ station, question }) => tell(await station.ask(question))))
+  const first = await all()
+  t.same([...new Set(first)].sort(), ['a1:8080', 'b1:8080'])
+  t.same(await all(), first, 'a flow stays')
+  await setEndpoints(world, service, 'b1')
+  t.same([...new Set(await all())], ['b1:8080'], 'of an endpoint that has left it goes to another')
+  await world.remove(refsOf(service))
+}
+
 async function beforeTheService(t: Test): Promise<void> {
   const service = flowService('late', 44, { endpoints: 'b1', x: 30 })
   const flows = families.flatMap(family => [
@@ -162,7 +179,7 @@ async function throughRestarts(t: Test, mode: string): Promise<void> {
   const tcp = clientsOf(world, service, 'tcp', places)
   const udp = clientsOf(world, service, 'udp', places)
   const flows = [...kept(tcp), ...kept(udp)]
-  const load = startLoad(flows, 20)
+  const load = startLoad(flows, 40)
   await pause(50)
   const ports = flows.slice(-udp.length, 2 - udp.length).map(({ port }) => port)
   const ids = await flowIds(world, ports)
@@ -174,7 +191,7 @@ async function throughRestarts(t: Test, mode: string): Promise<void> {
   // What runs through the proxy ends with it.
   const proxied = mode === 'userspace'
   if (proxied) t.same(await load.stop(), [])
-  const news = startLoad(fresh([...tcp, ...udp]), proxied ? 50 : 20)
+  const news = startLoad(fresh([...tcp, ...udp]), proxied ? 80 : 40)
   for (const how of ['SIGKILL', 'SIGTERM'] as const) {
     await Promise.all([world.agent.A.stop(how), world.agent.B.stop(how)])
     await pause(100)
@@ -202,8 +219,8 @@ async function modeSwitches(t: Test): Promise<void> {
   const tcp = clientsOf(world, service, 'tcp', places)
   const udp = clientsOf(world, service, 'udp', places)
   const flows = [...kept(tcp), ...kept(udp)]
-  const load = startLoad(flows, 20)
-  const news = startLoad(fresh([...tcp, ...udp]), 20)
+  const load = startLoad(flows, 40)
+  const news = startLoad(fresh([...tcp, ...udp]), 40)
   await pause(100)
   for (const proxyMode of [...modes, ...modes].slice(1)) {
     await world.cluster({ proxyMode })
@@ -278,6 +295,7 @@ for (const proxyMode of modes) {
     const works = t.test('flows', own, async t => {
       await t.test('load is spread', t => spread(t, proxyMode))
       await t.test('UDP flows follow the endpoints', udpFlows)
+      if (proxyMode !== 'userspace') await t.test('SCTP flows follow the endpoints', sctpFlows)
       await t.test('what began before the Service', beforeTheService)
     })
     await Promise.all([waits, works])

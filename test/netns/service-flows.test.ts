@@ -67,7 +67,7 @@ async function walk(t: Test, steps: number): Promise<void> {
   }
   await Promise.all(
     nodes.map(async node => {
-      await world.agent[node].stop('SIGKILL')
+      await world.agent[node].stop()
       await world.start(node)
       const events = await world.client[node].events()
       t.same(

@@ -47,6 +47,11 @@ export const fixture = fixtureOf([
     endpoints: 'a1:leaving b1',
     spec: { internalTrafficPolicy: 'Local' },
   }),
+  flowService('headless', 22, {
+    endpoints: 'a1',
+    type: 'ClusterIP',
+    spec: { clusterIPs: ['None'] },
+  }),
   flowService('nolocal', 21, { x: 20, spec: { ...local, internalTrafficPolicy: 'Local' } }),
 ])
 
@@ -69,6 +74,10 @@ ac               | there                                 | b1
 ext              | web                                   | a1 b1@A       | tcp udp sctp
 ext              | here                                  | a1
 ext              | there                                 | b1@A
+
+ac bc            | web                                   | a1 b1         | sctp userspace=refused
+ac bc            | web+x                                 | a1 b1         | sctp userspace=dropped
+ac A ext         | headless                              | dropped
 
 # hairpin
 a1               | here here@A here+x here+lb            | a1@A          | tcp udp sctp
