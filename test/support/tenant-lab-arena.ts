@@ -12,6 +12,7 @@ import {
   networkOf,
   networkRefs,
   type Tenant,
+  vteps,
 } from './tenant-lab-model.js'
 
 export function arenaOf(lab: TenantLab): Arena & { close(): void } {
@@ -62,6 +63,15 @@ export function arenaOf(lab: TenantLab): Arena & { close(): void } {
     wires,
     at: addressesOf,
     gatewayMac,
+    gateway: network => {
+      const { number } = networkOf(network)
+      return { ip: `10.0.${number}.1`, ip6: `fd00:0:0:${number}::1` }
+    },
+    vni: network => networkOf(network).vni,
+    underlay: place => ({
+      ip: vteps[(place.split('/')[1] ?? place) as HostName],
+      mac: / link\/ether (\S+)/.exec(worldOf(place).sh('ip link show eth0'))?.[1] ?? '',
+    }),
     sh: (place, script) => worldOf(place).sh(script),
     close: () => {
       for (const wire of wires.values()) wire.close()

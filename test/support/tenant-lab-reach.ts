@@ -1,8 +1,8 @@
 // Who reaches whom by the ports' own stacks: UDP there and back, all pairs of a tenant at once, ARP and ND included.
 import { bind, close, getsockname, sendto, setsockopt, socket } from '../../lib/netns/libc.js'
 import { pause, receive } from './attacks/wire.js'
+import type { World } from './netns-world.js'
 import { sockaddr } from './packets.js'
-import type { TenantLab } from './tenant-lab.js'
 import { addressesOf, allPorts, type Tenant } from './tenant-lab-model.js'
 
 const AF_INET = 2
@@ -29,7 +29,7 @@ export function mayReach(from: string, to: string, dport: number): boolean {
 
 /** "red/a1 > red/a2" of every pair of the tenant that got an answer, sorted. `size`: bytes of the datagrams, both ways. */
 export async function reachable(
-  lab: TenantLab,
+  lab: { readonly ports: ReadonlyMap<string, Pick<World, 'netns'>> },
   tenant: Tenant,
   family: Family,
   dport: number,

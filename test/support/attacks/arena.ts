@@ -16,6 +16,11 @@ export interface Arena {
   readonly wires: ReadonlyMap<string, Wire>
   at(port: string): Addresses
   readonly gatewayMac: string
+  /** Of a network: "red/a" and "red/b" are a /24 and a /64 each; nobody has addresses from .200 on. */
+  gateway(network: string): { readonly ip: string; readonly ip6: string }
+  vni(network: string): number
+  /** Of "host/h1", "host/h2" and "stranger", who is no member, on the wire between the hosts. */
+  underlay(place: string): { readonly mac: string; readonly ip: string }
   /** Shell in the namespace of a port, or of "host/h1", "fabric/h1", "router/red/h1"; what it prints. */
   sh(place: string, script: string): string
 }
@@ -33,6 +38,17 @@ export interface Attack {
   readonly guards: readonly Guard[]
   /** True: it worked. */
   run(arena: Arena): Promise<boolean>
+}
+
+/** Addresses of a network that no port has: the `i`th of 50, and one of IPv6 that `word` tells from those before. */
+export function unused(
+  arena: Arena,
+  network: string,
+  i: number,
+  word = 'bad',
+): { readonly ip: string; readonly ip6: string } {
+  const { ip, ip6 } = arena.gateway(network)
+  return { ip: ip.replace(/\d+$/, String(200 + i)), ip6: ip6.replace(/::1$/, `::${word}:${i + 1}`) }
 }
 
 /** 16 bytes that are in no other frame. */

@@ -8,6 +8,7 @@ import {
   hearing,
   reaches,
   token,
+  unused,
   wireOf,
 } from './arena.js'
 import { bridgeGuard } from './frame-attacks.js'
@@ -182,7 +183,7 @@ function everything(arena: Arena, mark: Buffer): readonly f.Bytes[] {
       return [to4(ip, by), to6(ip6, by)]
     }),
     to4('255.255.255.255', f.broadcast),
-    to4('10.0.1.255', f.broadcast),
+    to4(arena.gateway('red/a').ip.replace(/\d+$/, '255'), f.broadcast),
     to4('224.0.0.251', '01:00:5e:00:00:fb'),
     to6('ff02::1', f.groupMac('ff02::1')),
     to6('ff02::fb', f.groupMac('ff02::fb')),
@@ -195,7 +196,7 @@ export async function hearsOfRed(arena: Arena, tenant: string): Promise<readonly
   const ears = [...arena.wires.keys()].filter(name => name.startsWith(`${tenant}/`))
   const heard = new Set(await hearing(arena, 'red/a1', everything(arena, mark), mark, ears))
   const { mac, ip } = arena.at('red/a1')
-  const lost = `10.0.1.${200 + Math.floor(Math.random() * 50)}`
+  const lost = unused(arena, 'red/a', Math.floor(Math.random() * 50)).ip
   const ask = f.arp({
     operation: 'request',
     senderMac: mac,

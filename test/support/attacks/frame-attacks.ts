@@ -62,7 +62,7 @@ const arpAttacks: readonly Attack[] = [
     arp: {
       operation: 'request',
       senderMac: arena.at(attacker).mac,
-      sender: '10.0.1.1',
+      sender: arena.gateway('red/a').ip,
       targetMac: '00:00:00:00:00:00',
       target: arena.at(victim).ip,
     },

@@ -1,6 +1,6 @@
 // What tenants could do to the machine that they share: reach its sockets and addresses, fill its neighbor table, its
 // connection table and its wires. red/a1 is an honest port, red/a5 one without port security, both on h1.
-import { type Arena, type Attack, type Guard, hearing, reaches, token, wireOf } from './arena.js'
+import { type Arena, type Attack, type Guard, hearing, reaches, token, unused, wireOf } from './arena.js'
 import { datagram, flowsThrough } from './flow-attacks.js'
 import * as f from './frames.js'
 import { pause } from './wire.js'
@@ -11,7 +11,8 @@ const router = (from: string): Guard => ({ table: 'router', from, to: 'accept' }
 /** Entries of the router's neighbor table that nobody configured. */
 function learnt(arena: Arena, family: 4 | 6): number {
   const text = arena.sh('router/red/h1', `ip -${family} neigh show nud all`)
-  return text.split('\n').filter(line => /10\.0\.|fd00/.test(line) && !/PERMANENT|NOARP/.test(line)).length
+  const of = family === 4 ? /^\d/ : /^(?!fe80)/
+  return text.split('\n').filter(line => line !== '' && of.test(line) && !/PERMANENT|NOARP/.test(line)).length
 }
 
 async function neighbors(
@@ -33,12 +34,12 @@ async function neighbors(
 
 /** 20 addresses of a network that no port has. */
 function strangers(
-  number: 1 | 2,
+  arena: Arena,
+  network: string,
 ): readonly { readonly ip: string; readonly ip6: string; readonly mac: string }[] {
   const word = f.hexWord()
   return Array.from({ length: 20 }, (_, i) => ({
-    ip: `10.0.${number}.${200 + i}`,
-    ip6: `fd00:0:0:${number}::${word}:${i + 1}`,
+    ...unused(arena, network, i, word),
     mac: `0a:77:00:00:00:${(i + 16).toString(16)}`,
   }))
 }
@@ -51,7 +52,7 @@ const neighborAttacks: readonly Attack[] = [
       name: `neighbors: a port sends to addresses behind the router that nobody has, IPv${family}`,
       guards: [router(unknown)],
       run(arena) {
-        const frames = strangers(2).map(({ ip, ip6 }) => {
+        const frames = strangers(arena, 'red/b').map(({ ip, ip6 }) => {
           const me = arena.at('red/a1')
           const ends = family === 4 ? { src: me.ip, dst: ip } : { src: me.ip6, dst: ip6 }
           const body = f.udp({ ...ends, sport: 1, dport: 9 }, token())
@@ -67,14 +68,14 @@ const neighborAttacks: readonly Attack[] = [
     name: 'neighbors: an open port asks for the gateway from invented addresses',
     guards: [{ table: 'arp', from: 'counter drop comment "no such port"', to: 'accept' }],
     run(arena) {
-      const frames = strangers(1).map(({ ip, mac }) => {
+      const frames = strangers(arena, 'red/a').map(({ ip, mac }) => {
         const targetMac = '00:00:00:00:00:00'
         const body = f.arp({
           operation: 'request',
           senderMac: mac,
           sender: ip,
           targetMac,
-          target: '10.0.1.1',
+          target: arena.gateway('red/a').ip,
         })
         return f.ethernet({ src: mac, dst: arena.gatewayMac }, f.etherType.arp, body)
       })
@@ -85,8 +86,8 @@ const neighborAttacks: readonly Attack[] = [
     name: 'neighbors: an open port solicits the gateway from invented addresses',
     guards: [router('counter drop comment "no such port"')],
     run(arena) {
-      const frames = strangers(1).map(({ ip6, mac }) => {
-        const ends = { src: ip6, dst: 'fd00:0:0:1::1' }
+      const frames = strangers(arena, 'red/a').map(({ ip6, mac }) => {
+        const ends = { src: ip6, dst: arena.gateway('red/a').ip6 }
         const packet = f.ip6(ends, f.protocol.icmp6, f.neighborSolicit(ends, ends.dst, mac))
         return f.ethernet({ src: mac, dst: arena.gatewayMac }, f.etherType.ip6, packet)
       })
@@ -98,13 +99,13 @@ const neighborAttacks: readonly Attack[] = [
       name: `neighbors: an open port pings the gateway from invented addresses, IPv${family}`,
       guards: [router(unknown)],
       run(arena) {
-        const frames = strangers(1).map(({ ip, ip6, mac }) => {
+        const frames = strangers(arena, 'red/a').map(({ ip, ip6, mac }) => {
           const src = { src: mac, dst: arena.gatewayMac }
           if (family === 4) {
-            const ends = { src: ip, dst: '10.0.1.1' }
+            const ends = { src: ip, dst: arena.gateway('red/a').ip }
             return f.ethernet(src, f.etherType.ip, f.ip(ends, f.protocol.icmp, f.icmpEcho(token())))
           }
-          const ends = { src: ip6, dst: 'fd00:0:0:1::1' }
+          const ends = { src: ip6, dst: arena.gateway('red/a').ip6 }
           const echo = f.icmp6(ends, 128, Buffer.concat([Buffer.of(0, 1, 0, 1), token()]))
           return f.ethernet(src, f.etherType.ip6, f.ip6(ends, f.protocol.icmp6, echo))
         })
@@ -127,7 +128,8 @@ const hostAttacks: readonly Attack[] = [
       ],
       run(arena) {
         const mark = token()
-        const mac = / link\/ether (\S+)/.exec(arena.sh('fabric/h1', 'ip link show br1001'))?.[1] ?? ''
+        const mac =
+          / link\/ether (\S+)/.exec(arena.sh('fabric/h1', `ip link show br${arena.vni('red/a')}`))?.[1] ?? ''
         const frame = datagram(arena, { from, to: 'red/a2', dport: 8080, mac }, 4, mark)
         return reaches(arena, from, [frame], mark, ['bridge/red/h1/a'])
       },
@@ -140,7 +142,7 @@ const hostAttacks: readonly Attack[] = [
       // Nobody listens there: a reset says that the SYN came as far as the sockets.
       const mark = token().subarray(0, 4)
       const me = arena.at('red/a1')
-      const ends = { src: me.ip, dst: '10.0.1.1', sport: 4000, dport: 2379 }
+      const ends = { src: me.ip, dst: arena.gateway('red/a').ip, sport: 4000, dport: 2379 }
       const syn = f.tcp(ends, { flags: f.tcpFlag.syn, seq: mark.readUInt32BE() - 1 })
       const frame = f.ethernet(
         { src: me.mac, dst: arena.gatewayMac },
@@ -154,7 +156,7 @@ const hostAttacks: readonly Attack[] = [
       return wire.heard().some(heard => heard.includes(mark))
     },
   },
-  ...['192.0.2.1', '192.0.2.2'].map(
+  ...['host/h1', 'host/h2'].map(
     (host): Attack => ({
       name: `host: UDP 4789 to ${host} by a router that leads out`,
       guards: [
@@ -167,8 +169,12 @@ const hostAttacks: readonly Attack[] = [
       async run(arena) {
         const mark = token()
         const me = arena.at('red/a1')
-        const ends = { src: me.ip, dst: host }
-        const packet = f.ip(ends, 17, f.udp({ ...ends, sport: 4000, dport: 4789 }, f.vxlan(2001, mark)))
+        const ends = { src: me.ip, dst: arena.underlay(host).ip }
+        const packet = f.ip(
+          ends,
+          17,
+          f.udp({ ...ends, sport: 4000, dport: 4789 }, f.vxlan(arena.vni('blue/a'), mark)),
+        )
         const frame = f.ethernet({ src: me.mac, dst: arena.gatewayMac }, f.etherType.ip, packet)
         return (await hearing(arena, 'red/a1', [frame], mark, ['out/red/h1'])).length > 0
       },
@@ -187,7 +193,7 @@ async function broadcasts(arena: Arena, from: string, count: number): Promise<nu
     heard += ear.heard().filter(frame => frame.readUInt16BE(12) === f.etherType.arp).length
   }
   for (let i = 0; i < count; i += 1) {
-    const target = `10.0.1.${200 + (i % 50)}`
+    const target = unused(arena, 'red/a', i % 50).ip
     const body = f.arp({
       operation: 'request',
       senderMac: mac,

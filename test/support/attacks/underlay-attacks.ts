@@ -4,28 +4,26 @@ import { type Arena, type Attack, type Guard, reaches, token } from './arena.js'
 import { datagram } from './flow-attacks.js'
 import * as f from './frames.js'
 
-const hostMac = (arena: Arena, host: string): string =>
-  / link\/ether (\S+)/.exec(arena.sh(host, 'ip link show eth0'))?.[1] ?? ''
-
 /** `fragment`: bytes of IP payload in each piece, a multiple of 8. */
 export function injected(
   arena: Arena,
   {
     from,
-    src,
+    src = arena.underlay(from).ip,
     vni,
     inner,
     fragment,
   }: {
     readonly from: string
-    readonly src: string
+    /** Outer source; the sender's own. */
+    readonly src?: string
     readonly vni: number
     readonly inner: f.Bytes
     readonly fragment?: number
   },
 ): readonly f.Bytes[] {
-  const ends = { src, dst: '192.0.2.1' }
-  const macs = { src: hostMac(arena, from), dst: hostMac(arena, 'host/h1') }
+  const ends = { src, dst: arena.underlay('host/h1').ip }
+  const macs = { src: arena.underlay(from).mac, dst: arena.underlay('host/h1').mac }
   const body = f.udp({ ...ends, sport: 50_000, dport: 4789 }, f.vxlan(vni, inner))
   const pieces: f.Bytes[] = []
   const id = Math.floor(Math.random() * 0xffff)
@@ -40,32 +38,27 @@ export function injected(
 }
 
 /** The raw rules cannot be edited as text, but what leads to them can. */
-const guard: readonly Guard[] = [{ table: 'host', from: 'udp dport 4789 jump tenant-frames', to: '' }]
+const guard: readonly Guard[] = [{ table: 'host', from: 'udp dport 4789 jump tenant-frames', to: 'counter' }]
 
-function injection(
-  name: string,
-  from: string,
-  src: string,
-  vni: number,
-  victim: string,
-  fragment?: number,
-): Attack {
+function injection(name: string, from: string, victim: string, fragment?: number): Attack {
   return {
     name: `vxlan: ${name}`,
     guards: guard,
     run(arena) {
       const mark = token()
-      const sender = `${victim.split('/')[0]}/a2`
+      const [tenant] = victim.split('/')
+      const sender = `${tenant}/a2`
+      const vni = arena.vni(`${tenant}/a`)
       const inner = datagram(arena, { from: sender, to: victim, dport: 8080 }, 4, mark)
-      const how = { from, src, vni, inner, ...(fragment === undefined ? {} : { fragment }) }
+      const how = { from, vni, inner, ...(fragment === undefined ? {} : { fragment }) }
       return reaches(arena, `underlay/${from}`, injected(arena, how), mark, [victim])
     },
   }
 }
 
 export const underlayAttacks: readonly Attack[] = [
-  injection("from a host that is nobody's", 'stranger', '192.0.2.9', 1001, 'red/a1'),
-  injection('the same in fragments of 8 bytes', 'stranger', '192.0.2.9', 1001, 'red/a1', 8),
-  injection("a member of red's network into blue's", 'host/h2', '192.0.2.2', 2001, 'blue/a1'),
-  injection('the same in fragments of 8 bytes', 'host/h2', '192.0.2.2', 2001, 'blue/a1', 8),
+  injection("from a host that is nobody's", 'stranger', 'red/a1'),
+  injection('the same in fragments of 8 bytes', 'stranger', 'red/a1', 8),
+  injection("a member of red's network into blue's", 'host/h2', 'blue/a1'),
+  injection('the same in fragments of 8 bytes', 'host/h2', 'blue/a1', 8),
 ]
