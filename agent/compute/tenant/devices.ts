@@ -1,9 +1,10 @@
 // The devices of tenants' networks on one host, and what is known on them: in the fabric's namespace a bridge and a VXLAN
 // device per network and a link per port, in a router's namespace the gateways. Nothing is learnt anywhere. Pure.
 import { deriveMac } from '../../../lib/net/mac.js'
-import type { Address, FdbEntry, Neighbor } from '../../../lib/netlink/types.js'
+import type { Address, FdbEntry, Neighbor, Route } from '../../../lib/netlink/types.js'
 import type { FabricLink, Sysctl } from '../../model/desired.js'
 import type { FabricNetwork, FabricPort, InSpace } from '../../model/fabric.js'
+import { routeProtocol } from '../../model/marks.js'
 import type { NetworkLinks } from './fabric-marks.js'
 import { linkLocalOf } from './port-identities.js'
 
@@ -30,6 +31,7 @@ export interface TenantObjects {
   readonly address: readonly InSpace<Address>[]
   readonly neighbor: readonly InSpace<Neighbor>[]
   readonly fdb: readonly InSpace<FdbEntry>[]
+  readonly route: readonly InSpace<Route>[]
 }
 
 /** Serves DHCP and DNS where a subnet has no gateway; clients are told a route to it. */
@@ -74,6 +76,23 @@ function gatewayAddresses(network: FabricNetwork, dev: string): Address[] {
     })
   }
   return [...found.values()]
+}
+
+/** To a subnet whose server has no address of it: for answers that are not broadcast. */
+function subnetRoutes(network: FabricNetwork, dev: string): Route[] {
+  return network.subnets
+    .filter(({ family, gateway, dhcp }) => family === 'inet' && gateway === undefined && dhcp)
+    .map(({ cidr, family }) => ({
+      kind: 'route',
+      family,
+      dst: cidr,
+      type: 'unicast',
+      nextHops: [{ dev }],
+      table: 254,
+      protocol: routeProtocol,
+      scope: 'link',
+      src: serverAddress,
+    }))
 }
 
 export function networkObjects(network: FabricNetwork, place: NetworkPlace): TenantObjects {
@@ -124,6 +143,7 @@ export function networkObjects(network: FabricNetwork, place: NetworkPlace): Ten
   )
   const address: InSpace<Address>[] = []
   const neighbors: InSpace<Neighbor>[] = []
+  const route: InSpace<Route>[] = []
   if (gatewaySpace !== undefined && links.router !== undefined) {
     const { gatewayLink: name } = place
     link.push(
@@ -150,8 +170,9 @@ export function networkObjects(network: FabricNetwork, place: NetworkPlace): Ten
       neighbors.push(inFabric(neighbor(links.bridge, own.address, gatewayMac)))
     }
     neighbors.push(inFabric(neighbor(links.bridge, linkLocalOf(gatewayMac), gatewayMac)))
+    for (const object of subnetRoutes(network, name)) route.push({ space: gatewaySpace, object })
   }
-  return { link, sysctl, address, neighbor: neighbors, fdb }
+  return { link, sysctl, address, neighbor: neighbors, fdb, route }
 }
 
 /** What every host knows of a port, and on its own host its link. `here`: it is on this host. */
@@ -183,7 +204,7 @@ export function portObjects(
       if (gatewaySpace !== undefined)
         neighbors.push({ space: gatewaySpace, object: neighbor(place.gatewayLink, address, port.mac) })
     }
-  return { link, sysctl, address: [], neighbor: neighbors, fdb }
+  return { link, sysctl, address: [], neighbor: neighbors, fdb, route: [] }
 }
 
 function portLink(port: FabricPort, network: FabricNetwork, master: string): FabricLink {

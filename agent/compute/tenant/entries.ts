@@ -3,8 +3,7 @@
 import { containsAddress, parsePrefix } from '../../../lib/net/prefix.js'
 import type { Route } from '../../../lib/netlink/types.js'
 import type { NftElement } from '../../../lib/nftables/types.js'
-import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
-import type { DesiredState, Guest } from '../../model/desired.js'
+import { diffMaps } from '../../../lib/persistent/map.js'
 import type { FabricNetwork, FabricPort, FabricRouter, InSpace } from '../../model/fabric.js'
 import { routeProtocol } from '../../model/marks.js'
 import { bridgeElementSets, bridgeTable, networkElements, portElements } from './bridge-rules.js'
@@ -16,11 +15,12 @@ import {
   networkObjects,
   portObjects,
   routerSysctls,
-  type TenantObjects,
 } from './devices.js'
 import { dhcpServer } from './dhcp.js'
 import type { FabricView } from './fabric.js'
-import { type GroupSet, groupSetKey, groupSets } from './fabric-marks.js'
+import { GroupUse } from './group-use.js'
+import { guestOf } from './guest.js'
+import { TenantMaps, type TenantState } from './maps.js'
 import { MemberEntries, namedGroup } from './member-entries.js'
 import { networkSuppresses } from './port-identities.js'
 import {
@@ -45,47 +45,11 @@ export interface TenantSite {
   readonly hosts: readonly string[]
 }
 
-/** The fields of DesiredState that are made here. */
-export type TenantState = Pick<
-  DesiredState,
-  | 'netns'
-  | 'fabric-sysctl'
-  | 'fabric-filter'
-  | 'fabric-element'
-  | 'fabric-link'
-  | 'fabric-address'
-  | 'fabric-neighbor'
-  | 'fabric-fdb'
-  | 'fabric-route'
-  | 'guest'
-  | 'dhcp'
-> & { readonly fabricSets: NonNullable<DesiredState['fabricSets']> }
-
-type Maps = { -readonly [K in Exclude<keyof TenantState, 'fabricSets'>]: TenantState[K] }
-type Group<K extends keyof Maps> = Maps[K] extends ReadonlyMap<string, infer V> ? V : never
-
 const base = 'fabric/base'
 const mainTable = 254
 
 export function fabricSpace(prefix: string): string {
   return `${prefix}-fabric`
-}
-
-function emptyMaps(): Maps {
-  const none = <V>(): PersistentMap<V> => PersistentMap.empty()
-  return {
-    netns: none(),
-    'fabric-sysctl': none(),
-    'fabric-filter': none(),
-    'fabric-element': none(),
-    'fabric-link': none(),
-    'fabric-address': none(),
-    'fabric-neighbor': none(),
-    'fabric-fdb': none(),
-    'fabric-route': none(),
-    guest: none(),
-    dhcp: none(),
-  }
 }
 
 interface Placed {
@@ -100,14 +64,12 @@ export class TenantEntries {
   readonly #fabric: string
   readonly #members: MemberEntries
   #view: FabricView | undefined
-  #maps = emptyMaps()
+  readonly #maps = new TenantMaps()
   #sets: TenantState['fabricSets'] = new Map()
   readonly #placed = new Map<string, Placed>()
   /** Ports by their network. */
   readonly #ports = new Map<string, Map<string, FabricPort>>()
-  /** Local ports by the key of their groups. */
-  readonly #users = new Map<string, number>()
-  #groupSets: ReadonlyMap<string, GroupSet> = new Map()
+  readonly #groupUse = new GroupUse()
 
   constructor(site: TenantSite) {
     this.#site = site
@@ -131,7 +93,7 @@ export class TenantEntries {
       for (const network of [...(after?.networks ?? []), ...(old?.networks ?? [])]) networks.add(network)
       this.#router(ref, after)
     })
-    const ids = this.#groupIds()
+    const ids = this.#groupUse.settle(() => this.#localPorts())
     for (const ref of ids.moved) ports.add(ref)
     for (const ref of networks)
       if (this.#network(ref)) for (const port of this.#portsOf(ref).keys()) ports.add(port)
@@ -143,27 +105,8 @@ export class TenantEntries {
     if (ids.changed || asked || before?.groups !== view.groups || before.networks.size !== view.networks.size)
       this.#rules()
     this.#spaces(spaces)
-    this.#maps['fabric-element'] = this.#members.update(
-      this.#maps['fabric-element'] as PersistentMap<readonly InSpace<NftElement>[]>,
-      view,
-    )
-    return { ...this.#maps, fabricSets: this.#sets }
-  }
-
-  #put<K extends keyof Maps>(name: K, owner: string, group: Group<K> | readonly []): void {
-    const map = this.#maps[name] as unknown as PersistentMap<readonly unknown[]>
-    const value = group as readonly unknown[]
-    const known = map.get(owner)
-    if (known !== undefined && JSON.stringify(known) === JSON.stringify(value)) return
-    this.#maps[name] = map.with(owner, value.length === 0 ? undefined : value) as unknown as Maps[K]
-  }
-
-  #objects(owner: string, objects: TenantObjects | undefined): void {
-    this.#put('fabric-link', owner, objects?.link ?? [])
-    this.#put('fabric-sysctl', owner, objects?.sysctl ?? [])
-    this.#put('fabric-address', owner, objects?.address ?? [])
-    this.#put('fabric-neighbor', owner, objects?.neighbor ?? [])
-    this.#put('fabric-fdb', owner, objects?.fdb ?? [])
+    this.#maps.setElements(this.#members.update(this.#maps.elements, view))
+    return { ...this.#maps.all, fabricSets: this.#sets }
   }
 
   #portsOf(network: string): ReadonlyMap<string, FabricPort> {
@@ -176,15 +119,8 @@ export class TenantEntries {
 
   /** Takes a port to its network; gives the networks whose other things depend on it. */
   #place(ref: string, old: FabricPort | undefined, after: FabricPort | undefined): string[] {
-    const count = (port: FabricPort | undefined, by: 1 | -1): void => {
-      if (!this.#isHere(port) || !port.portSecurity || !port.adminUp) return
-      const key = groupSetKey(port.groups)
-      const users = (this.#users.get(key) ?? 0) + by
-      if (users === 0) this.#users.delete(key)
-      else this.#users.set(key, users)
-    }
-    count(after, 1)
-    count(old, -1)
+    if (this.#isHere(after)) this.#groupUse.count(after, 1)
+    if (this.#isHere(old)) this.#groupUse.count(old, -1)
     for (const [port, keep] of [
       [old, false],
       [after, true],
@@ -202,22 +138,11 @@ export class TenantEntries {
     return [old?.network, after?.network].filter(name => name !== undefined)
   }
 
-  /** The ids of the sets of groups in use; `moved`: local ports of sets that have another id now. */
-  #groupIds(): { readonly changed: boolean; readonly moved: readonly string[] } {
-    const same =
-      this.#users.size === this.#groupSets.size &&
-      [...this.#users.keys()].every(key => this.#groupSets.has(key))
-    if (same) return { changed: false, moved: [] }
+  #localPorts(): FabricPort[] {
     const local: FabricPort[] = []
     for (const its of this.#ports.values())
       for (const port of its.values()) if (this.#isHere(port)) local.push(port)
-    const before = this.#groupSets
-    this.#groupSets = groupSets(local)
-    const moved = local.filter(({ groups }) => {
-      const key = groupSetKey(groups)
-      return before.get(key)?.id !== this.#groupSets.get(key)?.id
-    })
-    return { changed: true, moved: moved.map(({ ref }) => ref) }
+    return local
   }
 
   #gatewaySpace({ router, subnets, vni }: FabricNetwork): string | undefined {
@@ -233,8 +158,8 @@ export class TenantEntries {
     const before = this.#placed.get(ref)
     if (network === undefined) {
       this.#placed.delete(ref)
-      this.#objects(owner, undefined)
-      this.#put('fabric-element', owner, [])
+      this.#maps.objects(owner, undefined)
+      this.#maps.put('fabric-element', owner, [])
       return before !== undefined
     }
     const gatewaySpace = this.#gatewaySpace(network)
@@ -249,9 +174,9 @@ export class TenantEntries {
     }
     const portKey = JSON.stringify([network.vni, network.mtu, network.subnets, place])
     this.#placed.set(ref, { network, place, portKey })
-    this.#objects(owner, networkObjects(network, place))
+    this.#maps.objects(owner, networkObjects(network, place))
     const inFabric = (object: NftElement): InSpace<NftElement> => ({ space: this.#fabric, object })
-    this.#put('fabric-element', owner, [
+    this.#maps.put('fabric-element', owner, [
       ...networkElements(network, place.links).map(inFabric),
       ...zoneElements(network, place.links).map(inFabric),
       ...(gatewaySpace === undefined
@@ -266,17 +191,17 @@ export class TenantEntries {
     const port = this.#view?.ports.get(ref)
     const placed = port === undefined ? undefined : this.#placed.get(port.network)
     if (port === undefined || placed === undefined) {
-      this.#objects(owner, undefined)
-      this.#put('fabric-element', owner, [])
-      this.#put('guest', owner, [])
+      this.#maps.objects(owner, undefined)
+      this.#maps.put('fabric-element', owner, [])
+      this.#maps.put('guest', owner, [])
       return
     }
     const { network, place } = placed
     const here = this.#isHere(port)
-    this.#objects(owner, portObjects(port, network, place, here))
+    this.#maps.objects(owner, portObjects(port, network, place, here))
     const { gatewaySpace } = place
-    const id = this.#groupSets.get(groupSetKey(port.groups))?.id
-    this.#put('fabric-element', owner, [
+    const id = this.#groupUse.idOf(port)
+    this.#maps.put('fabric-element', owner, [
       ...(here && port.device !== undefined
         ? portElements(port, place.links, id).map(object => ({ space: this.#fabric, object }))
         : []),
@@ -284,7 +209,7 @@ export class TenantEntries {
         ? []
         : knownElements(port, place.gatewayLink).map(object => ({ space: gatewaySpace, object }))),
     ])
-    this.#put('guest', owner, here ? guestOf(port, network) : [])
+    this.#maps.put('guest', owner, here ? guestOf(port, network) : [])
   }
 
   #router(ref: string, router: FabricRouter | undefined): void {
@@ -307,7 +232,7 @@ export class TenantEntries {
         },
       ]
     })
-    this.#put('fabric-route', `router/${ref}`, routes)
+    this.#maps.put('fabric-route', `router/${ref}`, routes)
   }
 
   /** The link of the router's network that the address is in. */
@@ -327,7 +252,7 @@ export class TenantEntries {
       placed === undefined || space === undefined
         ? undefined
         : dhcpServer(placed.network, [...this.#portsOf(ref).values()], this.#site.node, space)
-    this.#put('dhcp', `network/${ref}`, server === undefined ? [] : [server])
+    this.#maps.put('dhcp', `network/${ref}`, server === undefined ? [] : [server])
   }
 
   #rules(): void {
@@ -335,16 +260,16 @@ export class TenantEntries {
     const some = view !== undefined && view.networks.size > 0
     const named = [...(view?.members.keys() ?? [])].filter(ref => view?.groups.has(ref) !== true)
     const rules = {
-      sets: [...this.#groupSets.values()],
+      sets: this.#groupUse.sets,
       groups: [...(view?.groups.values() ?? []), ...named.map(namedGroup)],
     }
-    this.#put(
+    this.#maps.put(
       'fabric-filter',
       base,
       some ? [bridgeTable(), stateTable(rules)].map(object => ({ space: this.#fabric, object })) : [],
     )
-    this.#put('fabric-sysctl', base, some ? fabricSysctls(this.#fabric) : [])
-    this.#put('netns', base, some ? [{ name: this.#fabric }] : [])
+    this.#maps.put('fabric-sysctl', base, some ? fabricSysctls(this.#fabric) : [])
+    this.#maps.put('netns', base, some ? [{ name: this.#fabric }] : [])
     const sets = new Map(this.#sets)
     if (some) sets.set(this.#fabric, [...bridgeElementSets, ...stateElementSets(rules)])
     else sets.delete(this.#fabric)
@@ -360,14 +285,14 @@ export class TenantEntries {
     for (const space of new Set([...known, ...spaces])) {
       const owner = `space/${space}`
       const wanted = spaces.has(space)
-      this.#put('netns', owner, wanted ? [{ name: space }] : [])
-      this.#put(
+      this.#maps.put('netns', owner, wanted ? [{ name: space }] : [])
+      this.#maps.put(
         'fabric-filter',
         owner,
         wanted ? [routerTable(), routerArpTable()].map(object => ({ space, object })) : [],
       )
-      this.#put('fabric-sysctl', owner, wanted ? routerSysctls(space, routers.has(space)) : [])
-      this.#put(
+      this.#maps.put('fabric-sysctl', owner, wanted ? routerSysctls(space, routers.has(space)) : [])
+      this.#maps.put(
         'fabric-element',
         owner,
         wanted ? hostElements(this.#site.hosts).map(object => ({ space, object })) : [],
@@ -377,23 +302,4 @@ export class TenantEntries {
     }
     this.#sets = sets
   }
-}
-
-function guestOf(port: FabricPort, { mtu, subnets }: FabricNetwork): readonly Guest[] {
-  const { device } = port
-  if (device?.kind !== 'veth') return []
-  const path = device.netns.startsWith('/') ? device.netns : `/run/netns/${device.netns}`
-  const own = subnets.filter(({ cidr }) =>
-    port.addresses.some(({ address }) => containsAddress(parsePrefix(cidr), address)),
-  )
-  const routes = own.flatMap(({ gateway, family, hostRoutes }) => [
-    ...(gateway === undefined
-      ? []
-      : [{ destination: family === 'inet' ? '0.0.0.0/0' : '::/0', nextHop: gateway }]),
-    ...hostRoutes,
-  ])
-  const first = routes.filter(
-    (route, i) => routes.findIndex(({ destination }) => destination === route.destination) === i,
-  )
-  return [{ port: port.ref, path, dev: device.name, mtu, addresses: port.addresses, routes: first }]
 }

@@ -22,6 +22,18 @@ const mostRules = 65_535
 export const groupName = (group: string): string =>
   `g${createHash('sha256').update(group).digest('hex').slice(0, 10)}`
 
+function exhausted(group: string, left: number): Problem {
+  const about = `securitygroup/${group}`
+  const message = `Cannot use ${left} rules of ${about}: all ${mostRules} ids of a host are taken`
+  return {
+    level: 'error',
+    about,
+    code: 'EXHAUSTED',
+    message,
+    hint: 'fewer rules in the groups of the ports here',
+  }
+}
+
 export class Groups {
   groups: PersistentMap<FabricGroup> = PersistentMap.empty()
   members: PersistentMap<GroupMembers> = PersistentMap.empty()
@@ -110,8 +122,6 @@ export class Groups {
     const { rules, problems } = here
       ? groupContents(name, object, group => this.exists(group))
       : { rules: new Map<string, never>(), problems: [] }
-    if (problems.length > 0) this.problems.set(name, problems)
-    else this.problems.delete(name)
     const keys = new Set([...rules.keys()].map(content => `${name} ${content}`))
     for (const old of this.#rules.get(name) ?? []) if (!keys.has(old)) this.#revoked.add(old)
     const built: GroupRule[] = []
@@ -120,6 +130,10 @@ export class Groups {
       const rule = rules.get(content)
       if (id !== undefined && rule !== undefined) built.push({ id, ...rule })
     }
+    const left = rules.size - built.length
+    const found = left === 0 ? problems : [...problems, exhausted(name, left)]
+    if (found.length > 0) this.problems.set(name, found)
+    else this.problems.delete(name)
     if (here) this.#rules.set(name, keys)
     else this.#rules.delete(name)
     this.#name(name, here ? (object?.spec.rules ?? []).flatMap(rule => rule.remoteGroup ?? []) : [])

@@ -11,7 +11,7 @@ import { apiVersion } from '../../model/object.js'
 import type { Self, Underlay } from '../../model/self.js'
 import { clusterOf, type Snapshot } from '../../model/snapshot.js'
 import { publishedAddresses } from '../record.js'
-import { TenantEntries, type TenantSite } from './entries.js'
+import { fabricSpace, TenantEntries, type TenantSite } from './entries.js'
 import { createFabric, type FabricView } from './fabric.js'
 import { tenantGuardElements, tenantGuardTable } from './vxlan-guard.js'
 
@@ -135,9 +135,11 @@ export function createTenantRole(): TenantRole {
     const alone = state.filter.size === 0
     const table = tenantGuardTable(self.names, outer, here.vxlanPort, self.exclusiveVxlan)
     if (alone && JSON.stringify(guard?.[0].text) !== JSON.stringify(table.text)) guard = [table]
+    const { networks, ports, routers, groups, members } = view
     return {
       ...state,
       ...tenants,
+      fabric: { node: self.node, space: fabricSpace(here.prefix), networks, ports, routers, groups, members },
       // With the cluster's role its table has the tenants' part.
       ...(alone && guard !== undefined ? { filter: new Map([[owner, guard]]) } : {}),
       element: withGuards(state.element, view, self, outer, here.vxlanPort),
