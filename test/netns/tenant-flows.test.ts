@@ -10,8 +10,12 @@ import { clusterSchema } from '../../agent/model/cluster.js'
 import { namesOf } from '../../agent/model/marks.js'
 import type { NftElement } from '../../lib/nftables/types.js'
 import { hearing, reaches, token } from '../support/attacks/arena.js'
-import { datagram } from '../support/attacks/flow-attacks.js'
+import { datagram, flowAttackList } from '../support/attacks/flow-attacks.js'
+import { frameAttacks } from '../support/attacks/frame-attacks.js'
 import * as f from '../support/attacks/frames.js'
+import { connectionAttacks, hostAttackList } from '../support/attacks/host-attacks.js'
+import { liftGuards } from '../support/attacks/live-guards.js'
+import { underlayAttacks } from '../support/attacks/underlay-attacks.js'
 import { createTenantLab } from '../support/tenant-lab.js'
 import { arenaOf } from '../support/tenant-lab-arena.js'
 import { addressesOf, allPorts, type HostName, linksOf, vip } from '../support/tenant-lab-model.js'
@@ -263,6 +267,50 @@ t.test('tables are found as they were loaded, and a second load writes nothing',
   ))
     t.same(await nft.host.applyElements([{ verb: 'add', element }]), [undefined], element.key.join(' . '))
   for (const { family, name } of hostTables) await nft.host.remove(family, name)
+})
+
+t.test('guards are lifted from standing tables by nft(8), and come back as they were', async t => {
+  const routers = ['red', 'blue'].flatMap(tenant => ['h1', 'h2'].map(host => `router/${tenant}/${host}`))
+  const fabrics = ['fabric/h1', 'fabric/h2']
+  const tables = {
+    bridge: { table: 'bridge warren', places: fabrics },
+    state: { table: 'inet warren', places: fabrics },
+    router: { table: 'inet warren', places: routers },
+    arp: { table: 'arp warren', places: routers },
+    host: { table: 'inet warren', places: ['host/h1', 'host/h2'] },
+  }
+  const { nft } = lab.hosts.h1
+  const texts = (): Promise<readonly (string | undefined)[]> =>
+    Promise.all([
+      nft.fabric.current('bridge', 'warren'),
+      nft.fabric.current('inet', 'warren'),
+      nft.router.red.current('inet', 'warren'),
+      nft.router.red.current('arp', 'warren'),
+      nft.host.current('inet', 'warren'),
+    ])
+  const before = await texts()
+  const attacks = [
+    ...frameAttacks,
+    ...flowAttackList,
+    ...hostAttackList,
+    ...connectionAttacks,
+    ...underlayAttacks,
+  ]
+  const all = new Map(attacks.flatMap(({ guards }) => guards).map(guard => [JSON.stringify(guard), guard]))
+  const restore = liftGuards(arena.sh, tables, [...all.values()])
+  const without = await texts()
+  without.forEach((text, i) => {
+    t.not(text, before[i])
+  })
+  restore()
+  t.same(await texts(), before)
+  const arp = frameAttacks[0]
+  if (arp === undefined) throw new Error('no attack')
+  t.equal(await arp.run(arena), false)
+  const back = liftGuards(arena.sh, tables, arp.guards)
+  t.equal(await arp.run(arena), true)
+  back()
+  t.equal(await arp.run(arena), false)
 })
 
 t.test('the text knows no port, and one set of groups costs two chains', async t => {
