@@ -62,6 +62,7 @@ const tables: Readonly<Record<TableName, true>> = {
   guest: true,
   dhcp: true,
   conntrack: true,
+  'fabric-conntrack': true,
   file: true,
   record: true,
 }

@@ -58,6 +58,7 @@ const empty: DesiredState = {
   guest: none,
   dhcp: none,
   conntrack: none,
+  'fabric-conntrack': none,
   file: none,
   record: none,
   problems: [],

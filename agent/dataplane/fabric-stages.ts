@@ -1,7 +1,8 @@
 // The tables of the fabric, in their order: namespaces, then the rules, then the links that they are for (a port whose rules
 // do not stand passes nothing), then what is known on them. On the way out links go before their rules.
 import type { NftElement, NftSetRef } from '../../lib/nftables/types.js'
-import type { Table } from '../../lib/reconcile/table.js'
+import type { Table, TableOp } from '../../lib/reconcile/table.js'
+import { bridgeSets } from '../compute/tenant/bridge-rules.js'
 import { tenantTable } from '../compute/tenant/fabric-marks.js'
 import type { DesiredState, TableName } from '../model/desired.js'
 import type { InSpace } from '../model/fabric.js'
@@ -12,6 +13,7 @@ import type { Stage } from './stage.js'
 import { addressTable } from './tables/address.js'
 import type { DhcpTable } from './tables/dhcp.js'
 import { elementTable } from './tables/element.js'
+import { fabricConntrackTable } from './tables/fabric-conntrack.js'
 import { fabricFdbTable } from './tables/fabric-fdb.js'
 import { fabricLinkTable } from './tables/fabric-link.js'
 import { filterTable } from './tables/filter.js'
@@ -43,6 +45,26 @@ export const fabricTables = [
   'fabric-route',
 ] as const satisfies readonly TableName[]
 
+/** What admits flows: members of groups, and the ports' sets of groups. */
+const admitting = (set: NftSetRef): boolean =>
+  set.family === 'inet'
+    ? /^[mp][46]_/.test(set.set)
+    : [bridgeSets.from.set, bridgeSets.to.set].includes(set.set)
+
+/** The table, and `f` with each op that the kernel has taken. */
+function afterWrites<T>(table: Table<T>, f: (op: TableOp<T>) => void): Table<T> {
+  return {
+    ...table,
+    async apply(ops, signal) {
+      const results = await table.apply(ops, signal)
+      ops.forEach((op, i) => {
+        if (results[i] === undefined) f(op)
+      })
+      return results
+    },
+  }
+}
+
 /** Where a table is asked for keys alone. */
 const nowhere = undefined as never
 
@@ -65,25 +87,39 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
   ): Stage => stage(name, spacedTable({ name, spaces, make }), more)
   const rtnlOf = (space: Space | undefined) => space?.rtnl ?? nowhere
   const nftOf = (space: Space | undefined) => space?.nft ?? nowhere
+  const flows = fabricConntrackTable({
+    state: () => desired()?.fabric,
+    conntrack: name => spaces.get(name)?.conntrack,
+  })
   return [
     // Its notices drop what stood in a namespace; one that we make is empty, and nobody thinks otherwise.
     stage('netns', netnsTable(spaces), { cascades: [...fabricTables, 'dhcp'], disturbs: () => false }),
     spaced(
       'fabric-filter',
       (space, name) =>
-        filterTable(
-          nftOf(space),
-          nftTables,
-          () => wanted('fabric-filter', name),
-          table =>
-            wanted<NftElement>('fabric-element', name).filter(
-              ({ set }) => set.table === table.name && set.family === table.family,
-            ),
+        afterWrites(
+          filterTable(
+            nftOf(space),
+            nftTables,
+            () => wanted('fabric-filter', name),
+            table =>
+              wanted<NftElement>('fabric-element', name).filter(
+                ({ set }) => set.table === table.name && set.family === table.family,
+              ),
+          ),
+          () => flows.rulesWritten(),
         ),
       // A load keeps the elements of sets that stay, and fills those that it makes.
       { cascades: ['fabric-element'], disturbs: () => false },
     ),
-    spaced('fabric-element', (space, name) => elementTable(nftOf(space), () => setsOf(name))),
+    spaced('fabric-element', (space, name) =>
+      afterWrites(
+        elementTable(nftOf(space), () => setsOf(name)),
+        op => {
+          if (op.verb !== 'add' && admitting(op.observed.set)) flows.touch()
+        },
+      ),
+    ),
     spaced('fabric-link', space => fabricLinkTable({ host: kernel, spaces }, space), {
       cascades: ['fabric-sysctl', 'fabric-address', 'fabric-neighbor', 'fabric-fdb', 'fabric-route', 'guest'],
       disturbs: op => op.verb !== 'add',
@@ -101,6 +137,8 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
       'guest',
       guestTable(() => [...(desired()?.guest.values() ?? [])].flat()),
     ),
+    // After all that packets wait for: a look costs a walk through the kernel's flows.
+    stage('fabric-conntrack', flows),
     stage('dhcp', dhcp),
   ]
 }

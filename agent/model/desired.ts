@@ -6,7 +6,7 @@ import type { Address, Family, FdbEntry, Link, Neighbor, Route, Rule } from '../
 import type { NftElement, NftSetRef, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Desired } from '../../lib/reconcile/table.js'
 import type { DhcpServer } from './dhcp.js'
-import type { InSpace, VethPeer } from './fabric.js'
+import type { FabricState, InSpace, VethPeer } from './fabric.js'
 import type { Node } from './node.js'
 import type { Problem } from './object.js'
 import type { ServiceFamilyBase } from './service-base.js'
@@ -99,6 +99,8 @@ export interface DesiredState {
   readonly dhcp: Desired<DhcpServer>
   /** Nothing is wanted of it: what it observes is stale, and goes. */
   readonly conntrack: Desired<Flow>
+  /** The same of tenants' flows. */
+  readonly 'fabric-conntrack': Desired<InSpace<Flow>>
   readonly file: Desired<HostFile>
   /** Our own record in the store. */
   readonly record: Desired<Node>
@@ -106,6 +108,8 @@ export interface DesiredState {
   readonly serviceBase?: ServiceBase
   /** Sets that the tables of our own namespaces have, by namespace: their elements are all ours. */
   readonly fabricSets?: ReadonlyMap<string, readonly NftSetRef[]>
+  /** Where there are tenants' networks on this host. */
+  readonly fabric?: FabricState
   /** Entry points of Services in whatever mode. */
   readonly serviceEntries?: Desired<ServiceEntry>
   readonly problems: readonly Problem[]
@@ -117,5 +121,5 @@ export interface DesiredState {
 
 export type TableName = Exclude<
   keyof DesiredState,
-  'problems' | 'hold' | 'keep' | 'serviceBase' | 'serviceEntries' | 'fabricSets'
+  'problems' | 'hold' | 'keep' | 'serviceBase' | 'serviceEntries' | 'fabricSets' | 'fabric'
 >

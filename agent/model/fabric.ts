@@ -127,3 +127,22 @@ export interface VethPeer {
   readonly mac: string
   readonly mtu: number
 }
+
+/** Addresses, and prefixes of allowed pairs, which may overlap; keys alone count. */
+export type MemberAddresses = Readonly<Record<Family, ReadonlyMap<string, true>>>
+
+/** All that a host sees of the tenants' networks, for those who judge flows and tell people. Maps by `tenant/name`. */
+export interface FabricState {
+  readonly node: string
+  /** Namespace of the bridges and ports: "wrn-fabric". */
+  readonly space: string
+  /** On this host. */
+  readonly networks: ReadonlyMap<string, FabricNetwork>
+  /** Of those networks, on all hosts and on none. */
+  readonly ports: ReadonlyMap<string, FabricPort>
+  readonly routers: ReadonlyMap<string, FabricRouter>
+  /** Of the ports of this host. */
+  readonly groups: ReadonlyMap<string, FabricGroup>
+  /** Of the groups that rules of those name. */
+  readonly members: ReadonlyMap<string, MemberAddresses>
+}

@@ -3,7 +3,7 @@
 import { addressBytes } from '../net/address.js'
 import { Attributes, HEADER, type MessageWriter } from '../netlink/codec/message.js'
 import type { Family } from '../netlink/types.js'
-import type { Flow, FlowCount, FlowFilter, FlowProtocol } from './types.js'
+import type { AnyFlow, AnyProtocol, Flow, FlowCount, FlowFilter } from './types.js'
 import { flowStatus } from './types.js'
 
 const NFNL_SUBSYS_CTNETLINK = 1
@@ -36,6 +36,9 @@ export const CTA_IP_V6_DST = 4
 export const CTA_PROTO_NUM = 1
 export const CTA_PROTO_SRC_PORT = 2
 export const CTA_PROTO_DST_PORT = 3
+/** Identifier, type and code; those of ICMPv6 are three more each. */
+export const CTA_PROTO_ICMP_ID = 4
+export const CTA_PROTO_ICMPV6_ID = 7
 
 const CTA_FILTER_ORIG_FLAGS = 1
 /** Bits of CTA_FILTER_ORIG_FLAGS (nf_internals.h, kernel 5.8): what of the tuple counts. In host order, alone of all. */
@@ -49,7 +52,10 @@ const CTA_STATS_GLOBAL_MAX_ENTRIES = 2
 export const AF_INET = 2
 export const AF_INET6 = 10
 
-const numbers: Readonly<Record<FlowProtocol, number>> = { tcp: 6, udp: 17, sctp: 132 }
+const numbers = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58, sctp: 132 } as const
+
+const numberOf = (protocol: AnyProtocol): number =>
+  typeof protocol === 'number' ? protocol : numbers[protocol]
 
 function begin(out: MessageWriter, type: number, family: Family | undefined): MessageWriter {
   const number = family === undefined ? 0 : family === 'inet' ? AF_INET : AF_INET6
@@ -98,18 +104,23 @@ export function fits(flow: Flow, { protocol, dst, dport, unreplied }: FlowFilter
 }
 
 /** Always with a tuple: a delete without one empties the whole table. */
-export function encodeDelete(out: MessageWriter, flow: Flow): Buffer {
-  const { family, protocol, original, zone, zoneOf, id } = flow
+export function encodeDelete(out: MessageWriter, flow: AnyFlow): Buffer {
+  const { family, protocol, original, zone, zoneOf, id, icmp } = flow
   const [src, dst] = family === 'inet' ? [CTA_IP_V4_SRC, CTA_IP_V4_DST] : [CTA_IP_V6_SRC, CTA_IP_V6_DST]
   begin(out, IPCTNL_MSG_CT_DELETE, family).nest(CTA_TUPLE_ORIG, () => {
     out.nest(CTA_TUPLE_IP, () => {
       out.attrBytes(src, addressBytes(original.src)).attrBytes(dst, addressBytes(original.dst))
     })
     out.nest(CTA_TUPLE_PROTO, () => {
-      out
-        .attrU8(CTA_PROTO_NUM, numbers[protocol])
-        .attrU16be(CTA_PROTO_SRC_PORT, original.sport)
-        .attrU16be(CTA_PROTO_DST_PORT, original.dport)
+      out.attrU8(CTA_PROTO_NUM, numberOf(protocol))
+      if (icmp !== undefined) {
+        const first = family === 'inet' ? CTA_PROTO_ICMP_ID : CTA_PROTO_ICMPV6_ID
+        out
+          .attrU16be(first, original.sport)
+          .attrU8(first + 1, icmp.type)
+          .attrU8(first + 2, icmp.code)
+      } else if (original.sport !== 0 || original.dport !== 0)
+        out.attrU16be(CTA_PROTO_SRC_PORT, original.sport).attrU16be(CTA_PROTO_DST_PORT, original.dport)
     })
     if (zoneOf === 'original') out.attrU16be(CTA_TUPLE_ZONE, zone)
   })

@@ -6,11 +6,12 @@ import { MessageWriter } from '../netlink/codec/message.js'
 import { failureError } from '../netlink/failure.js'
 import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
+import type { Family } from '../netlink/types.js'
 import type { Netns } from '../netns/netns.js'
 import { decodeCount, encodeCount, encodeDelete, encodeList, fits } from './codec.js'
 import { FlowReader } from './flow-reader.js'
 import { formatFlow } from './format.js'
-import type { Conntrack, Flow, FlowCount, FlowFilter } from './types.js'
+import type { AnyFlow, Conntrack, Flow, FlowCount, FlowFilter } from './types.js'
 
 class Ctnetlink implements Conntrack {
   private readonly socket: NetlinkSocket
@@ -19,17 +20,29 @@ class Ctnetlink implements Conntrack {
     this.socket = openNetlink(netns, NETLINK_NETFILTER)
   }
 
-  async list(filter: FlowFilter, signal?: AbortSignal): Promise<readonly Flow[]> {
+  list(filter: FlowFilter, signal?: AbortSignal): Promise<readonly Flow[]> {
     const reader = new FlowReader()
+    return this.dump(
+      filter,
+      (data, start, end) => {
+        const flow = reader.read(data, start, end)
+        return flow !== undefined && fits(flow, filter) ? flow : undefined
+      },
+      signal,
+    )
+  }
+
+  listAll(family: Family, signal?: AbortSignal): Promise<readonly AnyFlow[]> {
+    return this.dump({ family }, new FlowReader().readAny, signal)
+  }
+
+  private async dump<T extends AnyFlow>(
+    filter: FlowFilter,
+    read: (data: Buffer, start: number, end: number) => T | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly T[]> {
     try {
-      return await this.socket.dump(
-        encodeList(new MessageWriter(256), filter),
-        (data, start, end) => {
-          const flow = reader.read(data, start, end)
-          return flow !== undefined && fits(flow, filter) ? flow : undefined
-        },
-        signal,
-      )
+      return await this.socket.dump(encodeList(new MessageWriter(256), filter), read, signal)
     } catch (cause) {
       signal?.throwIfAborted()
       const code = codeOf(cause)
@@ -42,14 +55,17 @@ class Ctnetlink implements Conntrack {
     }
   }
 
-  async delete(flows: readonly Flow[], signal?: AbortSignal): Promise<readonly (WarrenError | undefined)[]> {
+  async delete(
+    flows: readonly AnyFlow[],
+    signal?: AbortSignal,
+  ): Promise<readonly (WarrenError | undefined)[]> {
     const out = new MessageWriter(128 * flows.length)
     const messages = flows.map(flow => encodeDelete(out, flow))
     const results = await this.socket.batch(messages, signal === undefined ? {} : { signal })
     return results.map((failure, i) =>
       failure === undefined
         ? undefined
-        : failureError(`delete conntrack flow "${formatFlow(flows[i] as Flow)}"`, failure),
+        : failureError(`delete conntrack flow "${formatFlow(flows[i] as AnyFlow)}"`, failure),
     )
   }
 

@@ -119,11 +119,19 @@ export function fakeConntrack(): FakeConntrack {
         })
       return [...flows.values()].filter(flow => flow.family === filter.family && fits(flow, filter))
     },
+    async listAll(family, signal) {
+      signal?.throwIfAborted()
+      listed.push(`${family} all`)
+      const code = takeFailure('list')
+      if (code !== undefined)
+        throw new WarrenError(`Cannot list conntrack flows "${family}": ${code}`, { code })
+      return [...flows.values()].filter(flow => flow.family === family)
+    },
     async delete(gone, signal) {
       signal?.throwIfAborted()
       const failing = takeFailure('delete')
       return gone.map(flow => {
-        const key = keyOf({ protocol: flow.protocol, ...flow.original }, flow.zone)
+        const key = keyOf({ protocol: flow.protocol as FlowProtocol, ...flow.original }, flow.zone)
         const code = failing ?? (flows.get(key)?.id === flow.id ? undefined : 'ENOENT')
         if (code === undefined) flows.delete(key)
         return code === undefined

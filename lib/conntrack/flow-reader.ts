@@ -9,6 +9,8 @@ import {
   CTA_IP_V6_SRC,
   CTA_MARK,
   CTA_PROTO_DST_PORT,
+  CTA_PROTO_ICMP_ID,
+  CTA_PROTO_ICMPV6_ID,
   CTA_PROTO_NUM,
   CTA_PROTO_SRC_PORT,
   CTA_PROTOINFO,
@@ -22,7 +24,7 @@ import {
   CTA_ZONE,
   PROLOGUE,
 } from './codec.js'
-import type { Flow, FlowProtocol, FlowTuple, TcpState } from './types.js'
+import type { AnyFlow, Flow, FlowProtocol, FlowTuple, TcpState } from './types.js'
 
 const TYPE_MASK = 0x3fff
 const CTA_PROTOINFO_TCP = 1
@@ -82,13 +84,25 @@ export class FlowReader {
   private dport = -1
   private number = 0
   private tupleZone = -1
+  /** Its ICMP identifier, type and code. */
+  private icmpId = -1
+  private icmpType = 0
+  private icmpCode = 0
 
   /** The message whose header is at `start`; undefined for what has no ports. */
-  readonly read = (data: Buffer, start: number, end: number): Flow | undefined => {
+  readonly read = (data: Buffer, start: number, end: number): Flow | undefined =>
+    this.flow(data, start, end, false) as Flow | undefined
+
+  /** The same of every protocol. */
+  readonly readAny = (data: Buffer, start: number, end: number): AnyFlow | undefined =>
+    this.flow(data, start, end, true)
+
+  private flow(data: Buffer, start: number, end: number, any: boolean): AnyFlow | undefined {
     const family = data[start + HEADER] === AF_INET ? 'inet' : 'inet6'
     let original: FlowTuple | undefined
     let reply: FlowTuple | undefined
-    let protocol: FlowProtocol | undefined
+    let protocol: AnyFlow['protocol'] | undefined
+    let icmp: AnyFlow['icmp']
     let zoneOf: Flow['zoneOf'] = 'both'
     let zone = 0
     let status = 0
@@ -104,8 +118,9 @@ export class FlowReader {
       const number = length === 8 ? be32(data, at + 4) : 0
       switch (le16(data, at + 2) & TYPE_MASK) {
         case CTA_TUPLE_ORIG:
-          original = this.tuple(data, at + 4, to, family)
-          protocol = protocolOf(this.number)
+          original = this.tuple(data, at + 4, to, family, any)
+          protocol = protocolOf(this.number) ?? (any ? otherProtocol(this.number) : undefined)
+          if (this.icmpId >= 0) icmp = { type: this.icmpType, code: this.icmpCode }
           // Most of what is left out is left out here, before it costs more.
           if (original === undefined || protocol === undefined) return undefined
           if (this.tupleZone >= 0) {
@@ -114,7 +129,7 @@ export class FlowReader {
           }
           break
         case CTA_TUPLE_REPLY:
-          reply = this.tuple(data, at + 4, to, family)
+          reply = this.tuple(data, at + 4, to, family, any)
           if (this.tupleZone >= 0) {
             zone = this.tupleZone
             zoneOf = 'reply'
@@ -142,16 +157,36 @@ export class FlowReader {
       at = align4(to)
     }
     if (original === undefined || reply === undefined || protocol === undefined) return undefined
-    return { family, protocol, original, reply, status, tcpState, mark, zone, zoneOf, id, timeout }
+    const flow: AnyFlow = {
+      family,
+      protocol,
+      original,
+      reply,
+      status,
+      tcpState,
+      mark,
+      zone,
+      zoneOf,
+      id,
+      timeout,
+    }
+    return icmp === undefined ? flow : { ...flow, icmp }
   }
 
-  private tuple(data: Buffer, start: number, end: number, family: Family): FlowTuple | undefined {
+  private tuple(
+    data: Buffer,
+    start: number,
+    end: number,
+    family: Family,
+    any: boolean,
+  ): FlowTuple | undefined {
     this.src = 0
     this.dst = 0
     this.sport = -1
     this.dport = -1
     this.number = 0
     this.tupleZone = -1
+    this.icmpId = -1
     let at = start
     while (at + 4 <= end) {
       const length = le16(data, at)
@@ -163,7 +198,12 @@ export class FlowReader {
       else if (type === CTA_TUPLE_ZONE && length >= 6) this.tupleZone = be16(data, at + 4)
       at = align4(to)
     }
-    if (this.src === 0 || this.dst === 0 || this.sport < 0 || this.dport < 0) return undefined
+    if (this.src === 0 || this.dst === 0) return undefined
+    if (this.sport < 0 || this.dport < 0) {
+      if (!any) return undefined
+      this.sport = Math.max(this.icmpId, 0)
+      this.dport = 0
+    }
     return {
       src: this.addresses.text(data, this.src, family),
       dst: this.addresses.text(data, this.dst, family),
@@ -191,6 +231,12 @@ export class FlowReader {
       if (type === CTA_PROTO_NUM) this.number = data[at + 4] as number
       else if (type === CTA_PROTO_SRC_PORT && length === 6) this.sport = be16(data, at + 4)
       else if (type === CTA_PROTO_DST_PORT && length === 6) this.dport = be16(data, at + 4)
+      else if ((type === CTA_PROTO_ICMP_ID || type === CTA_PROTO_ICMPV6_ID) && length === 6)
+        this.icmpId = be16(data, at + 4)
+      else if (type === CTA_PROTO_ICMP_ID + 1 || type === CTA_PROTO_ICMPV6_ID + 1)
+        this.icmpType = data[at + 4] as number
+      else if (type === CTA_PROTO_ICMP_ID + 2 || type === CTA_PROTO_ICMPV6_ID + 2)
+        this.icmpCode = data[at + 4] as number
       at = align4(at + length)
     }
   }
@@ -204,6 +250,10 @@ function tcpStateOf(data: Buffer, start: number, end: number): TcpState | undefi
     if ((le16(data, at + 2) & TYPE_MASK) === CTA_PROTOINFO_TCP_STATE) return tcpStates[data[at + 4] as number]
   }
   return undefined
+}
+
+function otherProtocol(number: number): AnyFlow['protocol'] {
+  return number === 1 ? 'icmp' : number === 58 ? 'icmpv6' : number
 }
 
 function protocolOf(number: number | undefined): FlowProtocol | undefined {

@@ -14,6 +14,9 @@ export interface FlowTuple {
   readonly dport: number
 }
 
+/** Number of one that has a name of neither kind, as in /etc/protocols. */
+export type AnyProtocol = FlowProtocol | 'icmp' | 'icmpv6' | number
+
 /** enum tcp_conntrack, in lower case. */
 export type TcpState =
   | 'none'
@@ -47,6 +50,13 @@ export interface Flow {
   readonly id: number
   /** Seconds until it is forgotten when no packet comes. */
   readonly timeout: number
+}
+
+/** A flow of whatever protocol: without ports both are 0, and of ICMP `sport` is the identifier. */
+export interface AnyFlow extends Omit<Flow, 'protocol'> {
+  readonly protocol: AnyProtocol
+  /** Of the original direction. */
+  readonly icmp?: { readonly type: number; readonly code: number }
 }
 
 /** IPS_*, those of interest. */
@@ -84,11 +94,13 @@ export interface Conntrack {
    * Errors: EPERM; EINVAL where the kernel has no nf_conntrack_netlink.
    */
   list(filter: FlowFilter, signal?: AbortSignal): Promise<readonly Flow[]>
+  /** The same of every protocol. */
+  listAll(family: Family, signal?: AbortSignal): Promise<readonly AnyFlow[]>
   /**
    * Makes the kernel forget flows; the next packet of each is a first packet again. Known by tuple, zone and id. One result
    * per flow: undefined, or why not (ENOENT: it is gone already, or another one is in its place).
    */
-  delete(flows: readonly Flow[], signal?: AbortSignal): Promise<readonly (WarrenError | undefined)[]>
+  delete(flows: readonly AnyFlow[], signal?: AbortSignal): Promise<readonly (WarrenError | undefined)[]>
   /** Without listing them. */
   count(signal?: AbortSignal): Promise<FlowCount>
   close(): void

@@ -125,6 +125,7 @@ function conntrackOf(all: readonly Flow[], count = all.length): Conntrack & { re
           (filter.dport === undefined || each.original.dport === filter.dport),
       )
     },
+    listAll: async () => [],
     count: async () => ({ flows: count, max: 0 }),
     delete: async () => [],
     close: () => undefined,

@@ -1,5 +1,4 @@
 // The fabric's role laid over the rest of the host: tenants' networks, their ports and rules, and the guard of their VNIs.
-import { familyOf } from '../../../lib/net/address.js'
 import { prefixOf } from '../../../lib/net/prefix.js'
 import type { Family } from '../../../lib/netlink/types.js'
 import type { NftElement, NftTableSpec } from '../../../lib/nftables/types.js'
@@ -39,13 +38,7 @@ function hostAddresses(nodes: Iterable<Node>, self: Self): readonly string[] {
 /** Our own address in the family that the other hosts are reached in. */
 function localAddress(view: FabricView, self: Self): string {
   const addresses = self.host.underlay?.addresses ?? []
-  let family: string | undefined
-  for (const { accept } of view.networks.values()) {
-    if (accept[0] === undefined) continue
-    family = familyOf(accept[0])
-    break
-  }
-  return (addresses.find(own => own.family === family) ?? addresses[0])?.address ?? ''
+  return (addresses.find(({ family }) => family === view.outer) ?? addresses[0])?.address ?? ''
 }
 
 /** Of a host without pods: the others have to know where it is. */
