@@ -203,8 +203,10 @@ export class Reconciler {
       }[] = []
       for (const stage of stages) {
         const mirror = this.#mirrors.get(stage.name)
-        if (mirror === undefined) continue
-        const plan = await mirror.plan(desired[stage.name] as Desired<unknown>, signal, kickedAt)
+        const wanted = desired[stage.name] as Desired<unknown>
+        // Most tables most times: not even a turn of the event loop for them.
+        if (mirror === undefined || mirror.upToDate(wanted)) continue
+        const plan = await mirror.plan(wanted, signal, kickedAt)
         if (plan.removes.length > 0 && desired.keep !== true)
           removals.unshift({ stage, mirror, ops: plan.removes })
         if (plan.writes.length === 0) continue

@@ -69,6 +69,8 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   let lost = false
   let revision = 0
   let problems: readonly Problem[] | undefined
+  /** What `problems` was last. */
+  let told: readonly Problem[] = []
   /** Records of a whole store: put into `allocations` together. */
   let gathered: [string, Allocation | undefined][] | undefined
   let changedRefs = new Set<string>()
@@ -255,7 +257,15 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     formatId: () => formatId,
     revision: () => (pending.size > 0 ? Math.min(revision, firstPending.revision - 1) : revision),
     problems() {
-      problems ??= storeProblems({ name, format, size: objects.size, held, unknownKinds, bad })
+      if (problems !== undefined) return problems
+      const found = storeProblems({ name, format, size: objects.size, held, unknownKinds, bad })
+      // The same value as long as it says the same: what is made of it need not be made again.
+      if (
+        found.length !== told.length ||
+        (found.length > 0 && JSON.stringify(found) !== JSON.stringify(told))
+      )
+        told = found
+      problems = told
       return problems
     },
     seed(saved) {

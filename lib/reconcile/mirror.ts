@@ -176,6 +176,17 @@ export class Mirror<T> {
     return this.#diff(changed.all ? undefined : changed.keys, now)
   }
 
+  /** Would a plan for `desired` be empty without any look or comparison? */
+  upToDate(desired: Desired<T>): boolean {
+    return (
+      !this.#stale &&
+      this.#mirror !== undefined &&
+      this.#failures.size === 0 &&
+      this.#wanted.has(desired) &&
+      this.table.dirty?.() !== true
+    )
+  }
+
   async #observe(signal: AbortSignal): Promise<boolean> {
     this.#stale = false
     for (const heard of this.#heard) if (!this.#reasons.has(heard.key)) this.#reasons.set(heard.key, heard)

@@ -41,6 +41,11 @@ export class Wanted<T> {
     this.#dropped.delete(key)
   }
 
+  /** Is this what was taken last? */
+  has(desired: Desired<T>): boolean {
+    return desired === this.#groups
+  }
+
   take(desired: Desired<T>): WantedChange {
     const before = this.#groups
     const keys = new Set<string>()
