@@ -3,6 +3,8 @@
 # host, in a container's namespace of its own. Sourced by lab.sh after lab-net.sh.
 
 TENANT_NAMES=(red blue)
+# Objects of the user's own in their place (up --tenants-from).
+TENANTS_FILE=''
 
 # tenant_ns TENANT PORT HOST-NUMBER
 tenant_ns() { printf '%s-t-%s-%s' "$(ns "h$3")" "$1" "$2"; }
@@ -39,22 +41,14 @@ YAML
 }
 
 apply_tenants() {
-  local tenant n net
-  for tenant in "${TENANT_NAMES[@]}"; do
-    for ((n = 1; n <= HOSTS; n++)); do
-      for net in a b; do
-        printf 'netns add %s\n' "$(tenant_ns "$tenant" "$net$n" "$n")"
-      done
-    done
-  done | ip -batch -
-  for tenant in "${TENANT_NAMES[@]}"; do
-    for ((n = 1; n <= HOSTS; n++)); do
-      for net in a b; do ip -n "$(tenant_ns "$tenant" "$net$n" "$n")" link set lo up; done
-    done
-  done
-  write_tenants >"$LAB_DIR/tenants.yaml"
+  local name names
+  if [[ -n $TENANTS_FILE ]]; then cp "$TENANTS_FILE" "$LAB_DIR/tenants.yaml"; else write_tenants >"$LAB_DIR/tenants.yaml"; fi
+  # A port's namespace is this lab's, so that `down` finds it.
+  mapfile -t names < <(grep -o "$(ns h)[0-9]*-t-[a-z0-9-]*" "$LAB_DIR/tenants.yaml" | sort -u)
+  ((${#names[@]} == 0)) || printf 'netns add %s\n' "${names[@]}" | ip -batch -
+  for name in "${names[@]}"; do ip -n "$name" link set lo up; done
   warren_on h1 apply -f "$LAB_DIR/tenants.yaml" >/dev/null || die "Cannot apply the lab's tenants" "their file: $LAB_DIR/tenants.yaml"
-  busywait 10 ports_reach || warn "not every port answers yet: lab.sh tenants --name $LAB_NAME"
+  [[ -n $TENANTS_FILE ]] || busywait 10 ports_reach || warn "not every port answers yet: lab.sh tenants --name $LAB_NAME"
 }
 
 # tenant_ping TENANT PORT HOST-NUMBER ADDRESS

@@ -45,9 +45,10 @@ Usage: lab.sh COMMAND [--name NAME] ...          NAME: default "lab", or $WARREN
 
   up [--hosts 3] [--pods 2] [--backend vxlan|host-gw] [--store file|etcd] [--family ipv4|ipv6|dual]
      [--underlay ipv4|ipv6|dual] [--mtu 1500] [--direct-routing] [--cluster FILE] [--keep]
-     [--services] [--proxy-mode nftables|iptables|userspace] [--tenants]
+     [--services] [--proxy-mode nftables|iptables|userspace] [--tenants] [--tenants-from FILE]
                         --services: a backend in every pod and a Service in front of them;
                         --tenants: red and blue with the same addresses, two networks and a router each;
+                        --tenants-from: objects of your own instead; the namespaces that its Ports name are made;
                         --cluster: a Cluster object of your own; --keep: leave what is there when it fails
   down [--all]          removes the lab (--all: every lab), whatever state it is in
   exec PLACE [CMD...]   a command or a shell in h2 (`warren` talks to its warrend), h2/p1, ext or sw
@@ -117,7 +118,7 @@ cmd_up() {
       --direct-routing) DIRECT_ROUTING=true ;;
       --services) SERVICES=true ;;
       --tenants) TENANTS=true ;;
-      --hosts | --pods | --backend | --store | --family | --underlay | --mtu | --cluster | --proxy-mode)
+      --hosts | --pods | --backend | --store | --family | --underlay | --mtu | --cluster | --proxy-mode | --tenants-from)
         (($# > 1)) || usage_error "$1 needs a value"
         case $1 in
           --hosts) HOSTS=$(number "$1" "$2" 1 200) ;;
@@ -128,6 +129,7 @@ cmd_up() {
           --family) FAMILY=$(one_of "$1" "$2" ipv4 ipv6 dual) ;;
           --underlay) UNDERLAY=$(one_of "$1" "$2" ipv4 ipv6 dual) ;;
           --cluster) cluster=$2 ;;
+          --tenants-from) TENANTS=true TENANTS_FILE=$2 ;;
           --proxy-mode) PROXY_MODE=$(one_of "$1" "$2" nftables iptables userspace) ;;
         esac
         shift
@@ -139,6 +141,7 @@ cmd_up() {
   # A host needs an address of the family that its pods' routes go through; IPv4 by default.
   [[ -n $UNDERLAY ]] || UNDERLAY=$([[ $FAMILY == ipv4 ]] && echo ipv4 || echo dual)
   [[ -z $cluster || -r $cluster ]] || die "Cannot read the cluster file \"$cluster\"" "give a readable file with --cluster"
+  [[ -z $TENANTS_FILE || -r $TENANTS_FILE ]] || die "Cannot read the tenants' file \"$TENANTS_FILE\"" "give a readable file with --tenants-from"
   need_packages "${RUN_PACKAGES[@]}"
   [[ $STORE != etcd ]] || need_packages 'etcd:etcd-server|etcd' 'etcdctl:etcd-client|etcd'
   [[ $WARREN_DIST != "$WARREN_ROOT/dist" ]] || need_build

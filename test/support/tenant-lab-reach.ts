@@ -3,7 +3,7 @@ import { bind, close, getsockname, sendto, setsockopt, socket } from '../../lib/
 import { pause, receive } from './attacks/wire.js'
 import type { World } from './netns-world.js'
 import { sockaddr } from './packets.js'
-import { addressesOf, allPorts, type Tenant } from './tenant-lab-model.js'
+import { addressesOf, allPorts } from './tenant-lab-model.js'
 
 const AF_INET = 2
 const AF_INET6 = 10
@@ -30,7 +30,7 @@ export function mayReach(from: string, to: string, dport: number): boolean {
 /** "red/a1 > red/a2" of every pair of the tenant that got an answer, sorted. `size`: bytes of the datagrams, both ways. */
 export async function reachable(
   lab: { readonly ports: ReadonlyMap<string, Pick<World, 'netns'>> },
-  tenant: Tenant,
+  tenant: string,
   family: Family,
   dport: number,
   { size = 100, only }: { readonly size?: number; readonly only?: readonly string[] } = {},

@@ -40,7 +40,7 @@ export function injected(
 /** The raw rules cannot be edited as text, but what leads to them can. */
 const guard: readonly Guard[] = [{ table: 'host', from: 'udp dport 4789 jump tenant-frames', to: 'counter' }]
 
-function injection(name: string, from: string, victim: string, fragment?: number): Attack {
+export function injection(name: string, from: string, victim: string, fragment?: number): Attack {
   return {
     name: `vxlan: ${name}`,
     guards: guard,

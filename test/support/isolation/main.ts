@@ -1,0 +1,45 @@
+// The isolation harness in a lab that is up: scripts/isolation.sh makes it, and removes it afterwards.
+import { parseArgs } from 'node:util'
+import { openArena } from './arena.js'
+import { attackSession } from './attacks.js'
+import { checkCross, crossControl } from './cross.js'
+import { openLab } from './lab.js'
+import { hosts } from './plan.js'
+import { checkReach } from './reach.js'
+import { createReport } from './record.js'
+
+const { values } = parseArgs({
+  options: {
+    lab: { type: 'string' },
+    root: { type: 'string' },
+    json: { type: 'string' },
+    markdown: { type: 'string' },
+    html: { type: 'string' },
+    'no-vm': { type: 'boolean', default: false },
+  },
+})
+const started = performance.now()
+const report = createReport(line => process.stdout.write(`${line}\n`))
+const lab = openLab(values.lab ?? 'isolation', values.root ?? process.cwd())
+const arena = openArena(lab)
+const seconds = (): string => `${((performance.now() - started) / 1000).toFixed(1)} s`
+
+await checkReach(lab, report)
+report.comment(`reach ${seconds()}`)
+await checkCross(arena, report)
+report.comment(`cross ${seconds()}`)
+const session = attackSession(lab, arena, report)
+await session.refused()
+report.comment(`attacks ${seconds()}`)
+for (const host of hosts) lab.lab('kill', host)
+await checkReach(lab, report, ', all agents killed', true)
+await session.controls()
+const overheard = await crossControl(arena)
+report.check('control', "isolation: blue's a7 plugged into red's bridge hears red", overheard > 0)
+report.comment(`controls ${seconds()}`)
+for (const host of hosts) lab.lab('start', host)
+report.comment(`started ${seconds()}`)
+const passed = report.end()
+arena.close()
+lab.close()
+process.exitCode = passed ? 0 : 1
