@@ -12,6 +12,7 @@ import type { Config } from './config.js'
 import { createControl } from './control.js'
 import { openHostProxy } from './dataplane/host-proxy.js'
 import { openKernel } from './dataplane/kernel.js'
+import { linkCounters } from './dataplane/link-counters.js'
 import { acquireLock } from './dataplane/lock.js'
 import { runMonitor } from './dataplane/monitor.js'
 import { orderedStages, ownDevices, ownTables } from './dataplane/order.js'
@@ -210,6 +211,10 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     reconciler,
     conntrack: kernel.conntrack,
     proxied: () => proxy.proxy.stats(),
+    counters: (space, link) => {
+      const netns = spaces.get(space)?.netns
+      return netns === undefined ? undefined : linkCounters(netns, link)
+    },
     receipts,
     lease,
     self: () => self,

@@ -15,6 +15,8 @@ import type {
   Status,
 } from './api/control.js'
 import { createInspector } from './api/inspect.js'
+import type { PortCounters } from './api/port-view.js'
+import { createTenantInspector } from './api/tenant-view.js'
 import { createCompute } from './compute/compute.js'
 import { surveyOf } from './compute/overlay/census.js'
 import { outerFamily, overlayMtu } from './compute/overlay/overlay.js'
@@ -31,6 +33,7 @@ import type { Origin } from './model/snapshot.js'
 import { clusterOf, objectsOf, type Snapshot } from './model/snapshot.js'
 import { applyText, deleteRef, knownKind, namedObject, withTenantValues, withValues } from './model-store.js'
 import type { NodeLease } from './node-lease.js'
+import { type PortFacts, portStatus } from './port-status.js'
 import type { Store } from './store.js'
 
 export interface ControlParts {
@@ -44,6 +47,8 @@ export interface ControlParts {
   readonly conntrack: Conntrack
   /** Listeners of the userspace mode. */
   readonly proxied: () => readonly Pick<ListenerStats, 'key' | 'connections'>[]
+  /** Of a link in a namespace of ours. */
+  readonly counters: (space: string, link: string) => PortCounters | undefined
   readonly receipts: Receipts
   readonly lease: NodeLease
   readonly clock: Clock
@@ -83,7 +88,24 @@ export function createControl(parts: ControlParts): Control {
   const { config, store, reconciler, receipts } = parts
   const stages = new Map<TableName, Stage>(reconciler.stages.map(stage => [stage.name, stage]))
 
+  const portFacts = (): PortFacts => ({
+    node: config.node,
+    fabric: config.roles.includes('fabric'),
+    desired: parts.desired(),
+    failureOf: (table, object) => reconciler.failureOf(table, object),
+    stands: (table, object) => reconciler.stands(table, object),
+  })
+  const tenants = createTenantInspector({
+    node: config.node,
+    snapshot: () => store.snapshot(),
+    fabric: () => parts.desired()?.fabric,
+    problems: () => parts.desired()?.problems ?? store.snapshot().problems,
+    portStatus: port => portStatus(port, portFacts()),
+    counters: parts.counters,
+  })
+
   const inspector = createInspector({
+    port: tenants.port,
     node: config.node,
     conntrack: parts.conntrack,
     proxied: parts.proxied,
@@ -125,6 +147,7 @@ export function createControl(parts: ControlParts): Control {
     const cluster = clusterOf(snapshot)
     const underlay = self?.host.underlay
     const services = inspector.summary()
+    const ownTenants = tenants.summary()
     const others = surveyOf(snapshot.nodes.values(), config.node)
     const mtu =
       cluster === undefined || underlay === undefined
@@ -151,6 +174,7 @@ export function createControl(parts: ControlParts): Control {
       lease: parts.lease.current(),
       peers: peersOf(snapshot, desired, config.node),
       ...(services === undefined ? {} : { services }),
+      ...(ownTenants === undefined ? {} : { tenants: ownTenants }),
       problems: desired?.problems ?? snapshot.problems,
       counts: receipts.counts,
       passes: reconciler.passes,
@@ -275,7 +299,14 @@ export function createControl(parts: ControlParts): Control {
         .map((object): ObjectWithOrigin => ({ object, origin: originText(refOf(object)) }))
         .sort((left, right) => (refOf(left.object) < refOf(right.object) ? -1 : 1))
       const found = name === undefined ? shown : [namedObject(shown, info, name)]
-      if (info.kind === 'Network' || info.kind === 'Port') return withTenantValues(found, snapshot)
+      if (info.kind === 'Network') return withTenantValues(found, snapshot)
+      if (info.kind === 'Port') {
+        const facts = portFacts()
+        return withTenantValues(found, snapshot).map(each => {
+          const own = each.object.kind === 'Port' ? portStatus(each.object, facts) : undefined
+          return own === undefined ? each : { ...each, portStatus: own }
+        })
+      }
       if (info.kind !== 'Service') return found
       return withValues(
         found,

@@ -11,6 +11,7 @@ import type { Problem } from '../model/object.js'
 import type { Lease } from '../model/self.js'
 import type { ServiceValues } from '../model/service-values.js'
 import type { TenantValues } from '../model/tenant-values.js'
+import type { PortStatus, TenantSummary } from './port-view.js'
 import type { Description, ServiceList } from './views.js'
 
 export interface PeerStatus {
@@ -68,6 +69,8 @@ export interface Status {
   readonly peers: readonly PeerStatus[]
   /** Undefined: the Cluster has no serviceCIDRs. */
   readonly services?: ServiceSummary
+  /** Undefined: the model has no tenants. */
+  readonly tenants?: TenantSummary
   readonly problems: readonly Problem[]
   readonly counts: Readonly<Record<Cause, number>>
   readonly passes: number
@@ -85,6 +88,8 @@ export interface ObjectWithOrigin {
   readonly values?: ServiceValues
   /** Networks and Ports: the same. */
   readonly tenantValues?: TenantValues
+  /** Ports of this host. */
+  readonly portStatus?: PortStatus
 }
 
 export interface ApplyResult {

@@ -5,14 +5,16 @@ import type { Receipt } from '../../lib/reconcile/receipt.js'
 import type { Stage } from '../dataplane/stage.js'
 import type { ProxyMode } from '../model/cluster.js'
 import type { DesiredState } from '../model/desired.js'
-import { findKind, fullRef } from '../model/kinds.js'
+import { findKind, fullRef, kinds } from '../model/kinds.js'
 import { type Problem, refOf } from '../model/object.js'
+import type { Port } from '../model/port.js'
 import type { Service } from '../model/service.js'
 import type { ServiceEntry } from '../model/service-entry.js'
 import { type RecordsByService, recordsByService } from '../model/service-values.js'
 import { clusterOf, objectsOf, type Snapshot } from '../model/snapshot.js'
 import { type Counted, countConnections } from './connections.js'
 import type { Control, PeerStatus, ServiceSummary } from './control.js'
+import type { PortView } from './port-view.js'
 import { chosen, selectEndpoints } from './select-endpoints.js'
 import { endpointViews, entryViews, type ServiceFacts, serviceStatus } from './service-view.js'
 import type { Description, EndpointView, NodeView, ServiceStatus } from './views.js'
@@ -35,6 +37,8 @@ export interface Inspected {
   peers(): readonly PeerStatus[]
   events(): readonly Receipt[]
   origin(ref: string): string
+  /** What is told of a Port. */
+  port(port: Port): PortView
 }
 
 export interface Inspector extends Pick<Control, 'services' | 'describe'> {
@@ -200,7 +204,9 @@ export function createInspector(parts: Inspected): Inspector {
           code: 'NOT_FOUND',
           hint:
             info === undefined
-              ? 'kinds: cluster, node, service, endpoints, pod'
+              ? `kinds: ${Object.values(kinds)
+                  .map(({ singular }) => singular)
+                  .join(', ')}`
               : `warren get ${info.plural}`,
         },
       )
@@ -225,6 +231,8 @@ export function createInspector(parts: Inspected): Inspector {
         return { ...common, endpoints: seenBy(ref, object.metadata.namespace, snapshot, cidrs) }
       case 'Node':
         return { ...common, node: nodeView(object.metadata.name, snapshot) }
+      case 'Port':
+        return { ...common, port: parts.port(object) }
       default:
         return common
     }

@@ -5,6 +5,7 @@ import type { ModelObject } from '../model/kinds.js'
 import type { Problem } from '../model/object.js'
 import type { Service } from '../model/service.js'
 import type { ServiceEntry, ServiceTarget } from '../model/service-entry.js'
+import type { PortView } from './port-view.js'
 
 export interface ServicePortStatus {
   /** '' where it has none. */
@@ -99,6 +100,7 @@ export interface Description {
   /** Services: theirs. Endpoints and Pods: themselves, as each Service sees them. */
   readonly endpoints?: readonly EndpointView[]
   readonly node?: NodeView
+  readonly port?: PortView
   readonly problems: readonly Problem[]
   /** The last ones that concern what is programmed for it, oldest first. */
   readonly events: readonly Receipt[]

@@ -5,6 +5,7 @@ import type { ModelObject } from '../model/kinds.js'
 import { type CommandModule, examples, exit, outputOption } from './command.js'
 import { eventLines } from './events.js'
 import { problemLines } from './format.js'
+import { groupLines, portFacts } from './port-text.js'
 import { pairsText, placeText, portText, someText } from './service-text.js'
 import { type Column, type Paint, printable, type Tone, tableLines } from './table.js'
 
@@ -175,9 +176,20 @@ function factsOf(view: Description): readonly Fact[] {
         ['backend', object.spec.backend.type],
         ['masquerade', object.spec.masquerade ? 'yes' : 'no'],
       ]
+    case 'Port':
+      return view.port === undefined ? plainFacts(object) : [...portFacts(view.port), ...morePort(object)]
     default:
       return plainFacts(object)
   }
+}
+
+function morePort({ spec }: Extract<ModelObject, { kind: 'Port' }>): readonly Fact[] {
+  const pairs = spec.allowedAddressPairs.map(({ ip, mac }) => (mac === undefined ? ip : `${ip} (${mac})`))
+  return [
+    ['host name', spec.hostName],
+    ['pairs', pairs.join(' ')],
+    ['port security', spec.portSecurity ? undefined : 'off: neither anti-spoofing nor groups'],
+  ]
 }
 
 /** Of a kind that has no words of its own here: its fields, lists of objects as JSON. */
@@ -196,6 +208,7 @@ export function describeLines(view: Description, paint: Paint): readonly string[
     ['labels', pairsText(object.metadata.labels)],
   ]
   lines.push(...factLines([...head, ...factsOf(view)], paint))
+  if (view.port !== undefined && view.port.groups.length > 0) lines.push('', ...groupLines(view.port, paint))
   if (service !== undefined && service.entries.length > 0) {
     const differ = service.entries.some(entry => entry.outside !== undefined)
     const columns = differ ? [...entryColumns, outsideColumn] : entryColumns
@@ -250,9 +263,9 @@ export const describeCommand: CommandModule = {
     program
       .command('describe')
       .description(
-        'one object: its values, entry points, endpoints and why one is not used, problems, events',
+        'one object: its values, status, entry points, endpoints and why one is not used, problems, events',
       )
-      .argument('<kind>', 'service, node, endpoints, pod, cluster; or kind/name')
+      .argument('<kind>', 'service, node, endpoints, pod, cluster, port, network, ...; or kind/name')
       .argument('[name]', 'the object')
       .option('-n, --namespace <name>', 'of a name that says none; default: default')
       .addOption(outputOption('text', 'json', 'yaml'))
@@ -262,6 +275,7 @@ export const describeCommand: CommandModule = {
           'warren describe service web',
           'warren describe node/h2',
           'warren describe pod/web-1 -n shop',
+          'warren describe port red/web-1',
         ),
       )
       .action(run)

@@ -1,14 +1,19 @@
 // warren get: objects of the model, from the store and from files alike.
 import { WarrenError } from '../../lib/errors.js'
 import type { ObjectWithOrigin } from '../api/control.js'
+import type { PortStatus } from '../api/port-view.js'
 import type { Cluster } from '../model/cluster.js'
 import type { Endpoints } from '../model/endpoints.js'
+import type { Network } from '../model/network.js'
 import type { Node } from '../model/node.js'
 import type { Pod } from '../model/pod.js'
+import type { Port } from '../model/port.js'
 import type { Service } from '../model/service.js'
 import type { ServiceValues } from '../model/service-values.js'
+import type { TenantValues } from '../model/tenant-values.js'
 import { type Cli, type CommandModule, examples, exit, outputOption } from './command.js'
 import { openModel } from './model-access.js'
+import { portTone } from './port-text.js'
 import { pairsText, placeText, portText, someText } from './service-text.js'
 import { type Column, tableLines } from './table.js'
 
@@ -27,6 +32,8 @@ interface Row {
   readonly object: AnyObject
   readonly origin: string
   readonly values?: ServiceValues
+  readonly tenantValues?: TenantValues
+  readonly portStatus?: PortStatus
 }
 
 const nameColumn: Column<Row> = { title: 'NAME', value: ({ object }) => object.metadata.name }
@@ -80,6 +87,32 @@ const columnsOf: Readonly<Record<string, readonly Column<Row>[]>> = {
     column<Pod['spec']>('IP', spec => spec.addresses.join(',')),
     { title: 'READY', value: ({ object }) => podState(object.spec as Pod['spec']) },
   ],
+  Network: [
+    { title: 'VNI', value: row => row.tenantValues?.vni ?? (row.object.spec as Network['spec']).vni },
+    column<Network['spec']>('SUBNETS', spec =>
+      someText(
+        spec.subnets.map(({ cidr }) => cidr),
+        4,
+        ',',
+      ),
+    ),
+    column<Network['spec']>('MTU', spec => spec.mtu),
+    column<Network['spec']>('SHARED', spec => (spec.shared ? 'yes' : 'no')),
+  ],
+  Port: [
+    column<Port['spec']>('NETWORK', spec => spec.network),
+    column<Port['spec']>('NODE', spec => spec.node),
+    { title: 'IP', value: row => portAddresses(row) },
+    { title: 'MAC', value: row => row.tenantValues?.mac ?? (row.object.spec as Port['spec']).mac },
+    { title: 'STATUS', value: ({ portStatus: own }) => own && { text: own.state, tone: portTone(own) } },
+    { title: 'WHY', value: ({ portStatus: own }) => own?.code },
+  ],
+}
+
+function portAddresses({ object, tenantValues }: Row): string {
+  const { fixedIPs = [] } = object.spec as Port['spec']
+  const given = fixedIPs.flatMap(each => (typeof each === 'string' ? each : (each.address ?? [])))
+  return (tenantValues?.addresses ?? given).join(',')
 }
 
 const serviceSpec = ({ object }: Row): Service['spec'] => object.spec as Service['spec']
@@ -136,6 +169,19 @@ const wideOf: Readonly<Record<string, readonly Column<Row>[]>> = {
     ),
   ],
   Pod: [column<Pod['spec']>('PORTS', spec => namedPorts(spec.ports)), labelsColumn],
+  Port: [
+    column<Port['spec']>('DEVICE', ({ device }) =>
+      device === undefined
+        ? undefined
+        : device.kind === 'tap'
+          ? `tap ${device.name}`
+          : `${device.netns} ${device.name}`,
+    ),
+    column<Port['spec']>('GROUPS', ({ portSecurity, securityGroups = ['default'] }) =>
+      portSecurity ? securityGroups.join(',') || 'none' : 'no port security',
+    ),
+    { title: 'REASON', value: ({ portStatus: own }) => own?.reason },
+  ],
 }
 
 const title = (field: string): string => field.replace(/([a-z])([A-Z])/g, '$1 $2').toUpperCase()
@@ -209,6 +255,7 @@ async function show(
 
 interface GetOptions {
   readonly namespace?: string
+  readonly tenant?: string
   readonly output: string
 }
 
@@ -225,14 +272,20 @@ export const getCommand: CommandModule = {
       const model = await openModel(cli)
       try {
         const groups: (readonly ObjectWithOrigin[])[] = []
-        const { namespace } = options
-        const full = wanted === undefined || namespace === undefined || wanted.includes('/')
+        const { namespace, tenant } = options
+        const scope = namespace ?? tenant
+        const full = wanted === undefined || scope === undefined || wanted.includes('/')
         for (const kind of list) {
-          const found = await model.get(kind, full ? wanted : `${namespace}/${wanted}`)
+          const found = await model.get(kind, full ? wanted : `${scope}/${wanted}`)
           groups.push(
-            namespace === undefined
-              ? found
-              : found.filter(({ object }) => (object as AnyObject).metadata.namespace === namespace),
+            found.filter(({ object }) => {
+              const { metadata, kind } = object as AnyObject
+              const owner = kind === 'Tenant' ? metadata.name : metadata.tenant
+              return (
+                (namespace === undefined || metadata.namespace === namespace) &&
+                (tenant === undefined || owner === tenant)
+              )
+            }),
           )
         }
         if (
@@ -251,9 +304,13 @@ export const getCommand: CommandModule = {
     program
       .command('get')
       .description('list objects of the model')
-      .argument('<kind[,kind]>', 'clusters, nodes, services, endpoints, pods; or kind/name')
+      .argument(
+        '<kind[,kind]>',
+        'clusters, nodes, services, endpoints, pods, tenants, networks, routers, ports, securitygroups; or kind/name',
+      )
       .argument('[name]', 'one object')
       .option('-n, --namespace <name>', 'only those of one namespace; of a name that says none')
+      .option('-t, --tenant <name>', 'only those of one tenant; of a name that says none')
       .addOption(outputOption('table', 'wide', 'yaml', 'json', 'name'))
       .addHelpText(
         'after',
@@ -261,6 +318,7 @@ export const getCommand: CommandModule = {
           'warren get nodes',
           'warren get services -n shop -o wide',
           'warren get clusters,nodes -o name',
+          'warren get networks,ports --tenant red',
         ),
       )
       .action(run)

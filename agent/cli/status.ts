@@ -69,6 +69,13 @@ function serviceText(services: NonNullable<Status['services']>, paint: Paint): s
   return `${served}${all} by ${mode}, ${count(entries, 'entry point')}, ${count(endpoints, 'endpoint')}${bad}`
 }
 
+function tenantText(tenants: NonNullable<Status['tenants']>, paint: Paint): string {
+  const { networks, routers, ports, active, allPorts, problems } = tenants
+  const up = active === ports ? `${ports}` : paint('warn', `${active} of ${ports}`)
+  const bad = problems === 0 ? '' : `, ${paint('warn', count(problems, 'problem'))}`
+  return `${count(tenants.tenants, 'tenant')}; here ${count(networks, 'network')}, ${count(routers, 'router')}, ports ${up} active (${allPorts} on all hosts)${bad}`
+}
+
 function factLines(status: Status, paint: Paint): readonly string[] {
   const facts: (readonly [string, string])[] = []
   if (status.hold !== undefined) facts.push(['hold', paint('warn', printable(status.hold))])
@@ -91,6 +98,7 @@ function factLines(status: Status, paint: Paint): readonly string[] {
     facts.push(['source', `${printable(source.name)} ${state}`])
   }
   if (status.services !== undefined) facts.push(['services', serviceText(status.services, paint)])
+  if (status.tenants !== undefined) facts.push(['tenants', tenantText(status.tenants, paint)])
   const { start, model, drift, orphan } = status.counts
   facts.push([
     'writes',

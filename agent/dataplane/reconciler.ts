@@ -2,7 +2,7 @@
 // the list of tables, removals up; a table that wrote links drops the mirrors below it, because the kernel takes
 // routes and neighbours along without a notice for each.
 import type { Clock } from '../../lib/clock.js'
-import { hasCode } from '../../lib/errors.js'
+import { hasCode, type WarrenError } from '../../lib/errors.js'
 import type { Log } from '../../lib/log.js'
 import { Mirror, type TableStatus } from '../../lib/reconcile/mirror.js'
 import type { Receipts } from '../../lib/reconcile/receipt.js'
@@ -124,6 +124,16 @@ export class Reconciler {
       this.#kickedAt === undefined &&
       this.tables.every(table => table.state === 'converged')
     )
+  }
+
+  failureOf(name: TableName, object: unknown): WarrenError | undefined {
+    const mirror = this.#mirrors.get(name)
+    return mirror?.failureOf(mirror.table.key(object))
+  }
+
+  /** It is there as wanted, as last known. */
+  stands(name: TableName, object: unknown): boolean {
+    return this.#mirrors.get(name)?.stands(object) ?? false
   }
 
   known(name: TableName): Iterable<unknown> {

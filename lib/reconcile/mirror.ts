@@ -142,6 +142,17 @@ export class Mirror<T> {
     }
   }
 
+  /** Why the object of that key is not as wanted: its last op failed; or nothing can be observed. */
+  failureOf(key: string): WarrenError | undefined {
+    return (this.#failures.get(key) ?? this.#observeFailure)?.error
+  }
+
+  /** The object is there as wanted, as last known, without asking the kernel. */
+  stands(object: T): boolean {
+    const found = (this.#mirror ?? this.#before)?.get(this.table.key(object))
+    return found !== undefined && (found === object || this.table.equal(object, found))
+  }
+
   /** What is there as last known, without asking the kernel. */
   get known(): Iterable<T> {
     return (this.#mirror ?? this.#before ?? new Map<string, T>()).values()

@@ -1,0 +1,67 @@
+// What `warren get ports`, `warren describe port` and `warren status` tell of tenants' Ports: types of the API.
+
+export type PortState = 'ACTIVE' | 'DOWN' | 'BUILD'
+
+/** As the host that has it sees it. */
+export interface PortStatus {
+  readonly state: PortState
+  /** Of an error, or one of UNBOUND, NO_ROLE, ADMIN_DOWN, NO_DEVICE, STARTING, HOLD, VALUES, WRITING; ACTIVE has none. */
+  readonly code?: string
+  readonly reason?: string
+  readonly hint?: string
+}
+
+/** Of its link, from the tenant's view. */
+export interface PortCounters {
+  readonly sentBytes: number
+  readonly sentPackets: number
+  readonly receivedBytes: number
+  readonly receivedPackets: number
+  /** By the link itself, not by rules. */
+  readonly dropped: number
+}
+
+export interface GroupView {
+  /** "red/web". */
+  readonly ref: string
+  /** A line each: "in tcp 8080 from anywhere". */
+  readonly rules: readonly string[]
+}
+
+export interface PortView {
+  /** Undefined: it is on another host. */
+  readonly status?: PortStatus
+  readonly network: string
+  readonly vni?: number
+  readonly mtu?: number
+  readonly mac?: string
+  /** With the lengths of their subnets, where this host sees its network. */
+  readonly addresses: readonly string[]
+  readonly gateways: readonly string[]
+  readonly node?: string
+  /** "veth eth0 in /run/netns/c1", "tap vnet0". */
+  readonly device?: string
+  /** "p0123456789 in wrn-fabric". */
+  readonly link?: string
+  readonly router?: string
+  readonly groups: readonly GroupView[]
+  /** Where its link is on this host. */
+  readonly counters?: PortCounters
+}
+
+/** One line of `warren status`. */
+export interface TenantSummary {
+  /** Of the model. */
+  readonly tenants: number
+  /** On this host, and of the model. */
+  readonly networks: number
+  readonly allNetworks: number
+  readonly routers: number
+  /** Bound to this host; those of them that are ACTIVE. */
+  readonly ports: number
+  readonly active: number
+  /** Of the model. */
+  readonly allPorts: number
+  /** Problems of tenants' objects. */
+  readonly problems: number
+}
