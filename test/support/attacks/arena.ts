@@ -85,3 +85,23 @@ export async function reaches(
 ): Promise<boolean> {
   return (await hearing(arena, attacker, frames, mark, victims)).length > 0
 }
+
+/**
+ * Asks up to five times while less was heard than should be: a busy machine is late. What should not be heard is asked for
+ * once only.
+ */
+export async function patiently<T extends boolean | readonly (boolean | string)[]>(
+  wanted: T,
+  look: () => Promise<T>,
+): Promise<T> {
+  const missing = (seen: T): boolean => {
+    if (typeof seen === 'boolean' || typeof wanted === 'boolean') return wanted === true && seen === false
+    const late = (value: boolean | string, i: number): boolean =>
+      typeof value === 'boolean' ? value && seen[i] === false : !seen.includes(value)
+    return wanted.some(late)
+  }
+  for (let tries = 1; ; tries += 1) {
+    const seen = await look()
+    if (tries === 5 || !missing(seen)) return seen
+  }
+}

@@ -82,10 +82,17 @@ export async function whoHears<K>(
   for (const ear of ears.values()) ear.heard()
   send()
   const names = new Set<K>()
+  const collect = (): void => {
+    for (const [name, ear] of ears) if (ear.heard().some(frame => frame.includes(mark))) names.add(name)
+  }
   const end = performance.now() + ms
   do {
-    await pause(names.size === 0 ? 5 : settle)
-    for (const [name, ear] of ears) if (ear.heard().some(frame => frame.includes(mark))) names.add(name)
+    await pause(5)
+    collect()
   } while (names.size === 0 && performance.now() < end)
+  if (names.size > 0 && names.size < ears.size) {
+    await pause(settle)
+    collect()
+  }
   return [...names]
 }
