@@ -15,6 +15,7 @@ import { repairRows } from './repair.js'
 import { formatRows, type Row } from './row.js'
 import { coldChild, serviceColdRows } from './services-cold.js'
 import { serviceConnectRows } from './services-connect.js'
+import { iptablesBench, serviceIptablesRows } from './services-iptables.js'
 import { serviceFileRows, serviceLiveRows } from './services-live.js'
 import { proxyChild, proxyRows } from './services-proxy.js'
 import { serviceStreamRows } from './services-stream.js'
@@ -47,23 +48,18 @@ const services: Sections = {
   // The same at a tenth: what a change costs should not depend on it.
   'live-1000x10': (place, quick) =>
     serviceLiveRows(place, {
-      ...{ size: { services: 1_000, endpoints: 10 }, isolated: quick ? 50 : 200 },
-      ...{ burst: quick ? 300 : 1_000, more: 0, restarts: 0 },
+      ...{ size: { services: 1_000, endpoints: 10 }, isolated: quick ? 50 : 150, burst: quick ? 100 : 300 },
+      ...{ storm: quick ? 300 : 1_000, more: 0, restarts: 0 },
     }),
   'live-10000x2': (place, quick) =>
     serviceLiveRows(place, {
-      ...{ size: { services: 10_000, endpoints: 2 }, isolated: quick ? 50 : 300 },
-      ...{ burst: quick ? 300 : 1_000, more: 0, restarts: 0 },
+      ...{ size: { services: 10_000, endpoints: 2 }, isolated: quick ? 50 : 300, burst: quick ? 100 : 600 },
+      ...{ storm: quick ? 300 : 1_000, more: 0, restarts: 0 },
     }),
   'live-10000x10': (place, quick) =>
     serviceLiveRows(place, {
-      ...{ size: { services: 10_000, endpoints: 10 }, isolated: quick ? 50 : 300 },
-      ...{ burst: quick ? 300 : 1_000, more: quick ? 1_000 : 10_000, restarts: quick ? 1 : 3 },
-    }),
-  restart: (place, quick) =>
-    serviceLiveRows(place, {
-      ...{ size: { services: 10_000, endpoints: 10 }, isolated: 5, burst: 16 },
-      ...{ more: 0, restarts: quick ? 2 : 5 },
+      ...{ size: { services: 10_000, endpoints: 10 }, isolated: quick ? 50 : 300, burst: quick ? 100 : 600 },
+      ...{ storm: quick ? 300 : 1_000, more: quick ? 1_000 : 10_000, restarts: quick ? 1 : 3 },
     }),
   file: (place, quick) =>
     serviceFileRows(place, { services: 10_000, endpoints: 10 }, quick ? 20 : 100, quick ? 100 : 300),
@@ -75,6 +71,12 @@ const services: Sections = {
       [{ mode: 'nftables', goal: 0.97 }, { mode: 'iptables', goal: 0.97 }, { mode: 'userspace' }],
       quick ? 2 : 7,
     ),
+  // iptables-nft-restore of kube-proxy's layout takes half a minute each time.
+  iptables: (_place, quick) =>
+    serviceIptablesRows({
+      ...iptablesBench,
+      ...{ rounds: quick ? 1 : 2, changes: quick ? 5 : 20, turns: quick ? 20 : 60 },
+    }),
   proxy: (_place, quick) => proxyRows(quick ? 2 : 5),
 }
 

@@ -20,11 +20,15 @@ export interface LiveOptions {
   readonly size: Size
   readonly isolated: number
   readonly burst: number
+  readonly storm: number
   /** So many more, for memory; 0: none. */
   readonly more: number
   readonly restarts: number
 }
 
+/** Changes that are put together, one put each: a rolling update's. */
+const together = 10
+/** Puts under way at any time, for as many changes as the machine can do. */
 const inFlight = 16
 
 interface Change {
@@ -164,19 +168,27 @@ export async function serviceLiveRows(place: Place, options: LiveOptions): Promi
     await delay(8 + (i % 7))
   }
   const cpuAlone = (cpuOf(daemon.pid) - cpu) / options.isolated
+  const burst: Change[] = []
+  for (let i = 0; i < options.burst; i += together) {
+    burst.push(...(await changes.many(together, together)))
+    await delay(30)
+  }
   cpu = cpuOf(daemon.pid)
   started = performance.now()
-  const burst = await changes.many(options.burst, inFlight)
-  const rate = (options.burst * 1000) / (performance.now() - started)
-  const cpuBurst = (cpuOf(daemon.pid) - cpu) / options.burst
+  const storm = await changes.many(options.storm, inFlight)
+  const rate = (options.storm * 1000) / (performance.now() - started)
+  const cpuStorm = (cpuOf(daemon.pid) - cpu) / options.storm
   const rows = [
     row(`services-start-${name}`, coldMs, 'ms', {
       note: `warrend on etcd, spawn to converged, CPU ${coldCpu} ms: ${JSON.stringify(cold.startup)}`,
     }),
     ...changeRows(`services-change-${name}`, alone, 'one at a time'),
     row(`services-change-cpu-${name}`, cpuAlone, 'ms', { note: 'of warrend, each change' }),
-    ...changeRows(`services-burst-${name}`, burst, `${inFlight} at a time, ${Math.round(rate)}/s`),
-    row(`services-burst-cpu-${name}`, cpuBurst, 'ms', { note: 'of warrend, each change' }),
+    ...changeRows(`services-burst-${name}`, burst, `${together} put together`),
+    row(`services-storm-${name}`, rate, '1/s', {
+      note: `changes of one endpoint each, ${inFlight} puts under way at any time: ${spread(msOf(storm), 'ms', 'changes')}`,
+    }),
+    row(`services-storm-cpu-${name}`, cpuStorm, 'ms', { note: 'of warrend, each change' }),
   ]
   if (options.more > 0) {
     await delay(2_000)
@@ -187,7 +199,7 @@ export async function serviceLiveRows(place: Place, options: LiveOptions): Promi
     rows.push(
       row(`services-rss-${name}`, after, 'MB', {
         goal: { atMost: 150 },
-        note: `after ${options.isolated + options.burst + options.more} changes; after the start ${rssStart.toFixed(1)} MB`,
+        note: `after ${options.isolated + options.burst + options.storm + options.more} changes; after the start ${rssStart.toFixed(1)} MB`,
       }),
       row(`services-growth-${name}`, after - before, 'MB', {
         goal: { atMost: 8 },
@@ -229,7 +241,11 @@ export async function serviceFileRows(
     alone.push(await changes.change())
     await delay(10)
   }
-  const many = msOf(await changes.many(burst, inFlight))
+  const many: number[] = []
+  for (let i = 0; i < burst; i += together) {
+    many.push(...msOf(await changes.many(together, together)))
+    await delay(30)
+  }
   changes.notices.close()
   await daemon.end()
   await kv.close()
@@ -242,7 +258,7 @@ export async function serviceFileRows(
     }),
     row(`${name}-p99`, percentile(times, 99), 'ms'),
     row(`${name}-burst-p50`, median(many), 'ms', {
-      note: `${inFlight} at a time: ${spread(many, 'ms', 'changes')}`,
+      note: `${together} put together: ${spread(many, 'ms', 'changes')}`,
     }),
     row(`${name}-burst-p99`, percentile(many, 99), 'ms'),
   ]
