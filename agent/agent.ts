@@ -197,6 +197,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const spaceMonitor = createSpaceMonitor({
     spaces,
     reconciler,
+    guests: () => [...(desired?.guest.values() ?? [])].flat(),
+    clock,
     isOurs: portId => kernel.rtnl.portIds.has(portId) || kernel.nft.portIds.has(portId),
   })
   const onPass = new Set<() => void>([() => spaceMonitor.sync()])

@@ -31,13 +31,13 @@ const state = (word: PortState, code: string, reason: string, hint?: string): Po
   ...(hint === undefined ? {} : { hint }),
 })
 
-/** What has to stand for a port beside its own: whose network, rules, namespace. */
+/** What has to stand for a port, in the order of writes: what fails first is why the rest does. */
 const tables = [
   'netns',
-  'fabric-sysctl',
   'fabric-filter',
   'fabric-element',
   'fabric-link',
+  'fabric-sysctl',
   'fabric-neighbor',
   'fabric-fdb',
   'guest',
@@ -82,15 +82,14 @@ function objectsStatus(
   const router = fabric?.networks.get(network)?.router
   const gateway = router === undefined ? undefined : fabric?.routers.get(router)?.netns
   const owners = [
-    ref,
-    `network/${network}`,
-    'fabric/base',
     ...(gateway === undefined ? [] : [`space/${gateway}`]),
+    'fabric/base',
+    `network/${network}`,
+    ref,
   ]
   let missing: string | undefined
-  // Its own first: what a person can do something about.
-  for (const owner of owners)
-    for (const table of tables)
+  for (const table of tables)
+    for (const owner of owners)
       for (const object of groupOf(desired, table, owner)) {
         const trouble = facts.failureOf(table, object)
         if (trouble !== undefined) return state('DOWN', trouble.code, trouble.message, trouble.hint)

@@ -1,19 +1,22 @@
 // Notices of our own namespaces, each with event sockets of its own, and of the directory of their names.
 import { type FSWatcher, watch } from 'node:fs'
-import { aborted } from '../../lib/lifetime.js'
+import type { Clock } from '../../lib/clock.js'
 import { monitorRtnl } from '../../lib/netlink/monitor.js'
 import type { RtnlEvent, RtnlObject } from '../../lib/netlink/types.js'
 import { monitorNft } from '../../lib/nftables/monitor.js'
-import type { TableName } from '../model/desired.js'
+import type { Guest, TableName } from '../model/desired.js'
 import { routeProtocol } from '../model/marks.js'
 import { fabricTables } from './fabric-stages.js'
 import { handOf } from './monitor.js'
 import type { Reconciler } from './reconciler.js'
-import type { Space, Spaces } from './spaces.js'
+import { isNamespace, type Space, type Spaces } from './spaces.js'
 
 export interface SpaceMonitorOptions {
   readonly spaces: Spaces
   readonly reconciler: Reconciler
+  /** Containers' ends of ports, as compute asks for them now. */
+  guests(): Iterable<Guest>
+  readonly clock: Clock
   /** Writes of the host namespace's socket show up in here, too (a VXLAN device is made from there). */
   isOurs(portId: number): boolean
 }
@@ -30,6 +33,8 @@ interface Watched {
 }
 
 const directory = '/run/netns'
+/** How long a container that is back waits for its port at most, ms; it is not everywhere that names tell. */
+const missingMs = 500
 
 function tableOf(object: RtnlObject): TableName | undefined {
   switch (object.kind) {
@@ -48,7 +53,8 @@ function tableOf(object: RtnlObject): TableName | undefined {
   }
 }
 
-export function createSpaceMonitor({ spaces, reconciler, isOurs }: SpaceMonitorOptions): SpaceMonitor {
+export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
+  const { spaces, reconciler, isOurs, clock } = options
   const watched = new Map<string, Watched>()
   const own = (portId: number): boolean => {
     if (isOurs(portId)) return true
@@ -98,6 +104,14 @@ export function createSpaceMonitor({ spaces, reconciler, isOurs }: SpaceMonitorO
     for (const [name, space] of open) if (!watched.has(name)) watched.set(name, listen(space))
   }
 
+  /** Is a namespace there again that a port could not be plugged into? */
+  function isBack(): boolean {
+    if (reconciler.tables.every(({ name, state }) => name !== 'guest' || state !== 'degraded')) return false
+    for (const guest of options.guests())
+      if (reconciler.failureOf('guest', guest)?.code === 'NO_NETNS' && isNamespace(guest.path)) return true
+    return false
+  }
+
   return {
     sync,
     async run(signal) {
@@ -107,7 +121,10 @@ export function createSpaceMonitor({ spaces, reconciler, isOurs }: SpaceMonitorO
         reconciler.notice('guest', undefined)
       })
       try {
-        await aborted(signal)
+        while (!signal.aborted) {
+          await clock.sleep(missingMs, signal).catch(() => undefined)
+          if (isBack()) reconciler.notice('fabric-link', undefined)
+        }
       } finally {
         names?.close()
         for (const its of watched.values()) its.close()

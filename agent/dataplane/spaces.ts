@@ -155,10 +155,18 @@ function readNames(): readonly string[] {
   }
 }
 
-/** Undefined: no namespace is mounted there. */
+/** A namespace is mounted there (a name that is just being made is an empty file for a moment), or it is /proc/PID/ns/net. */
+export function isNamespace(path: string): boolean {
+  return inodeAt(path) !== undefined
+}
+
 function inodeOf(name: string): number | undefined {
+  return inodeAt(`${directory}/${name}`)
+}
+
+/** Undefined: no namespace is mounted there. */
+function inodeAt(path: string): number | undefined {
   try {
-    const path = `${directory}/${name}`
     return statfsSync(path).type === nsfs ? statSync(path).ino : undefined
   } catch {
     return undefined

@@ -1,5 +1,6 @@
 // Links in our own namespaces, all of them ours: bridges, VXLAN devices whose sockets stay in the host namespace, veths to
 // routers and containers, taps of VMs; `ip -n wrn-fabric -d link show`.
+import { existsSync } from 'node:fs'
 import { asError, hasCode, WarrenError } from '../../../lib/errors.js'
 import { formatOp } from '../../../lib/netlink/format.js'
 import type { Link, LinkInfo, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
@@ -9,7 +10,7 @@ import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import type { FabricLink } from '../../model/desired.js'
 import type { VethPeer } from '../../model/fabric.js'
 import { aliasPrefix } from '../../model/marks.js'
-import type { Space, Spaces } from '../spaces.js'
+import { isNamespace, type Space, type Spaces } from '../spaces.js'
 import { changes, equalLink, sameKind } from './fabric-link-changes.js'
 
 export interface FabricLinkOptions {
@@ -38,7 +39,10 @@ function peerInfo(link: FabricLink, peer: VethPeer, spaces: Spaces, opened: Netn
     return info(space.netns.fd)
   }
   try {
-    const netns = openNetns({ path: peer.path ?? '' })
+    const path = peer.path ?? ''
+    // A name that is just being made, or whose namespace did not survive, is an empty file.
+    if (existsSync(path) && !isNamespace(path)) throw new Error(`"${path}" is no network namespace`)
+    const netns = openNetns({ path })
     opened.push(netns)
     return info(netns.fd)
   } catch (cause) {

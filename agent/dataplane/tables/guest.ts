@@ -1,11 +1,11 @@
 // What a container finds on its end of a port: addresses, routes, MTU, link up; `ip -n NETNS address show dev eth0`. The
 // namespace is the container's: of all that is there only what a port says is looked at, and nothing else is removed.
-import { asError, hasCode } from '../../../lib/errors.js'
+import { asError, hasCode, WarrenError } from '../../../lib/errors.js'
 import type { Address, Link, Route, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import type { Guest } from '../../model/desired.js'
 import { routeProtocol } from '../../model/marks.js'
-import { inContainer } from '../spaces.js'
+import { inContainer, isNamespace } from '../spaces.js'
 
 const mainTable = 254
 
@@ -130,6 +130,13 @@ async function write(op: TableOp<Guest>, signal: AbortSignal): Promise<OpResult>
   const answers = await inContainer(desired, rtnl =>
     rtnl.apply(messages(desired, op.verb === 'change' ? op.observed : undefined), signal),
   )
-  // Its link is not there: the table of links says why.
-  return answers?.find(error => error !== undefined && !hasCode(error, 'ESRCH', 'EADDRNOTAVAIL'))
+  // Without its link, too: the table of links says why.
+  if (answers === undefined) {
+    const [what, code] = isNamespace(desired.path) ? ['the link', 'NO_LINK'] : ['the namespace', 'NO_NETNS']
+    return new WarrenError(`Cannot set up "${desired.dev}" in "${desired.path}": ${what} is not there`, {
+      code,
+      hint: 'see the errors of table "fabric-link"',
+    })
+  }
+  return answers.find(error => error !== undefined && !hasCode(error, 'ESRCH', 'EADDRNOTAVAIL'))
 }
