@@ -2,7 +2,7 @@
 // connections through changes and restarts of agents, rolling updates, and walks from any set of Services to any other.
 import t, { type Test } from 'tap'
 import { buildPrograms, killAgents } from '../support/agents.js'
-import { chiSquare, chiSquareOfFive, startLoad, tell } from '../support/service-flows-load.js'
+import { chiSquare, chiSquareOfFive, countAnswers, startLoad, tell } from '../support/service-flows-load.js'
 import { flowService, nodePortOf, objectsOf, refsOf, servicePort } from '../support/service-flows-model.js'
 import { clientsOf, flowIds, fresh, kept, setEndpoints, wanderers } from '../support/service-flows-state.js'
 import { createServiceWorld, externalAddress, type StationName } from '../support/service-world.js'
@@ -63,18 +63,8 @@ async function spread(t: Test, mode: string): Promise<void> {
     ['tcp', 6_000],
     ['udp', 4_000],
   ] as const) {
-    const counts = new Map<string, number>()
     const [client] = clientsOf(world, service, protocol, ['ac'])
-    if (client === undefined) throw new Error('no client')
-    let left = total
-    const work = async (): Promise<void> => {
-      while (left > 0) {
-        left -= 1
-        const by = tell(await client.station.ask(client.question))
-        counts.set(by, (counts.get(by) ?? 0) + 1)
-      }
-    }
-    await Promise.all(Array.from({ length: 32 }, work))
+    const counts = await countAnswers(fresh(client === undefined ? [] : [client]), total)
     const text = JSON.stringify(Object.fromEntries(counts))
     t.same(
       [...counts.keys()].sort(),

@@ -83,6 +83,14 @@ async function walk(t: Test, steps: number): Promise<void> {
 for (const proxyMode of modes) {
   t.test(`${proxyMode}: who is answered by whom`, { timeout: 120_000 }, async t => {
     await world.cluster({ proxyMode })
+    for (const node of nodes)
+      for (const variant of ['nft', 'legacy'] as const) {
+        const text =
+          world.hosts[node].attempt(`iptables-${variant}-save -t nat; ip6tables-${variant}-save -t nat`) ?? ''
+        const ours = proxyMode === 'iptables' && variant === world.iptables[node]
+        t.equal(text.includes(' 10.0.1.1/32 '), ours, `${node}: Services in iptables-${variant}: ${ours}`)
+        t.equal(text.includes(' fd00:10::101/128 '), ours, 'and of IPv6')
+      }
     await probe(t, rows, proxyMode)
   })
   t.test(`${proxyMode}: nodePortAddresses`, { timeout: 120_000 }, async t => {

@@ -77,6 +77,24 @@ export function startLoad(askers: readonly Asker[], everyMs: number): Load {
   }
 }
 
+/** Who answered how often, of `total` questions; 32 at a time from each asker. */
+export async function countAnswers(
+  askers: readonly Asker[],
+  total: number,
+): Promise<ReadonlyMap<string, number>> {
+  const counts = new Map<string, number>()
+  let left = total
+  const work = async ({ ask }: Asker): Promise<void> => {
+    while (left > 0) {
+      left -= 1
+      const by = tell(await ask())
+      counts.set(by, (counts.get(by) ?? 0) + 1)
+    }
+  }
+  await Promise.all(askers.flatMap(asker => Array.from({ length: 32 }, () => work(asker))))
+  return counts
+}
+
 /** Pearson's statistic of counts that should be equal. */
 export function chiSquare(counts: readonly number[]): number {
   const expected = counts.reduce((sum, count) => sum + count, 0) / counts.length

@@ -196,6 +196,6 @@ export async function runRows(
       results[index] = await runRow(world, fixture, row)
     }
   }
-  await Promise.all(Array.from({ length: 64 }, work))
+  await Promise.all(Array.from({ length: 40 }, work))
   return results
 }

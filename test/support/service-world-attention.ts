@@ -12,7 +12,7 @@ class Attention {
 
   #tick(): void {
     const now = performance.now()
-    this.#ms += Math.min(now - this.#at, 40)
+    this.#ms += Math.min(now - this.#at, 25)
     this.#at = now
   }
 

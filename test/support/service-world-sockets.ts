@@ -57,7 +57,7 @@ export interface Flow {
 
 const backlog = 4096
 /** libuv takes one connection of a socket a turn of its loop; a busy process has few turns. */
-const acceptors = 8
+const acceptors = 16
 /** Longer than the second after which a SYN is sent again. */
 const patience = 1_300
 /** Source ports of UDP below those of Services: none is met a second time before 19,000 others. */

@@ -49,6 +49,8 @@ export interface ClusterOptions {
 export interface ServiceWorld {
   readonly station: Readonly<Record<StationName, Station>>
   readonly hosts: Readonly<Record<NodeName, Host>>
+  /** Which of them each host uses. */
+  readonly iptables: Readonly<Record<NodeName, 'nft' | 'legacy'>>
   readonly agent: Record<NodeName, Agent>
   /** Of the agents, patient. */
   readonly client: Readonly<Record<NodeName, Client>>
@@ -93,6 +95,11 @@ sysctl -qw net.ipv4.icmp_ratemask=0 net.ipv6.icmp.ratemask=2
 `
 /** A host whose bridges show nothing to netfilter, unless one of them is told to. */
 const bridgesAlone = 'sysctl -qw net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0'
+/** A host whose administrator uses iptables-legacy: ours belongs there, too. */
+const legacyRules = `
+iptables-legacy -A OUTPUT -d 203.0.113.254 -j ACCEPT
+ip6tables-legacy -A OUTPUT -d 2001:db8:cafe::fe -j ACCEPT
+`
 const extSetup = `
 sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0
 ip addr add ${second.ext.inet}/32 dev lo; ip addr add ${second.ext.inet6}/128 dev lo nodad
@@ -147,6 +154,7 @@ ip addr add ${second.A.inet6}/128 dev eth0 nodad preferred_lft 0`)
     host.configure({ log: '{ level: info }' })
   }
   hostB.attempt(bridgesAlone)
+  const legacy = hostB.attempt(legacyRules) !== undefined
   ext.sh(extSetup)
   for (const node of nodes) agent[node] = startAgent(programs, hosts[node])
   await until(
@@ -184,6 +192,7 @@ ip addr add ${second.A.inet6}/128 dev eth0 nodad preferred_lft 0`)
   const world: ServiceWorld = {
     station: Object.fromEntries(stations) as Record<StationName, Station>,
     hosts,
+    iptables: { A: 'nft', B: legacy ? 'legacy' : 'nft' },
     agent,
     client,
     ext,
