@@ -191,10 +191,11 @@ export async function serviceLiveRows(place: Place, options: LiveOptions): Promi
     row(`services-storm-cpu-${name}`, cpuStorm, 'ms', { note: 'of warrend, each change' }),
   ]
   if (options.more > 0) {
-    await delay(2_000)
+    // V8 gives back what a start took some seconds after it.
+    await delay(15_000)
     const before = rssOf(daemon.pid)
     await changes.many(options.more, inFlight)
-    await delay(3_000)
+    await delay(15_000)
     const after = rssOf(daemon.pid)
     rows.push(
       row(`services-rss-${name}`, after, 'MB', {

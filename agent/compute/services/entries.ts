@@ -70,7 +70,8 @@ function sorted(targets: readonly ServiceTarget[]): readonly ServiceTarget[] {
   let ascending = true
   for (let i = 1; i < targets.length && ascending; i += 1)
     ascending = byAddress(targets[i - 1] as ServiceTarget, targets[i] as ServiceTarget) < 0
-  if (ascending) return targets
+  // A list that grew has room for half as many more.
+  if (ascending) return targets.slice()
   const list = [...targets].sort(byAddress)
   return list.filter((target, i) => {
     const before = list[i - 1]
@@ -256,7 +257,7 @@ export function planService(
     }
   }
   return {
-    entries,
+    entries: entries.slice(),
     health: assigned.healthPort === undefined ? undefined : { port: assigned.healthPort, local },
     problems:
       refused === undefined && sctp.length === 0
