@@ -18,6 +18,8 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 . "$here/lib.sh"
 # shellcheck source=scripts/env.sh
 . "$here/env.sh"
+# shellcheck source=scripts/isolation-vm.sh
+. "$here/isolation-vm.sh"
 
 usage() {
   cat <<'TEXT'
@@ -28,7 +30,7 @@ Usage: isolation.sh [--json FILE] [--markdown FILE] [--html FILE] [--name LAB] [
 TEXT
 }
 
-name=iso$$ keep='' reports=()
+name=iso$$ keep='' vm=1 reports=()
 while (($#)); do
   case $1 in
     --json | --markdown | --html | --name)
@@ -37,7 +39,7 @@ while (($#)); do
       shift
       ;;
     --keep) keep=1 ;;
-    --no-vm) reports+=(--no-vm) ;;
+    --no-vm) vm='' ;;
     -h | --help)
       usage
       exit 0
@@ -63,4 +65,11 @@ node_ts() { node --no-warnings --import "$WARREN_ROOT/test/support/register.mjs"
 cd "$WARREN_ROOT"
 node_ts topology "$name" >"$work/tenants.yaml"
 "$here/lab.sh" up --name "$name" --hosts 3 --pods 1 --tenants-from "$work/tenants.yaml"
+if [[ -z $vm ]]; then
+  reports+=(--no-vm 'left out with --no-vm')
+elif image=$(vm_image); then
+  reports+=(--vm "$image")
+else
+  reports+=(--no-vm "$image")
+fi
 node_ts main --lab "$name" --root "$WARREN_ROOT" "${reports[@]}"

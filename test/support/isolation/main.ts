@@ -7,6 +7,7 @@ import { openLab } from './lab.js'
 import { hosts } from './plan.js'
 import { checkReach } from './reach.js'
 import { createReport } from './record.js'
+import { checkVm, detachVm, startVm, vmControl } from './vm.js'
 
 const { values } = parseArgs({
   options: {
@@ -15,30 +16,39 @@ const { values } = parseArgs({
     json: { type: 'string' },
     markdown: { type: 'string' },
     html: { type: 'string' },
-    'no-vm': { type: 'boolean', default: false },
+    /** Folder with the VM's kernel; or why there is none. */
+    vm: { type: 'string' },
+    'no-vm': { type: 'string' },
   },
 })
 const started = performance.now()
 const report = createReport(line => process.stdout.write(`${line}\n`))
 const lab = openLab(values.lab ?? 'isolation', values.root ?? process.cwd())
 const arena = openArena(lab)
+const vm = values.vm === undefined ? undefined : startVm(lab, values.vm)
 const seconds = (): string => `${((performance.now() - started) / 1000).toFixed(1)} s`
 
 await checkReach(lab, report)
 report.comment(`reach ${seconds()}`)
 await checkCross(arena, report)
 report.comment(`cross ${seconds()}`)
+if (vm === undefined) report.skip('vm', 'a virtual machine as a port', values['no-vm'] ?? 'not asked for')
+else await checkVm(lab, arena, report, vm)
+report.comment(`vm ${seconds()}`)
 const session = attackSession(lab, arena, report)
 await session.refused()
 report.comment(`attacks ${seconds()}`)
 for (const host of hosts) lab.lab('kill', host)
 await checkReach(lab, report, ', all agents killed', true)
 await session.controls()
+if (vm !== undefined) await vmControl(lab, report, vm)
 const overheard = await crossControl(arena)
 report.check('control', "isolation: blue's a7 plugged into red's bridge hears red", overheard > 0)
 report.comment(`controls ${seconds()}`)
 for (const host of hosts) lab.lab('start', host)
 report.comment(`started ${seconds()}`)
+if (vm !== undefined) await detachVm(lab, report, vm)
+vm?.close()
 const passed = report.end()
 arena.close()
 lab.close()
