@@ -1,5 +1,6 @@
 // Explicit lifetimes: every long-lived part is run(signal): Promise<void>. The first part that ends or rejects takes
 // the others down, and the process with them; systemd starts it again.
+import { setMaxListeners } from 'node:events'
 
 /** A long-lived part: resolves after its signal aborted and it has let go of everything; rejects when it cannot go on. */
 export type Part = (signal: AbortSignal) => Promise<void>
@@ -11,6 +12,8 @@ export type Part = (signal: AbortSignal) => Promise<void>
 export async function runTogether(parts: Readonly<Record<string, Part>>, signal: AbortSignal): Promise<void> {
   const own = new AbortController()
   const both = AbortSignal.any([signal, own.signal])
+  // Each part listens for its end, and more than ten are no leak.
+  setMaxListeners(0, both)
   let failed = false
   let failure: unknown
   await Promise.all(

@@ -2,7 +2,7 @@
 # Runs a benchmark of test/bench: builds dist/ and the benchmark, and runs it inside a network namespace of its own, from
 # where it makes more of them. What it leaves behind after a crash is removed by its next run.
 #
-#   npm run bench -- overlay|services [--quick] [--json FILE] [--only NAME,...]
+#   npm run bench -- overlay|services|tenants [--quick] [--json FILE] [--only NAME,...]
 #
 # Exit status: 0 it ran (a goal that is missed is printed, not an error); 1 something failed; 2 wrong command line; 77 not root.
 

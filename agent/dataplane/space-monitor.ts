@@ -69,7 +69,7 @@ export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
     }
     const rtnl = monitorRtnl(space.netns, ['link', 'address', 'route', 'neighbor'], (event: RtnlEvent) => {
       if (event.event === 'lost') return all()
-      const table = own(event.portId) ? undefined : tableOf(event.object)
+      const table = own(event.portId) || saysNothing(event.object) ? undefined : tableOf(event.object)
       if (table === undefined) return
       const object = { space: name, object: event.object }
       reconciler.notice(table, () => handOf(event.portId), {
@@ -131,6 +131,17 @@ export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
       }
     },
   }
+}
+
+/** A bridge's own notice of a port: no more than its flags, which are as all of ours are. */
+function saysNothing(object: RtnlObject): boolean {
+  return (
+    object.kind === 'link' &&
+    object.info.kind === 'other' &&
+    object.info.name === 'bridge-port' &&
+    object.port?.learning !== true &&
+    object.port?.flood !== true
+  )
 }
 
 /** Entries that the kernel makes by itself are nobody's. */

@@ -71,7 +71,8 @@ export function spacedTable<T>({ name, spaces, make }: SpacedOptions<T>): Table<
         if (group === undefined) bySpace.set(spaceOf(op), [i])
         else group.push(i)
       })
-      for (const [space, indices] of bySpace) {
+      // In one order, the fabric's first: routers' links are the other ends of veths that are made there.
+      for (const [space, indices] of [...bySpace].sort(([a], [b]) => (a < b ? -1 : 1))) {
         const table = tableOf(space)
         const own = indices.map(i => ops[i] as TableOp<InSpace<T>>)
         const answers =

@@ -25,7 +25,7 @@ export function dist(program: string): string {
   return join(process.env['WARREN_DIST'] ?? 'dist', program)
 }
 
-function writeConfig(place: Place, host: number, store: StoreSpec): string {
+function writeConfig(place: Place, host: number, store: StoreSpec, more: readonly string[]): string {
   const dir = join(place.dir, `h${host}`)
   mkdirSync(join(dir, 'state'), { recursive: true })
   const where =
@@ -39,6 +39,7 @@ function writeConfig(place: Place, host: number, store: StoreSpec): string {
     `socket: ${dir}/warrend.sock`,
     `stateDir: ${dir}/state`,
     `subnetFile: ${dir}/subnet.env`,
+    ...more,
     '',
   ]
   writeFileSync(join(dir, 'warrend.yaml'), lines.join('\n'))
@@ -54,8 +55,14 @@ function alive(child: ChildProcess): boolean {
   return child.exitCode === null && child.signalCode === null
 }
 
-export function startDaemon(place: Place, host: number, store: StoreSpec): Daemon {
-  const dir = writeConfig(place, host, store)
+/** `more`: further lines of its configuration. */
+export function startDaemon(
+  place: Place,
+  host: number,
+  store: StoreSpec,
+  more: readonly string[] = [],
+): Daemon {
+  const dir = writeConfig(place, host, store, more)
   const log = join(dir, 'warrend.log')
   const out = openSync(log, 'a')
   const startedAt = Date.now()

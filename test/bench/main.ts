@@ -1,4 +1,4 @@
-// Entry of `npm run bench -- overlay` and `-- services`: runs the sections one after the other, prints the rows as they come.
+// Entry of `npm run bench -- overlay`, `-- services` and `-- tenants`: runs the sections one after the other, prints the rows as they come.
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { cpus, loadavg, release, totalmem } from 'node:os'
@@ -19,6 +19,7 @@ import { iptablesBench, serviceIptablesRows } from './services-iptables.js'
 import { serviceFileRows, serviceLiveRows } from './services-live.js'
 import { proxyChild, proxyRows } from './services-proxy.js'
 import { serviceStreamRows } from './services-stream.js'
+import { tenantColdRows, tenantStreamRows } from './tenants.js'
 
 type Section = (place: Place, quick: boolean) => Promise<Row[]>
 
@@ -80,11 +81,16 @@ const services: Sections = {
   proxy: (_place, quick) => proxyRows(quick ? 2 : 5),
 }
 
-const benches: Readonly<Record<string, Sections>> = { overlay, services }
+const tenants: Sections = {
+  stream: (place, quick) => tenantStreamRows(place, quick ? 2 : 9),
+  cold: (place, quick) => (quick ? tenantColdRows(place, 10, 20, 10) : tenantColdRows(place, 100, 20, 50)),
+}
+
+const benches: Readonly<Record<string, Sections>> = { overlay, services, tenants }
 
 const children: Readonly<Record<string, ChildMain>> = { cold: coldChild, proxy: proxyChild }
 
-const usage = `Usage: npm run bench -- overlay|services [--quick] [--json FILE] [--only SECTION,...]
+const usage = `Usage: npm run bench -- overlay|services|tenants [--quick] [--json FILE] [--only SECTION,...]
 
   --quick    fewer rounds: a look, not a measurement
   --json     the rows as [{name, value, unit, against, ratio, goal, holds}] (docs/reference/bench.md)

@@ -62,6 +62,15 @@ interface Draft {
   readonly opened: Netns[]
 }
 
+const rank: Readonly<Record<string, number>> = { bridge: 0, vxlan: 1 }
+
+/** A bridge before its ports; of what goes, the ports before it. */
+function inOrder(ops: readonly TableOp<FabricLink>[]): (readonly [number, TableOp<FabricLink>])[] {
+  const place = (op: TableOp<FabricLink>): number =>
+    op.verb === 'remove' ? -(rank[op.observed.info.kind] ?? 2) : (rank[op.desired.info.kind] ?? 2)
+  return [...ops.entries()].sort(([, a], [, b]) => place(a) - place(b))
+}
+
 class FabricLinks implements Table<FabricLink> {
   readonly name = 'fabric-link'
   readonly key = ({ name }: FabricLink): string => name
@@ -86,7 +95,7 @@ class FabricLinks implements Table<FabricLink> {
     if (space === undefined) return results
     const draft = this.#draft(space, ops, results, signal)
     try {
-      for (const [i, op] of ops.entries()) {
+      for (const [i, op] of inOrder(ops)) {
         try {
           if (op.verb === 'remove') await this.#unmake(space, i, op.observed, draft, signal)
           else if (op.verb === 'add') await this.#make(space, i, op.desired, draft, signal)
