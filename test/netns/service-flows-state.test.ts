@@ -234,6 +234,9 @@ async function rollingUpdate(t: Test, mode: string): Promise<void> {
   )
   await pause(100)
   const gone: { readonly end: string; readonly at: number }[] = []
+  // For a while there is nobody but those who leave.
+  await setEndpoints(world, service, 'a1:leaving a2:leaving b1:leaving')
+  await pause(50)
   const old = ['a1', 'a2', 'b1']
   const young: string[] = []
   for (const pod of ['a1', 'a2', 'b1']) {
