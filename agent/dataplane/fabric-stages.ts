@@ -116,7 +116,8 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
       afterWrites(
         elementTable(nftOf(space), () => setsOf(name)),
         op => {
-          if (op.verb !== 'add' && admitting(op.observed.set)) flows.touch()
+          const { set } = op.verb === 'remove' ? op.observed : op.desired
+          if (admitting(set)) flows.touch(op.verb === 'add' ? 'came' : 'gone')
         },
       ),
     ),

@@ -7,6 +7,7 @@ import type { AnyFlow, AnyProtocol, Flow, FlowCount, FlowFilter } from './types.
 import { flowStatus } from './types.js'
 
 const NFNL_SUBSYS_CTNETLINK = 1
+const IPCTNL_MSG_CT_NEW = 0
 const IPCTNL_MSG_CT_GET = 1
 const IPCTNL_MSG_CT_DELETE = 2
 const IPCTNL_MSG_CT_GET_STATS = 5
@@ -105,9 +106,22 @@ export function fits(flow: Flow, { protocol, dst, dport, unreplied }: FlowFilter
 
 /** Always with a tuple: a delete without one empties the whole table. */
 export function encodeDelete(out: MessageWriter, flow: AnyFlow): Buffer {
-  const { family, protocol, original, zone, zoneOf, id, icmp } = flow
+  return tuple(begin(out, IPCTNL_MSG_CT_DELETE, flow.family), flow)
+    .attrU32be(CTA_ID, flow.id)
+    .finish()
+}
+
+/** Without NLM_F_CREATE: a flow that is there is changed, another is ENOENT. */
+export function encodeMark(out: MessageWriter, flow: AnyFlow, mark: number): Buffer {
+  return tuple(begin(out, IPCTNL_MSG_CT_NEW, flow.family), flow)
+    .attrU32be(CTA_MARK, mark)
+    .finish()
+}
+
+function tuple(out: MessageWriter, flow: AnyFlow): MessageWriter {
+  const { family, protocol, original, zone, zoneOf, icmp } = flow
   const [src, dst] = family === 'inet' ? [CTA_IP_V4_SRC, CTA_IP_V4_DST] : [CTA_IP_V6_SRC, CTA_IP_V6_DST]
-  begin(out, IPCTNL_MSG_CT_DELETE, family).nest(CTA_TUPLE_ORIG, () => {
+  out.nest(CTA_TUPLE_ORIG, () => {
     out.nest(CTA_TUPLE_IP, () => {
       out.attrBytes(src, addressBytes(original.src)).attrBytes(dst, addressBytes(original.dst))
     })
@@ -125,7 +139,7 @@ export function encodeDelete(out: MessageWriter, flow: AnyFlow): Buffer {
     if (zoneOf === 'original') out.attrU16be(CTA_TUPLE_ZONE, zone)
   })
   if (zoneOf === 'both' && zone !== 0) out.attrU16be(CTA_ZONE, zone)
-  return out.attrU32be(CTA_ID, id).finish()
+  return out
 }
 
 export function encodeCount(out: MessageWriter): Buffer {

@@ -8,7 +8,7 @@ import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
 import type { Family } from '../netlink/types.js'
 import type { Netns } from '../netns/netns.js'
-import { decodeCount, encodeCount, encodeDelete, encodeList, fits } from './codec.js'
+import { decodeCount, encodeCount, encodeDelete, encodeList, encodeMark, fits } from './codec.js'
 import { FlowReader } from './flow-reader.js'
 import { formatFlow } from './format.js'
 import type { AnyFlow, Conntrack, Flow, FlowCount, FlowFilter } from './types.js'
@@ -55,17 +55,31 @@ class Ctnetlink implements Conntrack {
     }
   }
 
-  async delete(
+  delete(flows: readonly AnyFlow[], signal?: AbortSignal): Promise<readonly (WarrenError | undefined)[]> {
+    return this.write('delete', flows, encodeDelete, signal)
+  }
+
+  setMark(
     flows: readonly AnyFlow[],
+    mark: number,
     signal?: AbortSignal,
   ): Promise<readonly (WarrenError | undefined)[]> {
+    return this.write('mark', flows, (out, flow) => encodeMark(out, flow, mark), signal)
+  }
+
+  private async write(
+    verb: string,
+    flows: readonly AnyFlow[],
+    encode: (out: MessageWriter, flow: AnyFlow) => Buffer,
+    signal: AbortSignal | undefined,
+  ): Promise<readonly (WarrenError | undefined)[]> {
     const out = new MessageWriter(128 * flows.length)
-    const messages = flows.map(flow => encodeDelete(out, flow))
+    const messages = flows.map(flow => encode(out, flow))
     const results = await this.socket.batch(messages, signal === undefined ? {} : { signal })
     return results.map((failure, i) =>
       failure === undefined
         ? undefined
-        : failureError(`delete conntrack flow "${formatFlow(flows[i] as AnyFlow)}"`, failure),
+        : failureError(`${verb} conntrack flow "${formatFlow(flows[i] as AnyFlow)}"`, failure),
     )
   }
 

@@ -20,7 +20,7 @@ export interface FakeConntrack extends Conntrack {
   /** The other side answers. */
   answer(packet: FakePacket): Flow
   readonly flows: Iterable<Flow>
-  /** The next call of `method` fails: `list` as a whole, `delete` for each of its flows. */
+  /** The next call of `method` fails: `list` as a whole, `delete` (and setMark) for each of its flows. */
   failNext(method: 'list' | 'delete', code: string): void
   /** Filters of all listings so far. */
   readonly listed: readonly string[]
@@ -137,6 +137,19 @@ export function fakeConntrack(): FakeConntrack {
         return code === undefined
           ? undefined
           : failureError(`delete conntrack flow "${formatFlow(flow)}"`, { code })
+      })
+    },
+    async setMark(marked, mark, signal) {
+      signal?.throwIfAborted()
+      const failing = takeFailure('delete')
+      return marked.map(flow => {
+        const key = keyOf({ protocol: flow.protocol as FlowProtocol, ...flow.original }, flow.zone)
+        const known = flows.get(key)
+        const code = failing ?? (known === undefined ? 'ENOENT' : undefined)
+        if (code === undefined && known !== undefined) flows.set(key, { ...known, mark })
+        return code === undefined
+          ? undefined
+          : failureError(`mark conntrack flow "${formatFlow(flow)}"`, { code })
       })
     },
     count: async () => ({ flows: flows.size, max: 262_144 }),

@@ -10,6 +10,13 @@ export function formatFlow({ protocol, original, icmp }: AnyFlow): string {
   return `-p ${protocol} -s ${src} -d ${dst} --sport ${sport} --dport ${dport}`
 }
 
+/** `conntrack -U -p tcp ... -w 7 -m 0xffffffff`. */
+export function formatMark(flow: AnyFlow, mark: number): string {
+  const zone = flow.zone === 0 ? '' : ` -w ${flow.zone}`
+  const family = flow.family === 'inet' ? '' : ' -f ipv6'
+  return `conntrack -U${family} ${formatFlow(flow)}${zone} -m 0x${mark.toString(16)}`
+}
+
 /** `conntrack -D -p udp -s ... # to 10.244.1.7:5353`. */
 export function formatDelete(flow: AnyFlow): string {
   const zone = flow.zone === 0 ? '' : ` -w ${flow.zone}`

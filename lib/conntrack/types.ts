@@ -101,6 +101,12 @@ export interface Conntrack {
    * per flow: undefined, or why not (ENOENT: it is gone already, or another one is in its place).
    */
   delete(flows: readonly AnyFlow[], signal?: AbortSignal): Promise<readonly (WarrenError | undefined)[]>
+  /** Writes their marks; as `delete` in all else, but that they are known by tuple and zone alone. */
+  setMark(
+    flows: readonly AnyFlow[],
+    mark: number,
+    signal?: AbortSignal,
+  ): Promise<readonly (WarrenError | undefined)[]>
   /** Without listing them. */
   count(signal?: AbortSignal): Promise<FlowCount>
   close(): void

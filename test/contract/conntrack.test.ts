@@ -229,6 +229,26 @@ for (const [name, create] of [
       t.same(await conntrack.delete([]), [])
     })
 
+    each(
+      'a mark is written on a flow that is there, in its zone, and makes none',
+      async (t, { conntrack, packet }) => {
+        packet(udp)
+        packet({ ...plain, sport: 7000, dport: 7000 })
+        const flows = await conntrack.listAll('inet')
+        t.same(await conntrack.setMark(flows, 0xffff_ffff), [undefined, undefined])
+        t.same(
+          (await conntrack.listAll('inet')).map(({ mark }) => mark),
+          [0xffff_ffff, 0xffff_ffff],
+        )
+        await conntrack.delete(flows)
+        t.same(
+          (await conntrack.setMark(flows, 1)).map(error => error?.code),
+          ['ENOENT', 'ENOENT'],
+        )
+        t.equal((await conntrack.count()).flows, 0)
+      },
+    )
+
     each('IPv6 flows are deleted alike', async (t, { conntrack, packet }) => {
       packet(udp6)
       t.same(await conntrack.delete(await conntrack.list({ family: 'inet6' })), [undefined])

@@ -126,6 +126,7 @@ function conntrackOf(all: readonly Flow[], count = all.length): Conntrack & { re
       )
     },
     listAll: async () => [],
+    setMark: async () => [],
     count: async () => ({ flows: count, max: 0 }),
     delete: async () => [],
     close: () => undefined,

@@ -239,16 +239,41 @@ t.test(
     t.equal(found.length, 1)
     t.ok(table.dirty?.(), 'until what was found is gone')
     const ops = found.map(observed => ({ verb: 'remove' as const, observed }))
-    t.match(table.format(ops[0]!), /^ip netns exec wrn-fabric conntrack -D -p tcp -s 10.0.1.99 .* -w 7/)
+    t.match(
+      table.format(ops[0]!),
+      /^ip netns exec wrn-fabric conntrack -U -p tcp -s 10.0.1.99 .* -w 7 -m 0xffffffff$/,
+    )
     conntrack.failNext('delete', 'EPERM')
     t.equal((await table.apply(ops, signal))[0]?.code, 'EPERM')
     t.ok(table.dirty?.())
     t.same(await table.apply(ops, signal), [undefined])
-    t.same([...conntrack.flows], [])
-    t.same(await table.apply(ops, signal), [undefined], 'one that is gone already is no failure')
+    t.same(
+      [...conntrack.flows].map(({ mark }) => mark),
+      [0xffff_ffff],
+      'it stays, and is dropped',
+    )
     t.notOk(table.dirty?.())
-    table.touch()
+    table.touch('gone')
+    t.same(await table.observe(signal), [], 'what is revoked is as it should be')
+    t.notOk(table.dirty?.())
+    table.touch('came')
+    t.ok(table.dirty?.(), 'where flows are revoked, what is admitted more counts, too')
+    await table.observe(signal)
+    now = { ...now, groups: new Map([['red/web', group('web', allOut, rule(9))]]) }
+    table.rulesWritten()
     t.ok(table.dirty?.())
+    const [again] = await table.observe(signal)
+    t.match(table.format({ verb: 'remove', observed: again! }), / conntrack -D -p tcp /)
+    t.same(await table.apply([{ verb: 'remove', observed: again! }], signal), [undefined])
+    t.same([...conntrack.flows], [], 'its next packet is a first one')
+    t.same(
+      await table.apply([{ verb: 'remove', observed: again! }], signal),
+      [undefined],
+      'one that is gone is no failure',
+    )
+    await table.observe(signal)
+    table.touch('came')
+    t.notOk(table.dirty?.(), 'nothing is revoked')
     const nowhere = fabricConntrackTable({ state: () => undefined, conntrack: () => conntrack })
     t.notOk(nowhere.dirty?.())
     t.same(await nowhere.observe(signal), [])

@@ -14,6 +14,12 @@ export const tenantTable = 'warren'
 export const mark = { from: 0x1000_0000, to: 0x2000_0000, transit: 0x4000_0000, passed: 0x8000_0000 } as const
 export const openId = 0xff_ffff
 
+/**
+ * conntrack mark of a flow that no rule admits any more. It stays in the kernel: one that is forgotten would begin anew
+ * with the next packet in its midst, of the other side perhaps, which may send. No rule has the id 0xffff.
+ */
+export const revokedMark = 0xffff_ffff
+
 export function hex(value: number): string {
   return `0x${(value >>> 0).toString(16)}`
 }

@@ -15,8 +15,8 @@ export type GroupMembers = Readonly<Record<Family, PersistentMap<true>>>
 
 const nobody: GroupMembers = { inet: PersistentMap.empty(), inet6: PersistentMap.empty() }
 
-/** Ids of rules are 16 bits of a conntrack mark. */
-const mostRules = 65_535
+/** Ids of rules are 16 bits of a conntrack mark; 0xffff is that of no rule. */
+const mostRules = 65_534
 
 /** Names of chains and sets: 40 bits of a hash; of a thousand groups two are the same with a probability of 5e-7. */
 export const groupName = (group: string): string =>

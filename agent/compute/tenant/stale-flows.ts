@@ -4,6 +4,7 @@
 import type { AnyFlow, AnyProtocol } from '../../../lib/conntrack/types.js'
 import { containsAddress, type Prefix, parsePrefix } from '../../../lib/net/prefix.js'
 import type { FabricGroup, FabricPort, FabricState, GroupRule, MemberAddresses } from '../../model/fabric.js'
+import { revokedMark } from './fabric-marks.js'
 import { linkLocalOf } from './port-identities.js'
 
 const numbers: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, icmpv6: 58, sctp: 132 }
@@ -96,7 +97,10 @@ export function ruleAdmits(rule: GroupRule, flow: AnyFlow, remote: string, { mem
   return isMember(group?.[rule.family], remote)
 }
 
-/** Those of `flows` that nobody's rules would admit now, of zones of networks that are here. */
+/**
+ * Those of `flows` that nobody's rules would admit now and that still pass, and those that were revoked and would be admitted
+ * again; of zones of networks that are here.
+ */
 export function staleTenantFlows(flows: readonly AnyFlow[], state: FabricState): AnyFlow[] {
   const networks = new Map<number, string>()
   state.networks.forEach(({ zone, ref }) => {
@@ -143,10 +147,10 @@ export function staleTenantFlows(flows: readonly AnyFlow[], state: FabricState):
     if (flow.protocol === 'udp' && dhcpPorts.has(sport) && dhcpPorts.has(dport)) return false
     const sender = ports.get(network, src)
     const receiver = ports.get(network, dst)
-    return !(
+    const stand =
       stands(flow, sender, flow.mark >>> 16, 'egress', dst) &&
       stands(flow, receiver, flow.mark & 0xffff, 'ingress', src)
-    )
+    return stand === (flow.mark === revokedMark)
   })
 }
 

@@ -17,6 +17,7 @@ import {
   type NetworkLinks,
   openId,
   type PortLimits,
+  revokedMark,
   setsOf,
   tenantTable,
 } from './fabric-marks.js'
@@ -115,6 +116,7 @@ function hooks({ sets, revoking = false }: StateRules, { connections }: PortLimi
       'counter drop comment "no set of groups of ours"',
     ]),
     block('chain', 'old', [
+      `ct mark ${hex(revokedMark)} counter drop comment "revoked"`,
       ...(revoking
         ? [
             'ct mark & 0x0000ffff @dead_in counter drop comment "revoked"',

@@ -1,9 +1,11 @@
-// Flows between tenants' ports that their groups would not admit any more; `ip netns exec wrn-fabric conntrack -L`. What this
-// table holds is what must go: nothing is wanted of it, and all that it observes is removed.
-import { formatDelete, formatFlow } from '../../../lib/conntrack/format.js'
+// Flows between tenants' ports that their groups would not admit any more; `ip netns exec wrn-fabric conntrack -L -m 0xffffffff`
+// shows those that were revoked: marked, which the rules drop. What this table holds is what must change: nothing is wanted of
+// it, and all that it observes is "removed". A revoked flow that is admitted again is forgotten, and begins anew.
+import { formatDelete, formatMark } from '../../../lib/conntrack/format.js'
 import type { AnyFlow, Conntrack } from '../../../lib/conntrack/types.js'
 import { hasCode } from '../../../lib/errors.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
+import { revokedMark } from '../../compute/tenant/fabric-marks.js'
 import { isTighter, staleTenantFlows } from '../../compute/tenant/stale-flows.js'
 import type { FabricGroup, FabricState, InSpace } from '../../model/fabric.js'
 
@@ -17,10 +19,10 @@ export interface FabricConntrackOptions {
 }
 
 export interface FabricConntrackTable extends Table<TenantFlow> {
-  /** The kernel has taken the rules: flows are looked at when these admit less than those before. */
+  /** The kernel has taken the rules: flows are looked at when these admit less than those before, or some are revoked. */
   rulesWritten(): void
-  /** Something that admitted flows is gone: a member, a port, a port's set of groups. */
-  touch(): void
+  /** Something that admitted flows is gone, or came: a member, a port, a port's set of groups. */
+  touch(what: 'gone' | 'came'): void
 }
 
 const families = ['inet', 'inet6'] as const
@@ -33,6 +35,8 @@ function key({ space, object: { protocol, original, icmp, zone, id } }: TenantFl
 export function fabricConntrackTable(options: FabricConntrackOptions): FabricConntrackTable {
   // A restarted agent remembers nothing: it begins with a look.
   let due = true
+  /** Flows are revoked, as last seen. */
+  let revoked = false
   let judged: ReadonlyMap<string, FabricGroup> | undefined
   /** Keys of what was found and is not deleted yet. */
   const outstanding = new Set<string>()
@@ -44,11 +48,11 @@ export function fabricConntrackTable(options: FabricConntrackOptions): FabricCon
     dirty: () => due && options.state() !== undefined,
     rulesWritten() {
       const groups = options.state()?.groups
-      if (groups === undefined || judged === undefined || isTighter(judged, groups)) due = true
+      if (groups === undefined || judged === undefined || revoked || isTighter(judged, groups)) due = true
       judged = groups
     },
-    touch() {
-      due = true
+    touch(what) {
+      if (what === 'gone' || revoked) due = true
     },
     async observe(signal) {
       const state = options.state()
@@ -66,6 +70,7 @@ export function fabricConntrackTable(options: FabricConntrackOptions): FabricCon
         due = true
         throw error
       }
+      revoked = flows.some(({ mark }) => mark === revokedMark)
       const found = staleTenantFlows(flows, options.state() ?? state).map(object => ({
         space: state.space,
         object,
@@ -77,28 +82,47 @@ export function fabricConntrackTable(options: FabricConntrackOptions): FabricCon
     },
     async apply(ops, signal) {
       const results: OpResult[] = new Array<OpResult>(ops.length).fill(undefined)
-      // Of one namespace: the fabric's.
-      const flows = ops.map(objectOf)
-      const conntrack = options.conntrack(flows[0]?.space ?? '')
-      const answers =
-        (await conntrack?.delete(
+      for (const [revoked, write] of [
+        [
+          false,
+          (conntrack: Conntrack, flows: readonly AnyFlow[]) => conntrack.setMark(flows, revokedMark, signal),
+        ],
+        [true, (conntrack: Conntrack, flows: readonly AnyFlow[]) => conntrack.delete(flows, signal)],
+      ] as const) {
+        const indices = [...ops.keys()].filter(
+          i => isRevoked(objectOf(ops[i] as TableOp<TenantFlow>)) === revoked,
+        )
+        // Of one namespace: the fabric's.
+        const flows = indices.map(i => objectOf(ops[i] as TableOp<TenantFlow>))
+        const conntrack = options.conntrack(flows[0]?.space ?? '')
+        if (conntrack === undefined || flows.length === 0) continue
+        const answers = await write(
+          conntrack,
           flows.map(({ object }) => object),
-          signal,
-        )) ?? []
-      // It ended meanwhile, or began anew: by the rules that stand.
-      answers.forEach((error, i) => {
-        if (error !== undefined && !hasCode(error, 'ENOENT')) results[i] = error
-      })
+        )
+        // It ended meanwhile, or began anew: by the rules that stand.
+        answers.forEach((error, n) => {
+          const i = indices[n]
+          if (i !== undefined && error !== undefined && !hasCode(error, 'ENOENT')) results[i] = error
+        })
+      }
       ops.forEach((op, i) => {
-        if (results[i] === undefined) outstanding.delete(key(objectOf(op)))
+        if (results[i] !== undefined) return
+        outstanding.delete(key(objectOf(op)))
+        if (!isRevoked(objectOf(op))) revoked = true
       })
       if (outstanding.size === 0) due = false
       return results
     },
-    format: op =>
-      `ip netns exec ${objectOf(op).space} ${op.verb === 'remove' ? formatDelete(op.observed.object) : `# ${formatFlow(op.desired.object)}`}`,
+    format(op) {
+      const flow = objectOf(op)
+      const { space, object } = flow
+      return `ip netns exec ${space} ${isRevoked(flow) ? formatDelete(object) : formatMark(object, revokedMark)}`
+    },
   }
 }
+
+const isRevoked = ({ object }: TenantFlow): boolean => object.mark === revokedMark
 
 function objectOf(op: TableOp<TenantFlow>): TenantFlow {
   return op.verb === 'remove' ? op.observed : op.desired
