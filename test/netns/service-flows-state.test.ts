@@ -29,7 +29,7 @@ const places: readonly StationName[] = ['ac', 'bc', 'A', 'B', 'ext']
 async function affinity(t: Test): Promise<void> {
   const service = flowService('sticky', 41, {
     endpoints: 'a1 a2 b1',
-    spec: { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 2 } } },
+    spec: { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 3 } } },
   })
   await world.apply(objectsOf(world, service))
   const clients = (['tcp', 'udp'] as const).flatMap(protocol => clientsOf(world, service, protocol, places))
@@ -39,9 +39,9 @@ async function affinity(t: Test): Promise<void> {
   for (let i = 0; i < 20; i += 1) {
     t.same(await all(), first, `the same endpoints, question ${i + 2}`)
     // Longer than the timeout in all: every question begins it anew.
-    await pause(130)
+    await pause(160)
   }
-  await pause(2_200)
+  await pause(3_300)
   const second = await all()
   t.notSame(second, first, 'free again after the timeout')
   await setEndpoints(world, service, 'a2 b1')
