@@ -293,6 +293,11 @@ export class Reconciler {
     this.#options.onPass?.(report)
   }
 
+  /** Resolves when no pass is under way. */
+  settled(): Promise<void> {
+    return this.#exclusive(async () => undefined)
+  }
+
   /** What a pass would do for `desired`, by a fresh look at the kernel; nothing is written. */
   plan(desired: DesiredState, signal: AbortSignal): Promise<readonly PlannedOp[]> {
     return this.#exclusive(() => planOps(this.#options.stages, desired, this.#options.clock, signal))

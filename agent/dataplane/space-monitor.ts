@@ -27,6 +27,8 @@ export interface SpaceMonitor {
   run(signal: AbortSignal): Promise<void>
 }
 
+type Notice = Extract<RtnlEvent, { readonly object: RtnlObject }>
+
 interface Watched {
   readonly generation: number
   close(): void
@@ -71,13 +73,48 @@ export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
       if (event.event === 'lost') return all()
       const table = own(event.portId) || saysNothing(event.object) ? undefined : tableOf(event.object)
       if (table === undefined) return
-      const object = { space: name, object: event.object }
-      reconciler.notice(table, () => handOf(event.portId), {
-        event: event.event,
-        object,
-        ours: isWanted(event.object),
-      })
+      if (event.portId !== 0) tell(table, event)
+      else if (event.object.kind === 'link') unsigned.links.set(event.object.name, event)
+      else unsigned.others.push(event)
+      if (event.portId === 0) later()
     })
+    const tell = (table: TableName, { event, object, portId }: Notice): void =>
+      reconciler.notice(table, () => handOf(portId), {
+        event,
+        object: { space: name, object },
+        ours: isWanted(object),
+      })
+    /**
+     * Of links and of most FDB entries the kernel does not say whose hand it was, and what it shows of a link that we make
+     * is half of it: judged when the pass that may have written it is over, and a link by what is there then.
+     */
+    const unsigned = { links: new Map<string, Notice>(), others: [] as Notice[] }
+    let waiting = false
+    const later = (): void => {
+      if (waiting) return
+      waiting = true
+      void reconciler
+        .settled()
+        .then(async () => {
+          waiting = false
+          const links = [...unsigned.links]
+          const others = unsigned.others.splice(0)
+          unsigned.links.clear()
+          for (const [dev, notice] of links) {
+            const [now] = await space.rtnl.list('link', { dev }).catch(() => [])
+            tell(
+              'fabric-link',
+              now === undefined ? { ...notice, event: 'del' } : { ...notice, event: 'new', object: now },
+            )
+          }
+          for (const notice of others) {
+            const table = tableOf(notice.object)
+            if (table !== undefined) tell(table, notice)
+          }
+        })
+        // Closed meanwhile: nobody asks any more.
+        .catch(() => undefined)
+    }
     const nft = monitorNft(space.netns, event => {
       if (event.event === 'lost') return all()
       if (event.own || own(event.portId) || event.tables.length === 0) return
@@ -115,10 +152,14 @@ export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
   return {
     sync,
     async run(signal) {
-      const names = watchNames(() => {
-        // A name that came or went: a namespace of ours, or the one that a port is to be plugged into.
-        reconciler.notice('netns', undefined)
-        reconciler.notice('guest', undefined)
+      const names = watchNames(name => {
+        // A namespace of ours, or the one that a port is to be plugged into.
+        if (name === undefined || spaces.isOurs(name)) reconciler.notice('netns', undefined)
+        for (const guest of options.guests())
+          if (name === undefined || guest.path === `${directory}/${name}`) {
+            reconciler.notice('guest', undefined)
+            break
+          }
       })
       try {
         while (!signal.aborted) {
@@ -152,9 +193,13 @@ function isWanted(object: RtnlObject): boolean {
   return true
 }
 
-function watchNames(f: () => void): FSWatcher | undefined {
+/** Calls `f` with each name that came or went; undefined: some did. */
+function watchNames(f: (name: string | undefined) => void): FSWatcher | undefined {
+  const seen = (event: string, name: string | null): void => {
+    if (event === 'rename') f(name ?? undefined)
+  }
   try {
-    return watch(directory, { persistent: false }, f).on('error', () => undefined)
+    return watch(directory, { persistent: false }, seen).on('error', () => undefined)
   } catch {
     // There is none as long as nobody has made a namespace; the drift timer looks, too.
     return undefined

@@ -27,6 +27,8 @@ export interface Spaces {
   get(name: string): Space | undefined
   /** Names of ours that are there, in order. */
   list(): readonly string[]
+  /** Would a namespace of that name be ours? */
+  isOurs(name: string): boolean
   /** Those that are open: what was looked at in this process's life. */
   readonly open: Iterable<Space>
   /** Errors: EEXIST. */
@@ -113,10 +115,14 @@ class HostSpaces implements Spaces {
     }
   }
 
+  isOurs(name: string): boolean {
+    return this.#ours.test(name)
+  }
+
   list(): readonly string[] {
     try {
       return readdirSync(directory)
-        .filter(name => this.#ours.test(name) && inodeOf(name) !== undefined)
+        .filter(name => this.isOurs(name) && inodeOf(name) !== undefined)
         .sort()
     } catch (error) {
       if (hasCode(error, 'ENOENT')) return []
