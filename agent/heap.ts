@@ -2,14 +2,17 @@
 // agent small; while a start fills the heap from nothing, that is a dozen collections of what will live anyway (a third
 // of the CPU of a start with 10,000 Services). So it may double until the start is over, and then is collected once: V8
 // would not do so before it has doubled again.
+import { performance } from 'node:perf_hooks'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
 
 /** --heap-growing-percent of scripts/build.mjs. */
 const steadyPercent = 20
 const startPercent = 100
-/** A start takes 1 to 3 s. */
-const startMs = 5_000
+/** The start is over when the event loop had nothing to do for half of such a time. */
+const lookMs = 3_000
+const idleShare = 0.5
+const longestStartMs = 60_000
 
 /** A collection of everything; the function is shown to new contexts only while the flag is set. */
 function collect(): void {
@@ -22,8 +25,15 @@ function collect(): void {
 /** Call it first. */
 export function growFreelyAtStart(): void {
   setFlagsFromString(`--heap-growing-percent=${startPercent}`)
-  setTimeout(() => {
+  let last = performance.eventLoopUtilization()
+  const timer = setInterval(() => {
+    const now = performance.eventLoopUtilization()
+    const { utilization } = performance.eventLoopUtilization(now, last)
+    last = now
+    if (utilization > idleShare && performance.now() < longestStartMs) return
+    clearInterval(timer)
     setFlagsFromString(`--heap-growing-percent=${steadyPercent}`)
     collect()
-  }, startMs).unref()
+  }, lookMs)
+  timer.unref()
 }

@@ -157,7 +157,8 @@ export async function serviceLiveRows(place: Place, options: LiveOptions): Promi
   const cold = await daemon.converged(120_000)
   const coldMs = performance.now() - started
   const coldCpu = cpuOf(daemon.pid)
-  await delay(3_000)
+  // What the start left behind is collected some seconds after it (agent/heap.ts).
+  await delay(8_000)
   const rssStart = rssOf(daemon.pid)
   const changes = changer(kv, size, { tap, path: place.path('h1') })
   await changes.many(20, 1)
@@ -191,11 +192,10 @@ export async function serviceLiveRows(place: Place, options: LiveOptions): Promi
     row(`services-storm-cpu-${name}`, cpuStorm, 'ms', { note: 'of warrend, each change' }),
   ]
   if (options.more > 0) {
-    // V8 gives back what a start took some seconds after it.
-    await delay(15_000)
+    await delay(3_000)
     const before = rssOf(daemon.pid)
     await changes.many(options.more, inFlight)
-    await delay(15_000)
+    await delay(5_000)
     const after = rssOf(daemon.pid)
     rows.push(
       row(`services-rss-${name}`, after, 'MB', {
