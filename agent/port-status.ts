@@ -1,10 +1,20 @@
 // How a Port of this host fares, from what is wanted of it and what the mirrors know: the words of Neutron (ACTIVE, DOWN,
 // BUILD), and why. Pure. The order of the checks is that of what a person would ask first.
-import type { PortState, PortStatus } from './api/port-view.js'
 import type { DesiredState, TableName } from './model/desired.js'
 import type { FabricState } from './model/fabric.js'
 import type { Port } from './model/port.js'
 import { tenantName } from './model/tenant.js'
+
+export type PortState = 'ACTIVE' | 'DOWN' | 'BUILD'
+
+/** As the host that has it sees it. */
+export interface PortStatus {
+  readonly state: PortState
+  /** Of an error, or one of UNBOUND, NO_ROLE, ADMIN_DOWN, NO_DEVICE, STARTING, HOLD, VALUES, WRITING; ACTIVE has none. */
+  readonly code?: string
+  readonly reason?: string
+  readonly hint?: string
+}
 
 /** What went wrong with an object of ours, in the words of an error. */
 export interface Trouble {

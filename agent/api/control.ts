@@ -11,7 +11,8 @@ import type { Problem } from '../model/object.js'
 import type { Lease } from '../model/self.js'
 import type { ServiceValues } from '../model/service-values.js'
 import type { TenantValues } from '../model/tenant-values.js'
-import type { PortStatus, TenantSummary } from './port-view.js'
+import type { PortStatus } from '../port-status.js'
+import type { TenantSummary } from './port-view.js'
 import type { Description, ServiceList } from './views.js'
 
 export interface PeerStatus {

@@ -1,15 +1,6 @@
 // What `warren get ports`, `warren describe port` and `warren status` tell of tenants' Ports: types of the API.
 
-export type PortState = 'ACTIVE' | 'DOWN' | 'BUILD'
-
-/** As the host that has it sees it. */
-export interface PortStatus {
-  readonly state: PortState
-  /** Of an error, or one of UNBOUND, NO_ROLE, ADMIN_DOWN, NO_DEVICE, STARTING, HOLD, VALUES, WRITING; ACTIVE has none. */
-  readonly code?: string
-  readonly reason?: string
-  readonly hint?: string
-}
+import type { PortStatus } from '../port-status.js'
 
 /** Of its link, from the tenant's view. */
 export interface PortCounters {

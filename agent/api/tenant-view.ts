@@ -7,7 +7,8 @@ import type { Port } from '../model/port.js'
 import type { Snapshot } from '../model/snapshot.js'
 import { inTenant, tenantName } from '../model/tenant.js'
 import { tenantValues } from '../model/tenant-values.js'
-import type { GroupView, PortCounters, PortStatus, PortView, TenantSummary } from './port-view.js'
+import type { PortStatus } from '../port-status.js'
+import type { GroupView, PortCounters, PortView, TenantSummary } from './port-view.js'
 
 export interface TenantFacts {
   readonly node: string

@@ -1,5 +1,6 @@
 // Ports of tenants in words: their state's colour, and what describe says of them.
-import type { PortStatus, PortView } from '../api/port-view.js'
+import type { PortView } from '../api/port-view.js'
+import type { PortStatus } from '../port-status.js'
 import { type Paint, printable, type Tone } from './table.js'
 
 const tones: Readonly<Record<PortStatus['state'], Tone>> = { ACTIVE: 'good', BUILD: 'warn', DOWN: 'bad' }
