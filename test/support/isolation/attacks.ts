@@ -8,7 +8,7 @@ import { takeOut } from './guards.js'
 import type { Lab } from './lab.js'
 import type { Report, Shown } from './record.js'
 
-export const attacks: readonly Attack[] = [
+export const listed: readonly Attack[] = [
   ...frameAttacks,
   ...flowAttackList,
   ...hostAttackList.filter(({ name }) => !name.includes('leads out')),
@@ -33,7 +33,7 @@ export interface Session {
   controls(): Promise<void>
 }
 
-export function attackSession(lab: Lab, arena: Arena, report: Report): Session {
+export function attackSession(lab: Lab, arena: Arena, report: Report, attacks: readonly Attack[]): Session {
   const shown = new Map<Attack, Shown>(
     attacks.map(attack => [attack, report.attack(attack.name, guardWords(attack.guards))]),
   )

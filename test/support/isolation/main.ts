@@ -1,9 +1,11 @@
 // The isolation harness in a lab that is up: scripts/isolation.sh makes it, and removes it afterwards.
 import { parseArgs } from 'node:util'
 import { openArena } from './arena.js'
-import { attackSession } from './attacks.js'
+import { attackSession, listed } from './attacks.js'
 import { checkCross, crossControl } from './cross.js'
+import { breakAndHeal, checkRevocation } from './healing.js'
 import { openLab } from './lab.js'
+import { checkConnections, checkLearning, leadsOut, learningControl, machineAttacks } from './machine.js'
 import { hosts } from './plan.js'
 import { checkReach } from './reach.js'
 import { createReport } from './record.js'
@@ -35,17 +37,23 @@ report.comment(`cross ${seconds()}`)
 if (vm === undefined) report.skip('vm', 'a virtual machine as a port', values['no-vm'] ?? 'not asked for')
 else await checkVm(lab, arena, report, vm)
 report.comment(`vm ${seconds()}`)
-const session = attackSession(lab, arena, report)
+const attacks = [...listed, ...machineAttacks(lab)]
+const session = attackSession(lab, arena, report, attacks)
 await session.refused()
+await checkLearning(arena, report)
+await checkRevocation(lab, arena, report)
 report.comment(`attacks ${seconds()}`)
 for (const host of hosts) lab.lab('kill', host)
 await checkReach(lab, report, ', all agents killed', true)
+await leadsOut(lab, arena, report, attacks)
 await session.controls()
+await learningControl(lab, arena, report)
+await checkConnections(lab, arena, report)
 if (vm !== undefined) await vmControl(lab, report, vm)
 const overheard = await crossControl(arena)
 report.check('control', "isolation: blue's a7 plugged into red's bridge hears red", overheard > 0)
 report.comment(`controls ${seconds()}`)
-for (const host of hosts) lab.lab('start', host)
+await breakAndHeal(lab, arena, report, attacks)
 report.comment(`started ${seconds()}`)
 if (vm !== undefined) await detachVm(lab, report, vm)
 vm?.close()
