@@ -17,15 +17,22 @@ const way = { router: '203.0.113.1', host: '203.0.113.2' } as const
 /** An agent sweeps its router's namespace: it must be dead. */
 function leadOut(lab: Lab): void {
   const host = `/run/netns/wl-${lab.name}-h1`
+  // The router hears no ARP but of its ports, so both ends know each other beforehand.
+  const [near, far] = ['0a:99:00:00:00:01', '0a:99:00:00:00:02']
   lab.sh(
     'router/red/h1',
-    `ip link add ext type veth peer name out netns ${host}
+    `ip link add ext address ${near} type veth peer name out address ${far} netns ${host}
     ip addr add ${way.router}/24 dev ext
-    ip link set ext up`,
+    ip link set ext up
+    ip neigh replace ${way.host} lladdr ${far} dev ext nud permanent
+    nft add element inet warren outside '{ "ext" }'`,
   )
   lab.sh(
     'host/h1',
-    `ip addr add ${way.host}/24 dev out; ip link set out up; ip route add 10.0.1.11 via ${way.router}`,
+    `ip addr add ${way.host}/24 dev out
+    ip link set out up
+    ip neigh replace ${way.router} lladdr ${near} dev out nud permanent
+    ip route add 10.0.1.11 via ${way.router}`,
   )
   lab.sh('router/red/h1', `ip route add default via ${way.host}`)
 }
@@ -125,7 +132,6 @@ export async function leadsOut(
   attacks: readonly Attack[],
 ): Promise<void> {
   leadOut(lab)
-  lab.sh('router/red/h1', 'nft add element inet warren outside \'{ "ext" }\'')
   for (const attack of attacks.filter(({ guards }) => guards.includes(hosts4)))
     report.check('attack', `${attack.name}, the router leads out: refused`, !(await attack.run(arena)))
   const vxlan = attacks.find(({ guards }) => guards.includes(vteps))
