@@ -55,7 +55,13 @@ function deviceOf({ netns, tap, name }: AttachOptions): NonNullable<Port['spec']
 
 export const portCommand: CommandModule = {
   define(program, cli) {
-    const group = program.command('port').description('plug containers and VMs into Ports of tenants')
+    const group = program
+      .command('port')
+      .description('plug containers and VMs into Ports of tenants')
+      .addHelpText(
+        'after',
+        examples('warren port attach red/web-1 --netns /run/netns/c1', 'warren port detach red/web-1'),
+      )
     group
       .command('attach')
       .description('plug a namespace or a tap of this host into a Port')
@@ -95,7 +101,7 @@ export const portCommand: CommandModule = {
       )
     group
       .command('detach')
-      .description('pull out what is plugged in; address and MAC stay the Port`s')
+      .description("pull out what is plugged in; address and MAC stay the Port's")
       .argument('<tenant/name>', 'the Port')
       .addHelpText('after', examples('warren port detach red/web-1'))
       .action(

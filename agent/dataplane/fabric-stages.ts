@@ -7,6 +7,7 @@ import { tenantTable } from '../compute/tenant/fabric-marks.js'
 import type { DesiredState, TableName } from '../model/desired.js'
 import type { InSpace } from '../model/fabric.js'
 import type { Kernel } from './order.js'
+import { rulesFirst } from './rules-first.js'
 import { type SpacedOptions, spacedTable } from './spaced.js'
 import type { Space, Spaces } from './spaces.js'
 import type { Stage } from './stage.js'
@@ -87,6 +88,7 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
   ): Stage => stage(name, spacedTable({ name, spaces, make }), more)
   const rtnlOf = (space: Space | undefined) => space?.rtnl ?? nowhere
   const nftOf = (space: Space | undefined) => space?.nft ?? nowhere
+  const gate = rulesFirst()
   const flows = fabricConntrackTable({
     state: () => desired()?.fabric,
     conntrack: name => spaces.get(name)?.conntrack,
@@ -98,14 +100,17 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
       'fabric-filter',
       (space, name) =>
         afterWrites(
-          filterTable(
-            nftOf(space),
-            nftTables,
-            () => wanted('fabric-filter', name),
-            table =>
-              wanted<NftElement>('fabric-element', name).filter(
-                ({ set }) => set.table === table.name && set.family === table.family,
-              ),
+          gate.rules(
+            name,
+            filterTable(
+              nftOf(space),
+              nftTables,
+              () => wanted('fabric-filter', name),
+              table =>
+                wanted<NftElement>('fabric-element', name).filter(
+                  ({ set }) => set.table === table.name && set.family === table.family,
+                ),
+            ),
           ),
           () => flows.rulesWritten(),
         ),
@@ -121,10 +126,21 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
         },
       ),
     ),
-    spaced('fabric-link', space => fabricLinkTable({ host: kernel, spaces }, space), {
-      cascades: ['fabric-sysctl', 'fabric-address', 'fabric-neighbor', 'fabric-fdb', 'fabric-route', 'guest'],
-      disturbs: op => op.verb !== 'add',
-    }),
+    spaced(
+      'fabric-link',
+      (space, name) => gate.links(name, fabricLinkTable({ host: kernel, spaces }, space)),
+      {
+        cascades: [
+          'fabric-sysctl',
+          'fabric-address',
+          'fabric-neighbor',
+          'fabric-fdb',
+          'fabric-route',
+          'guest',
+        ],
+        disturbs: op => op.verb !== 'add',
+      },
+    ),
     spaced('fabric-sysctl', (space, name) =>
       linkSysctlTable(space === undefined ? nowhere : sysctlIo(space.netns), () =>
         wanted('fabric-sysctl', name),

@@ -275,6 +275,28 @@ t.test('status', async t => {
     t.equal(line(services), 'services  2 of 3 by iptables, 5 entry points, 1 endpoint')
     t.match(line({ ...services, served: 3, problems: 2 }), /^services {2}3 by iptables, .*, 2 problems$/)
   })
+  t.test('tenants are one line', async t => {
+    const tenants = {
+      tenants: 2,
+      networks: 1,
+      allNetworks: 4,
+      routers: 1,
+      ports: 4,
+      active: 4,
+      allPorts: 8,
+      problems: 0,
+    }
+    const line = (of: Status['tenants']): string | undefined =>
+      statusLines({ ...status, ...(of === undefined ? {} : { tenants: of }) }, plain, now).find(each =>
+        each.startsWith('tenants'),
+      )
+    t.equal(line(undefined), undefined)
+    t.equal(line(tenants), 'tenants   2 tenants; here 1 network, 1 router, ports 4 active (8 on all hosts)')
+    t.match(
+      line({ ...tenants, active: 3, problems: 1 }),
+      /ports 3 of 4 active \(8 on all hosts\), 1 problem$/,
+    )
+  })
   t.test('on a terminal the words that matter have a colour', async t => {
     t.match(statusLines(status, coloured, now)[0], '\u001b[32mconverged\u001b[0m')
     t.match(statusLines(degraded, coloured, now)[0], '\u001b[31mdegraded\u001b[0m')
@@ -648,6 +670,141 @@ const listed: ServiceList = {
     },
   ],
 }
+
+t.test('tenants: networks and ports with what they were given, and how ports fare', async t => {
+  const of = (text: string): ModelObject =>
+    parseDocuments(text, { file: 'x', strict: true }).objects[0]?.object as ModelObject
+  const port = (name: string, spec: string): ModelObject =>
+    of(`{apiVersion: warren/v1, kind: Port, metadata: {name: ${name}, tenant: red}, spec: {${spec}}}`)
+  const network = of(
+    '{apiVersion: warren/v1, kind: Network, metadata: {name: a, tenant: red}, spec: {subnets: [{cidr: 10.0.1.0/24}]}}',
+  )
+  const tenant = (name: string): ModelObject =>
+    of(`{apiVersion: warren/v1, kind: Tenant, metadata: {name: ${name}}, spec: {}}`)
+  const one = port('web-1', 'network: a, node: h1, device: {kind: veth, netns: c1}, securityGroups: [web]')
+  const applied: string[] = []
+  const asked: string[] = []
+  const origin = 'here'
+  const objects: Readonly<Record<string, readonly ObjectWithOrigin[]>> = {
+    tenants: [tenant('red'), tenant('blue')].map(object => ({ object, origin })),
+    networks: [{ object: network, origin, tenantValues: { vni: 1001 } }],
+    ports: [
+      {
+        object: one,
+        origin,
+        tenantValues: { mac: '0a:00:00:00:00:01', addresses: ['10.0.1.11', 'fd00::11'] },
+        portStatus: { state: 'DOWN', code: 'NO_NETNS', reason: 'Cannot plug it in' },
+      },
+      { object: port('vm', 'network: a, fixedIPs: [10.0.1.12], device: {kind: tap, name: vnet0}'), origin },
+      {
+        object: { ...port('x', 'network: a'), metadata: { name: 'x', tenant: 'blue' } } as ModelObject,
+        origin,
+        portStatus: { state: 'ACTIVE' },
+      },
+    ],
+  }
+  const control = fakeControl({
+    get: async (kind, name) => {
+      asked.push(`${kind} ${name ?? ''}`)
+      if (kind !== 'Port' || name === undefined) return objects[kind] ?? []
+      return name === 'red/web-1' ? [{ object: one, origin }] : []
+    },
+    apply: async text => {
+      applied.push(text)
+      return { revision: 20, results: [], problems: [] }
+    },
+    describe: async () => ({
+      ref: 'port/red/web-1',
+      origin: 'objects/port/red/web-1',
+      object: one,
+      port: {
+        status: { state: 'DOWN', code: 'NO_NETNS', reason: 'it is not there', hint: 'is it running?' },
+        network: 'red/a',
+        vni: 1001,
+        mtu: 1450,
+        mac: '0a:00:00:00:00:01',
+        addresses: ['10.0.1.11/24'],
+        gateways: ['10.0.1.1'],
+        node: 'h1',
+        device: 'veth eth0 in /run/netns/c1',
+        link: 'p0123456789 in wrn-fabric',
+        router: 'red/r',
+        groups: [
+          { ref: 'red/web', rules: ['in tcp 8080 from anywhere'] },
+          { ref: 'red/gone', rules: [] },
+        ],
+        counters: { sentBytes: 2048, sentPackets: 3, receivedBytes: 12, receivedPackets: 1, dropped: 0 },
+      },
+      problems: [],
+      events: [],
+    }),
+  })
+  const { socket } = await serve(control)
+  const at = ['--socket', socket]
+  t.equal(
+    (await run(['get', 'networks,ports', '--tenant', 'red', ...at])).out,
+    `TENANT  NAME  VNI   SUBNETS      MTU  SHARED  FROM
+red     a     1001  10.0.1.0/24  -    no      here
+
+TENANT  NAME   NETWORK  NODE  IP                  MAC                STATUS  WHY       FROM
+red     web-1  a        h1    10.0.1.11,fd00::11  0a:00:00:00:00:01  DOWN    NO_NETNS  here
+red     vm     a        -     10.0.1.12           -                  -       -         here
+`,
+  )
+  t.equal((await run(['get', 'tenants', '-t', 'blue', '-o', 'name', ...at])).out, 'tenant/blue\n')
+  const wide = (await run(['get', 'ports', '-o', 'wide', ...at])).out
+  t.match(wide, /ACTIVE {2}- +- +default +- +here\n/)
+  t.match(wide, / c1 eth0 +web +Cannot plug it in +here\n/)
+  t.match(wide, / tap vnet0 +default /)
+  t.equal(
+    (await run(['describe', 'port', 'red/web-1', ...at])).out,
+    `port/red/web-1
+from       objects/port/red/web-1
+status     DOWN: it is not there (NO_NETNS)
+hint       is it running?
+node       h1
+device     veth eth0 in /run/netns/c1
+link       p0123456789 in wrn-fabric
+network    red/a, VNI 1001
+router     red/r
+MAC        0a:00:00:00:00:01
+addresses  10.0.1.11/24
+gateways   10.0.1.1
+MTU        1450
+sent       2.0 KiB in 3 packets
+received   12 B in 1 packets
+
+group  red/web
+  in tcp 8080 from anywhere
+group  red/gone
+  admits nothing: it is not there
+`,
+  )
+  t.test('port attach and detach write node and device, and nothing else', async t => {
+    applied.length = 0
+    t.match(await run(['port', 'attach', 'red/web-1', '--tap', 'vnet0', ...at]), {
+      code: 0,
+      out: 'port red/web-1 attached: h1, tap vnet0\nrevision 20\n',
+    })
+    t.match(await run(['port', 'attach', 'port/red/web-1', '--netns', 'c2', '--node', 'h2', ...at]), {
+      code: 0,
+    })
+    t.match(await run(['port', 'detach', 'red/web-1', ...at]), {
+      code: 0,
+      out: /^port red\/web-1 detached\n/,
+    })
+    const specs = applied.map(text => (JSON.parse(text) as { spec: Record<string, unknown> }).spec)
+    const kept = { network: 'a', securityGroups: ['web'] }
+    t.match(specs[0], { ...kept, node: 'h1', device: { kind: 'tap', name: 'vnet0' } })
+    t.match(specs[1], { ...kept, node: 'h2', device: { kind: 'veth', netns: 'c2', name: 'eth0' } })
+    t.match(specs[2], kept)
+    t.notOk('node' in (specs[2] ?? {}) || 'device' in (specs[2] ?? {}))
+    t.match(await run(['port', 'attach', 'red/web-1', ...at]), { code: 1, err: /one of --netns and --tap/ })
+    t.match(await run(['port', 'attach', 'red/no', '--tap', 'x', ...at]), { code: 1, err: /there is none/ })
+    t.match(await run(['port', 'detach', 'web-1', ...at]), { code: 1, err: /tenant\/name/ })
+    t.equal(applied.length, 3, 'a command that fails writes nothing')
+  })
+})
 
 t.test('services: a table, the problems below it, headless ones on request', async t => {
   const asked: unknown[] = []
