@@ -198,6 +198,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     spaces,
     reconciler,
     guests: () => [...(desired?.guest.values() ?? [])].flat(),
+    links: () => [...(desired?.['fabric-link'].values() ?? [])].flat(),
+    host: kernel.netns,
     clock,
     isOurs: portId => kernel.rtnl.portIds.has(portId) || kernel.nft.portIds.has(portId),
   })

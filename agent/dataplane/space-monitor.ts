@@ -3,8 +3,10 @@ import { type FSWatcher, watch } from 'node:fs'
 import type { Clock } from '../../lib/clock.js'
 import { monitorRtnl } from '../../lib/netlink/monitor.js'
 import type { RtnlEvent, RtnlObject } from '../../lib/netlink/types.js'
+import type { Netns } from '../../lib/netns/netns.js'
 import { monitorNft } from '../../lib/nftables/monitor.js'
-import type { Guest, TableName } from '../model/desired.js'
+import type { FabricLink, Guest, TableName } from '../model/desired.js'
+import type { InSpace } from '../model/fabric.js'
 import { routeProtocol } from '../model/marks.js'
 import { fabricTables } from './fabric-stages.js'
 import { handOf } from './monitor.js'
@@ -16,6 +18,10 @@ export interface SpaceMonitorOptions {
   readonly reconciler: Reconciler
   /** Containers' ends of ports, as compute asks for them now. */
   guests(): Iterable<Guest>
+  /** Links in namespaces of ours, likewise. */
+  links(): Iterable<InSpace<FabricLink>>
+  /** The host's namespace. */
+  readonly host: Pick<Netns, 'linkIndex'>
   readonly clock: Clock
   /** Writes of the host namespace's socket show up in here, too (a VXLAN device is made from there). */
   isOurs(portId: number): boolean
@@ -35,7 +41,7 @@ interface Watched {
 }
 
 const directory = '/run/netns'
-/** How long a container that is back waits for its port at most, ms; it is not everywhere that names tell. */
+/** How long a container or a tap that is back waits for its port at most, ms; it is not everywhere that names tell. */
 const missingMs = 500
 
 function tableOf(object: RtnlObject): TableName | undefined {
@@ -58,6 +64,8 @@ function tableOf(object: RtnlObject): TableName | undefined {
 export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
   const { spaces, reconciler, isOurs, clock } = options
   const watched = new Map<string, Watched>()
+  /** In the host's namespace, by the last look. */
+  let taps: ReadonlySet<string> = new Set()
   const own = (portId: number): boolean => {
     if (isOurs(portId)) return true
     for (const space of spaces.open) if (space.isOurs(portId)) return true
@@ -141,12 +149,20 @@ export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
     for (const [name, space] of open) if (!watched.has(name)) watched.set(name, listen(space))
   }
 
-  /** Is a namespace there again that a port could not be plugged into? */
+  /** Is a namespace there again that a port could not be plugged into, or has a tap come that a port waits for? */
   function isBack(): boolean {
-    if (reconciler.tables.every(({ name, state }) => name !== 'guest' || state !== 'degraded')) return false
-    for (const guest of options.guests())
-      if (reconciler.failureOf('guest', guest)?.code === 'NO_NETNS' && isNamespace(guest.path)) return true
-    return false
+    const { state } = reconciler.tables.find(({ name }) => name === 'fabric-link') ?? {}
+    const there = new Set<string>()
+    let back = false
+    for (const link of options.links()) {
+      const { name, tap, peer } = link.object
+      if (tap === true && options.host.linkIndex(name) !== undefined) there.add(name)
+      else if (peer?.path !== undefined && state === 'degraded')
+        back ||= reconciler.failureOf('fabric-link', link)?.code === 'NO_NETNS' && isNamespace(peer.path)
+    }
+    for (const name of there) back ||= !taps.has(name)
+    taps = there
+    return back
   }
 
   return {
