@@ -40,7 +40,8 @@ export interface Wire {
   close(): void
 }
 
-export function openWire(netns: Netns, dev: string): Wire {
+/** `outgoing`: hears what leaves by the link too, as a tap's frames to its VM do. */
+export function openWire(netns: Netns, dev: string, outgoing = false): Wire {
   const index = netns.linkIndex(dev)
   if (index === undefined) throw new Error(`no link "${dev}" in ${netns.label}`)
   const address = Buffer.alloc(20)
@@ -48,7 +49,7 @@ export function openWire(netns: Netns, dev: string): Wire {
   address.writeUInt16BE(ETH_P_ALL, 2)
   address.writeInt32LE(index, 4)
   const fd = netns.run(() => socket(AF_PACKET, SOCK_RAW, 0))
-  setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+  setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, outgoing ? 0 : 1)
   setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, 8 << 20)
   bind(fd, address)
   const into = Buffer.alloc(70_000)

@@ -6,6 +6,7 @@ import type { Lab } from './lab.js'
 import { containers, gatewayMacOf, gatewayOf, hosts, placesOf, portAt, vnis } from './plan.js'
 
 export interface LabArena extends Arena {
+  readonly wires: Map<string, Wire>
   /** Name of a container's port in its host's fabric namespace. */
   linkOf(port: string): string
   close(): void

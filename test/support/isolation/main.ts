@@ -1,4 +1,6 @@
 // The isolation harness in a lab that is up: scripts/isolation.sh makes it, and removes it afterwards.
+import { writeFileSync } from 'node:fs'
+import { release } from 'node:os'
 import { parseArgs } from 'node:util'
 import { openArena } from './arena.js'
 import { attackSession, listed } from './attacks.js'
@@ -6,10 +8,11 @@ import { checkCross, crossControl } from './cross.js'
 import { breakAndHeal, checkRevocation } from './healing.js'
 import { openLab } from './lab.js'
 import { checkConnections, checkLearning, leadsOut, learningControl, machineAttacks } from './machine.js'
-import { hosts } from './plan.js'
+import { hosts, virtualMachine } from './plan.js'
+import { toHtml, toJson, toMarkdown } from './print.js'
 import { checkReach } from './reach.js'
 import { createReport } from './record.js'
-import { checkVm, detachVm, startVm, vmControl } from './vm.js'
+import { attachVm, checkVm, detachVm, startVm, vmControl } from './vm.js'
 
 const { values } = parseArgs({
   options: {
@@ -32,6 +35,7 @@ const seconds = (): string => `${((performance.now() - started) / 1000).toFixed(
 
 await checkReach(lab, report)
 report.comment(`reach ${seconds()}`)
+if (vm !== undefined) await attachVm(lab, arena, report, vm)
 await checkCross(arena, report)
 report.comment(`cross ${seconds()}`)
 if (vm === undefined) report.skip('vm', 'a virtual machine as a port', values['no-vm'] ?? 'not asked for')
@@ -55,9 +59,21 @@ report.check('control', "isolation: blue's a7 plugged into red's bridge hears re
 report.comment(`controls ${seconds()}`)
 await breakAndHeal(lab, arena, report, attacks)
 report.comment(`started ${seconds()}`)
-if (vm !== undefined) await detachVm(lab, report, vm)
+if (vm !== undefined) {
+  arena.wires.get(virtualMachine.ref)?.close()
+  arena.wires.delete(virtualMachine.ref)
+  await detachVm(lab, report, vm)
+}
 vm?.close()
+report.facts.set('time', seconds())
+report.facts.set('kernel', release())
 const passed = report.end()
+for (const [file, print] of [
+  [values.json, toJson],
+  [values.markdown, toMarkdown],
+  [values.html, toHtml],
+] as const)
+  if (file !== undefined) writeFileSync(file, print(report))
 arena.close()
 lab.close()
 process.exitCode = passed ? 0 : 1
