@@ -44,6 +44,7 @@ export interface Guest {
   /** Of its namespace. */
   readonly path: string
   readonly dev: string
+  readonly mac: string
   /** Bytes; 0 of a link that is down. */
   readonly mtu: number
   readonly addresses: readonly {

@@ -4,7 +4,7 @@ import { deriveMac } from '../../../lib/net/mac.js'
 import type { Address, FdbEntry, Neighbor, Route } from '../../../lib/netlink/types.js'
 import type { FabricLink, Sysctl } from '../../model/desired.js'
 import type { FabricNetwork, FabricPort, InSpace } from '../../model/fabric.js'
-import { routeProtocol } from '../../model/marks.js'
+import { aliasPrefix, routeProtocol } from '../../model/marks.js'
 import type { NetworkLinks } from './fabric-marks.js'
 import { linkLocalOf } from './port-identities.js'
 
@@ -224,6 +224,8 @@ function portLink(port: FabricPort, network: FabricNetwork, master: string): Fab
   return {
     ...common,
     info: { kind: 'veth' },
+    // Where it is plugged in: another container gets another device.
+    alias: `${aliasPrefix}${path} ${device?.name ?? 'eth0'}`.slice(0, 255),
     peer: { space: undefined, path, name: device?.name ?? 'eth0', mac, mtu },
   }
 }

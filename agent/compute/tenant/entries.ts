@@ -101,7 +101,10 @@ export class TenantEntries {
     for (const ref of networks) this.#dhcp(ref)
     for (const { place } of this.#placed.values())
       if (place.gatewaySpace !== undefined) spaces.add(place.gatewaySpace)
-    const asked = before?.members.size !== view.members.size
+    let asked = false
+    diffMaps(before?.members ?? new Map(), view.members, (_ref, after, old) => {
+      asked ||= after === undefined || old === undefined
+    })
     if (ids.changed || asked || before?.groups !== view.groups || before.networks.size !== view.networks.size)
       this.#rules()
     this.#spaces(spaces)

@@ -23,7 +23,7 @@ export class GroupUse {
 
   /** A port of this host came (1) or went (-1). */
   count(port: FabricPort, by: 1 | -1): void {
-    if (!port.portSecurity || !port.adminUp) return
+    if (!port.portSecurity) return
     const key = groupSetKey(port.groups)
     const users = (this.#users.get(key) ?? 0) + by
     if (users === 0) this.#users.delete(key)
@@ -37,7 +37,8 @@ export class GroupUse {
     if (known) return { changed: false, moved: [] }
     const before = this.#sets
     const ports = local()
-    this.#sets = groupSets(ports)
+    // A port that is down has its rules ready: groups that they name have members here, too.
+    this.#sets = groupSets(ports.map(port => (port.adminUp ? port : { ...port, adminUp: true })))
     const moved = ports.filter(({ groups }) => {
       const key = groupSetKey(groups)
       return before.get(key)?.id !== this.#sets.get(key)?.id

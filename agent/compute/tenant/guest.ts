@@ -19,5 +19,7 @@ export function guestOf(port: FabricPort, { mtu, subnets }: FabricNetwork): read
   const first = routes.filter(
     (route, i) => routes.findIndex(({ destination }) => destination === route.destination) === i,
   )
-  return [{ port: port.ref, path, dev: device.name, mtu, addresses: port.addresses, routes: first }]
+  return [
+    { port: port.ref, path, dev: device.name, mac: port.mac, mtu, addresses: port.addresses, routes: first },
+  ]
 }

@@ -98,7 +98,9 @@ export function createTenantRole(): TenantRole {
 
   return (state, snapshot, self) => {
     const { underlay: link } = self.host
-    if (!self.roles.includes('fabric') || link === undefined) return state
+    if (!self.roles.includes('fabric')) return state
+    // A link that is away for a moment takes no network away.
+    if (link === undefined) return { ...state, hold: state.hold ?? 'no underlay interface' }
     const view = fabricOf(snapshot, self)
     if (nodes !== snapshot.nodes || underlay !== self.host.underlay) {
       nodes = snapshot.nodes

@@ -3,7 +3,12 @@ import type { Link, LinkInfo } from '../../../lib/netlink/types.js'
 import type { FabricLink } from '../../model/desired.js'
 
 /** Else it takes a new device. */
-export function sameKind(desired: LinkInfo, observed: LinkInfo): boolean {
+export function sameKind(
+  { info: desired, alias, peer }: FabricLink,
+  { info: observed, alias: its }: Link,
+): boolean {
+  // Its alias says into which container it is plugged.
+  if (peer?.path !== undefined && alias !== its) return false
   if (desired.kind === 'vxlan')
     return (
       observed.kind === 'vxlan' &&
@@ -33,7 +38,7 @@ const attributes = ['address', 'mtu', 'master', 'addrGenMode', 'up'] as const
 
 export function equalLink(desired: FabricLink, observed: FabricLink): boolean {
   return (
-    sameKind(desired.info, observed.info) &&
+    sameKind(desired, observed) &&
     sameFlags(desired.info, observed.info) &&
     samePort(desired.port, observed.port) &&
     attributes.every(name => desired[name] === undefined || desired[name] === observed[name])
@@ -50,7 +55,7 @@ export function changes(desired: FabricLink, observed: Link): Link {
   if (!samePort(desired.port, observed.port) || out['master'] !== undefined)
     if (desired.port !== undefined) out['port'] = desired.port
   const info: LinkInfo =
-    sameKind(desired.info, observed.info) && sameFlags(desired.info, observed.info)
+    sameKind(desired, observed) && sameFlags(desired.info, observed.info)
       ? { kind: 'other', name: desired.info.kind }
       : desired.info
   return { kind, name, info, ...out }

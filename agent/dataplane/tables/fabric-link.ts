@@ -22,6 +22,10 @@ export interface FabricLinkOptions {
 /** On the alias of a tap that somebody else made: it goes back under its name. */
 const borrowed = 'borrowed'
 
+function isBorrowed({ alias }: Link): boolean {
+  return alias === `${aliasPrefix}${borrowed}`
+}
+
 function plain({ peer: _peer, tap: _tap, port: _port, ...link }: FabricLink): Link {
   return link
 }
@@ -38,13 +42,13 @@ function peerInfo(link: FabricLink, peer: VethPeer, spaces: Spaces, opened: Netn
       })
     return info(space.netns.fd)
   }
+  let netns: Netns
   try {
     const path = peer.path ?? ''
     // A name that is just being made, or whose namespace did not survive, is an empty file.
     if (existsSync(path) && !isNamespace(path)) throw new Error(`"${path}" is no network namespace`)
-    const netns = openNetns({ path })
+    netns = openNetns({ path })
     opened.push(netns)
-    return info(netns.fd)
   } catch (cause) {
     throw new WarrenError(`Cannot plug "${link.name}" into "${peer.path}": it is not there`, {
       code: 'NO_NETNS',
@@ -52,6 +56,12 @@ function peerInfo(link: FabricLink, peer: VethPeer, spaces: Spaces, opened: Netn
       hint: 'is the container running? see "ip netns list"',
     })
   }
+  if (netns.linkIndex(name) !== undefined)
+    throw new WarrenError(`Cannot plug "${link.name}" into "${peer.path}": it has a link "${name}" already`, {
+      code: 'DEVICE_EXISTS',
+      hint: 'give the port another device name (warren port attach --name), or delete that link',
+    })
+  return info(netns.fd)
 }
 
 /** What one apply() is about to send, and who asked for it. */
@@ -86,7 +96,22 @@ class FabricLinks implements Table<FabricLink> {
   async observe(signal: AbortSignal): Promise<readonly FabricLink[]> {
     if (this.#space === undefined) return []
     const links = await this.#space.rtnl.list('link', {}, signal)
-    return links.filter(({ loopback }) => loopback !== true)
+    const found: FabricLink[] = []
+    for (const link of links) {
+      if (link.loopback === true) continue
+      // A VM's own tap, where we have one of that name that we made: that one takes its place.
+      const replaced =
+        link.info.kind === 'tun' && !isBorrowed(link) && (await this.#hostTap(link.name, signal))
+      found.push(replaced ? { ...link, info: { kind: 'other', name: "tun, not the VM's" } } : link)
+    }
+    return found
+  }
+
+  async #hostTap(name: string, signal: AbortSignal): Promise<boolean> {
+    const { host } = this.#options
+    if (host.netns.linkIndex(name) === undefined) return false
+    const [there] = await host.rtnl.list('link', { dev: name }, signal).catch(() => [])
+    return there?.info.kind === 'tun'
   }
 
   async apply(ops: readonly TableOp<FabricLink>[], signal: AbortSignal): Promise<readonly OpResult[]> {
@@ -99,7 +124,7 @@ class FabricLinks implements Table<FabricLink> {
         try {
           if (op.verb === 'remove') await this.#unmake(space, i, op.observed, draft, signal)
           else if (op.verb === 'add') await this.#make(space, i, op.desired, draft, signal)
-          else if (sameKind(op.desired.info, op.observed.info))
+          else if (sameKind(op.desired, op.observed))
             draft.say(i, { verb: 'set', object: changes(op.desired, op.observed) })
           else {
             draft.say(i, { verb: 'delete', object: plain(op.observed) })
@@ -202,7 +227,7 @@ class FabricLinks implements Table<FabricLink> {
       link.info.kind === 'tun'
         ? (await space.rtnl.list('link', { dev: link.name }, signal).catch(() => []))[0]
         : undefined
-    if (there?.alias !== `${aliasPrefix}${borrowed}`) {
+    if (there === undefined || !isBorrowed(there)) {
       draft.say(i, { verb: 'delete', object: plain(link) })
       return
     }
@@ -217,7 +242,7 @@ class FabricLinks implements Table<FabricLink> {
   format(op: TableOp<FabricLink>): string {
     if (op.verb === 'remove') return formatOp({ verb: 'delete', object: plain(op.observed) })
     const { desired } = op
-    if (op.verb === 'change' && sameKind(desired.info, op.observed.info))
+    if (op.verb === 'change' && sameKind(desired, op.observed))
       return formatOp({ verb: 'set', object: changes(desired, op.observed) })
     const port = desired.port === undefined ? {} : { port: desired.port }
     if (desired.tap !== undefined || (desired.info.kind === 'veth' && desired.peer === undefined))

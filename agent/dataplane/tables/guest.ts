@@ -34,8 +34,10 @@ function routeOf({ dev }: Guest, { destination, nextHop }: Guest['routes'][numbe
   }
 }
 
-function linkOf({ dev, mtu }: Guest): Link {
-  return { kind: 'link', name: dev, info: { kind: 'other', name: 'veth' }, mtu, up: true }
+function linkOf({ dev, mac, mtu }: Guest, before: Guest | undefined): Link {
+  // A MAC written again costs the neighbours there are.
+  const address = before?.mac === undefined || before.mac === mac ? {} : { address: mac }
+  return { kind: 'link', name: dev, info: { kind: 'other', name: 'veth' }, ...address, mtu, up: true }
 }
 
 function messages(desired: Guest, before: Guest | undefined): RtnlOp[] {
@@ -46,7 +48,7 @@ function messages(desired: Guest, before: Guest | undefined): RtnlOp[] {
     old => !desired.routes.some(({ destination }) => destination === old.destination),
   )
   return [
-    { verb: 'set', object: linkOf(desired) },
+    { verb: 'set', object: linkOf(desired, before) },
     ...desired.addresses.map(each => ({ verb: 'replace' as const, object: addressOf(desired, each) })),
     ...goneRoute.map(each => ({ verb: 'delete' as const, object: routeOf(desired, each) })),
     ...goneAddress.map(each => ({ verb: 'delete' as const, object: addressOf(desired, each) })),
@@ -61,6 +63,7 @@ async function look(guest: Guest, rtnl: Rtnl, signal: AbortSignal): Promise<Gues
   const routes = await rtnl.list('route', { dev, protocol: routeProtocol }, signal)
   return {
     ...guest,
+    mac: link?.address ?? '',
     mtu: link?.up === true ? (link.mtu ?? 0) : 0,
     addresses: addresses
       .filter(({ scope }) => scope === 'global')
@@ -73,6 +76,7 @@ function equal(desired: Guest, observed: Guest): boolean {
   return (
     desired.path === observed.path &&
     desired.dev === observed.dev &&
+    desired.mac === observed.mac &&
     desired.mtu === observed.mtu &&
     desired.addresses.every(own =>
       observed.addresses.some(
