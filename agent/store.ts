@@ -217,6 +217,9 @@ export function createStore(options: StoreOptions): Store {
     async signal => {
       const dirty = (): boolean => !build().partial && unsaved
       let delay = saveDelayMs
+      // A call of its own: what it saved is not kept by this loop, which sleeps for a minute.
+      const save = (): Promise<void> =>
+        saveModel(path, { store: store.model.save(), directory: directory?.save() })
       while (!signal.aborted) {
         if (!dirty()) await nextChange(signal)
         await clock.sleep(saveError === undefined ? delay : saveAgainMs, signal).catch(() => undefined)
@@ -224,7 +227,7 @@ export function createStore(options: StoreOptions): Store {
         const from = clock.now()
         try {
           unsaved = false
-          await saveModel(path, { store: store.model.save(), directory: directory?.save() })
+          await save()
           if (saveError !== undefined) log.info('last good model saved again', { path })
           saveError = undefined
         } catch (error) {

@@ -135,8 +135,10 @@ function remembered(f: Compute, parts: readonly (keyof Snapshot)[]): Compute {
     parts.every(name => last?.snapshot[name] === snapshot[name]) &&
     (Object.keys(self) as (keyof Self)[]).every(name => last?.self[name] === self[name])
   return (snapshot, self) => {
-    if (last === undefined || !same(snapshot, self)) last = { snapshot, self, state: f(snapshot, self) }
-    return last.state
+    // The newest snapshot in any case: an old one would keep the whole model of its time in memory.
+    const state = last !== undefined && same(snapshot, self) ? last.state : f(snapshot, self)
+    last = { snapshot, self, state }
+    return state
   }
 }
 
