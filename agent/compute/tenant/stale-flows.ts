@@ -2,7 +2,7 @@
 // the id of the sender's rule in its high half and that of the receiver's in its low half; a flow that another rule
 // admits stays, also where its own was revoked. Pure.
 import type { AnyFlow, AnyProtocol } from '../../../lib/conntrack/types.js'
-import { containsAddress, type Prefix, parsePrefix } from '../../../lib/net/prefix.js'
+import { addressMatcher, containsAddress, type Prefix, parsePrefix } from '../../../lib/net/prefix.js'
 import type { FabricGroup, FabricPort, FabricState, GroupRule, MemberAddresses } from '../../model/fabric.js'
 import { revokedMark } from './fabric-marks.js'
 import { linkLocalOf } from './port-identities.js'
@@ -17,7 +17,7 @@ type Admitting = Pick<FabricState, 'members'>
 
 /** Local ports by network and address; pairs that are prefixes apart. */
 class LocalPorts {
-  readonly #exact = new Map<string, FabricPort>()
+  readonly #exact = new Map<string, Map<string, FabricPort>>()
   readonly #prefixes = new Map<string, { readonly prefix: Prefix; readonly port: FabricPort }[]>()
 
   constructor({ ports, node }: Pick<FabricState, 'ports' | 'node'>) {
@@ -28,12 +28,13 @@ class LocalPorts {
 
   #add(network: string, port: FabricPort): void {
     const own = [...port.addresses.map(({ address }) => address), linkLocalOf(port.mac)]
-    for (const address of own) this.#exact.set(`${network} ${address}`, port)
+    const exact = this.#exact.get(network) ?? new Map<string, FabricPort>()
+    this.#exact.set(network, exact)
+    for (const address of own) exact.set(address, port)
     for (const { ip } of port.pairs) {
       if (!ip.includes('/')) {
         // A port's own address comes before somebody's pair.
-        const key = `${network} ${ip}`
-        if (!this.#exact.has(key)) this.#exact.set(key, port)
+        if (!exact.has(ip)) exact.set(ip, port)
         continue
       }
       const list = this.#prefixes.get(network) ?? []
@@ -43,21 +44,36 @@ class LocalPorts {
   }
 
   get(network: string, address: string): FabricPort | undefined {
-    const exact = this.#exact.get(`${network} ${address}`)
+    const exact = this.#exact.get(network)?.get(address)
     if (exact !== undefined) return exact
     return this.#prefixes.get(network)?.find(({ prefix }) => containsAddress(prefix, address))?.port
   }
 }
 
-const cidrs = new WeakMap<GroupRule, Prefix>()
+/** What of a rule costs time to read: once for thousands of flows. */
+interface ReadRule {
+  readonly number: number | undefined
+  readonly first: number
+  readonly last: number
+  readonly inCidr: ((address: string) => boolean) | undefined
+}
 
-function cidrOf(rule: GroupRule, text: string): Prefix {
-  let cidr = cidrs.get(rule)
-  if (cidr === undefined) {
-    cidr = parsePrefix(text)
-    cidrs.set(rule, cidr)
+const readRules = new WeakMap<GroupRule, ReadRule>()
+
+function readRule(rule: GroupRule): ReadRule {
+  const known = readRules.get(rule)
+  if (known !== undefined) return known
+  const wanted = rule.protocol === undefined ? undefined : numberOf(rule.protocol)
+  const [first = 0, last = first] = (rule.ports ?? '0-65535').split('-').map(Number)
+  const read = {
+    // "icmp" of an IPv6 rule is that of IPv6.
+    number: wanted === 1 && rule.family === 'inet6' ? 58 : wanted,
+    first,
+    last,
+    inCidr: rule.remoteCidr === undefined ? undefined : addressMatcher([parsePrefix(rule.remoteCidr)]),
   }
-  return cidr
+  readRules.set(rule, read)
+  return read
 }
 
 const prefixesOf = new WeakMap<ReadonlyMap<string, true>, readonly Prefix[]>()
@@ -77,21 +93,17 @@ function isMember(addresses: ReadonlyMap<string, true> | undefined, address: str
 export function ruleAdmits(rule: GroupRule, flow: AnyFlow, remote: string, { members }: Admitting): boolean {
   if (rule.family !== flow.family) return false
   const number = numberOf(flow.protocol)
-  if (rule.protocol !== undefined) {
-    const wanted = numberOf(rule.protocol)
-    // "icmp" of an IPv6 rule is that of IPv6.
-    if ((wanted === 1 && rule.family === 'inet6' ? 58 : wanted) !== number) return false
-  }
+  const { number: wanted, first, last, inCidr } = readRule(rule)
+  if (wanted !== undefined && wanted !== number) return false
   if (rule.ports !== undefined) {
     if (number !== 6 && number !== 17 && number !== 132) return false
-    const [first = 0, last = first] = rule.ports.split('-').map(Number)
     if (flow.original.dport < first || flow.original.dport > last) return false
   }
   if (rule.icmp !== undefined) {
     if (flow.icmp?.type !== rule.icmp.type) return false
     if (rule.icmp.code !== undefined && flow.icmp.code !== rule.icmp.code) return false
   }
-  if (rule.remoteCidr !== undefined) return containsAddress(cidrOf(rule, rule.remoteCidr), remote)
+  if (inCidr !== undefined) return inCidr(remote)
   if (rule.remoteGroup === undefined) return true
   const group: MemberAddresses | undefined = members.get(rule.remoteGroup)
   return isMember(group?.[rule.family], remote)
@@ -107,19 +119,22 @@ export function staleTenantFlows(flows: readonly AnyFlow[], state: FabricState):
     networks.set(zone, ref)
   })
   const ports = new LocalPorts(state)
-  const all = [...state.groups.values()]
-  const byDirection = new Map<FabricGroup, Map<string, readonly GroupRule[]>>()
-  const rulesOf = (group: FabricGroup, direction: GroupRule['direction']): readonly GroupRule[] => {
-    let known = byDirection.get(group)
-    if (known === undefined) {
-      known = new Map()
-      byDirection.set(group, known)
+  type Rules = Readonly<Record<GroupRule['direction'], readonly GroupRule[]>>
+  const split = (groups: Iterable<FabricGroup | undefined>): Rules => {
+    const rules = [...groups].flatMap(group => group?.rules ?? [])
+    return {
+      ingress: rules.filter(({ direction }) => direction === 'ingress'),
+      egress: rules.filter(({ direction }) => direction === 'egress'),
     }
-    let rules = known.get(direction)
-    if (rules === undefined) {
-      rules = group.rules.filter(rule => rule.direction === direction)
-      known.set(direction, rules)
-    }
+  }
+  const everybodys = split(state.groups.values())
+  const bySet = new Map<string, Rules>()
+  const rulesOf = (port: FabricPort): Rules => {
+    const set = port.groups.join()
+    const known = bySet.get(set)
+    if (known !== undefined) return known
+    const rules = split(port.groups.map(ref => state.groups.get(ref)))
+    bySet.set(set, rules)
     return rules
   }
 
@@ -133,11 +148,9 @@ export function staleTenantFlows(flows: readonly AnyFlow[], state: FabricState):
   ): boolean => {
     if (port === undefined && id === 0) return true
     if (port !== undefined && !port.portSecurity) return true
-    const groups =
-      port === undefined
-        ? all
-        : port.groups.map(ref => state.groups.get(ref)).filter(group => group !== undefined)
-    return groups.some(group => rulesOf(group, direction).some(rule => ruleAdmits(rule, flow, remote, state)))
+    const rules = (port === undefined ? everybodys : rulesOf(port))[direction]
+    for (const rule of rules) if (ruleAdmits(rule, flow, remote, state)) return true
+    return false
   }
 
   return flows.filter(flow => {
