@@ -134,6 +134,14 @@ sleep 1.5 # a few retries: the next one is not due yet
 ip netns add "$gone"
 tap_ok 'container: it is back, and its port with it' within 2000 reaches red a1 1 10.0.2.11
 tap_ok 'container: ACTIVE' within 2000 port_is h1 b1 ACTIVE
+c red b1 1 ip link delete eth0
+tap_ok 'container: it deletes its link, and has another' within 1000 reaches red a1 1 10.0.2.11
+ip netns add "$gone-x"
+ip -n "$gone-x" link add eth0 type bridge
+tap_ok 'container: plugged into another, at once' on h1 port attach red/b1 --netns "$gone-x"
+tap_ok 'container: which has an eth0 already, and the port says so' within 2000 port_is h1 b1 'DOWN DEVICE_EXISTS'
+tap_ok 'container: back into the first' on h1 port attach red/b1 --netns "$gone"
+tap_ok 'container: where it answers' within 1000 reaches red a1 1 10.0.2.11
 
 # --- a port moves -------------------------------------------------------------------------------------------------------------
 
@@ -180,6 +188,11 @@ if in_ns h1 ip tuntap add dev vnet7 mode tap 2>/dev/null; then
   on h1 port attach red/vm --tap vnet7 >/dev/null
   in_ns h1 ip link delete dummy7
   tap_ok 'tap: the right one again' within 2000 in_fabric
+  ip -n "$(fabric h1)" link delete vnet7
+  tap_ok 'tap: the VM has ended, and its tap with it; one of ours waits in its place' within 2000 port_is h1 vm ACTIVE
+  in_ns h1 ip tuntap add dev vnet7 mode tap
+  tap_ok 'tap: the VM is back with another, which takes that place' within 2000 fails on_host
+  tap_ok 'tap: and it is in the fabric' within 1000 in_fabric
 else
   tap_skip 'tap: attach, detach and give back' 'no /dev/net/tun'
 fi
