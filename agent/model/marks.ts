@@ -3,6 +3,9 @@
 /** RTPROT of our routes and rules; iproute2 shows "proto 87". Not in rt_protos, so nobody else's. */
 export const routeProtocol = 87
 
+/** The same of routes in a container behind a port: an agent of its own may run in there, and sweeps what is marked as ours. */
+export const guestRouteProtocol = 88
+
 export interface Names {
   /** Prefix of link and namespace names. */
   readonly prefix: string

@@ -4,7 +4,7 @@ import { asError, hasCode, WarrenError } from '../../../lib/errors.js'
 import type { Address, Link, Route, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import type { Guest } from '../../model/desired.js'
-import { routeProtocol } from '../../model/marks.js'
+import { guestRouteProtocol } from '../../model/marks.js'
 import { inContainer, isNamespace } from '../spaces.js'
 
 const mainTable = 254
@@ -29,7 +29,7 @@ function routeOf({ dev }: Guest, { destination, nextHop }: Guest['routes'][numbe
     type: 'unicast',
     nextHops: [{ dev, via: nextHop }],
     table: mainTable,
-    protocol: routeProtocol,
+    protocol: guestRouteProtocol,
     scope: 'global',
   }
 }
@@ -60,7 +60,7 @@ async function look(guest: Guest, rtnl: Rtnl, signal: AbortSignal): Promise<Gues
   const { dev } = guest
   const [link] = await rtnl.list('link', { dev }, signal)
   const addresses = await rtnl.list('address', { dev }, signal)
-  const routes = await rtnl.list('route', { dev, protocol: routeProtocol }, signal)
+  const routes = await rtnl.list('route', { dev, protocol: guestRouteProtocol }, signal)
   return {
     ...guest,
     mac: link?.address ?? '',

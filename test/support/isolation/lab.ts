@@ -12,6 +12,8 @@ export function labNamespace(lab: string, { ref, host }: Pick<Port, 'ref' | 'hos
 
 export interface Lab {
   readonly name: string
+  /** Folder with `warren` and `warrend`. */
+  readonly dist: string
   /** "red/a1", "host/h1", "fabric/h1", "router/red/h1", "stranger", "switch". */
   netns(place: string): Netns
   /** Shell in a place; throws with what it said when a line of it fails. */
@@ -71,6 +73,7 @@ export function openLab(name: string, root: string): Lab {
   const dist = /^WARREN_DIST=(.*)$/m.exec(readFileSync(`${dir}/lab.env`, 'utf8'))?.[1] ?? `${root}/dist`
   return {
     name,
+    dist,
     netns,
     sh(place, script) {
       const [program, ...args] = childArgv(netns(place), ['sh', '-euc', script])

@@ -8,7 +8,8 @@ import { checkCross, crossControl } from './cross.js'
 import { breakAndHeal, checkRevocation } from './healing.js'
 import { openLab } from './lab.js'
 import { checkConnections, checkLearning, leadsOut, learningControl, machineAttacks } from './machine.js'
-import { hosts, virtualMachine } from './plan.js'
+import { checkNested, pairAttack } from './nested.js'
+import { containers, hosts, virtualMachine } from './plan.js'
 import { toHtml, toJson, toMarkdown } from './print.js'
 import { checkReach } from './reach.js'
 import { createReport } from './record.js'
@@ -42,6 +43,9 @@ if (vm === undefined) report.skip('vm', 'a virtual machine as a port', values['n
 else await checkVm(lab, arena, report, vm)
 report.comment(`vm ${seconds()}`)
 const attacks = [...listed, ...machineAttacks(lab)]
+await checkNested(lab, arena, report)
+await pairAttack(arena, report)
+report.comment(`nested ${seconds()}`)
 const session = attackSession(lab, arena, report, attacks)
 await session.refused()
 await checkLearning(arena, report)
@@ -56,6 +60,8 @@ await checkConnections(lab, arena, report)
 if (vm !== undefined) await vmControl(lab, report, vm)
 const overheard = await crossControl(arena)
 report.check('control', "isolation: blue's a7 plugged into red's bridge hears red", overheard > 0)
+// What containers believed of the advertisements that came through.
+for (const { ref } of containers) lab.sh(ref, 'ip -6 route flush proto ra')
 report.comment(`controls ${seconds()}`)
 await breakAndHeal(lab, arena, report, attacks)
 report.comment(`started ${seconds()}`)

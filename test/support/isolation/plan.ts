@@ -20,6 +20,15 @@ interface PlannedPort {
 
 const member = (host: Host, role = 'member'): PlannedPort => ({ host, groups: ['def', 'web'], role })
 
+/** Pods of a cluster that runs inside two ports of red. */
+export const nestedCidr = '10.200.0.0/16'
+const nested = (host: Host): PlannedPort => ({
+  host,
+  groups: ['def', 'web'],
+  role: 'a cluster node',
+  pairs: [{ ip: nestedCidr }],
+})
+
 /** a1 and a2 are victims on two hosts; the attackers are a3, a stranger to every group, and a5, whom nothing guards. */
 const red: Readonly<Record<string, PlannedPort>> = {
   a1: member('h1'),
@@ -41,6 +50,8 @@ const red: Readonly<Record<string, PlannedPort>> = {
   a7: member('h1'),
   a8: member('h3'),
   a9: { ...member('h2', 'virtual machine'), vm: true },
+  a10: nested('h1'),
+  a11: nested('h3'),
   b1: member('h2'),
   b2: member('h1'),
   b3: member('h3'),
@@ -83,6 +94,9 @@ export const ports: readonly Port[] = tenants.flatMap(tenant =>
 
 /** Ports that are containers: their namespace is ours to send from and to listen in. */
 export const containers = ports.filter(({ vm }) => vm !== true)
+export const nestedPorts: readonly Port[] = ports.filter(({ pairs }) =>
+  pairs?.some(({ ip }) => ip === nestedCidr),
+)
 export const virtualMachine = ports.find(({ vm }) => vm === true) as Port
 /** The VM's tap on its host before it is plugged. */
 export const tapName = 'vmtap0'

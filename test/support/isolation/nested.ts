@@ -1,0 +1,206 @@
+// The cluster role inside two tenant ports: a warrend in each container, with a store of their own, and a pod behind each. With
+// host-gw the pods' addresses are on the tenant's network (its ports have them as allowed pairs), with vxlan the pods' frames
+// are VXLAN in VXLAN.
+import { type ChildProcess, spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { childArgv } from '../../../lib/netns/child.js'
+import { type Arena, reaches, token } from '../attacks/arena.js'
+import * as f from '../attacks/frames.js'
+import { pause } from '../attacks/wire.js'
+import type { Lab } from './lab.js'
+import { nestedCidr, nestedPorts, type Port, portAt } from './plan.js'
+import type { Report } from './record.js'
+
+const area = 'nested'
+
+function cluster(type: 'host-gw' | 'vxlan'): string {
+  return JSON.stringify({
+    apiVersion: 'warren/v1',
+    kind: 'Cluster',
+    metadata: { name: 'default' },
+    spec: {
+      podCIDRs: [nestedCidr],
+      nodeSubnetLength: { ipv4: 24, ipv6: 64 },
+      backend: { type },
+      masquerade: false,
+    },
+  })
+}
+
+interface Node {
+  readonly port: Port
+  readonly dir: string
+  readonly process: ChildProcess
+}
+
+function startNode(lab: Lab, port: Port, work: string, i: number): Node {
+  const dir = `${work}/n${i}`
+  mkdirSync(`${dir}/state`, { recursive: true })
+  const config = {
+    node: `n${i}`,
+    store: { file: `${work}/store` },
+    underlay: { interface: 'eth0' },
+    roles: ['cluster'],
+    socket: `${dir}/warrend.sock`,
+    stateDir: `${dir}/state`,
+    subnetFile: `${dir}/subnet.env`,
+    podBridge: 'wrn0',
+  }
+  writeFileSync(`${dir}/warrend.yaml`, JSON.stringify(config))
+  const [program, ...args] = childArgv(lab.netns(port.ref), [
+    `${lab.dist}/warrend`,
+    '--config',
+    `${dir}/warrend.yaml`,
+  ])
+  const log = openSync(`${dir}/log`, 'a')
+  return { port, dir, process: spawn(program, args, { stdio: ['ignore', log, log] }) }
+}
+
+function envOf({ dir }: Node): ReadonlyMap<string, string> {
+  const path = `${dir}/subnet.env`
+  const text = existsSync(path) ? readFileSync(path, 'utf8') : ''
+  return new Map(
+    text.split('\n').map(line => {
+      const [key = '', value = ''] = line.split('=')
+      return [key, value] as const
+    }),
+  )
+}
+
+async function until(look: () => boolean, ms: number): Promise<boolean> {
+  const end = performance.now() + ms
+  while (performance.now() < end) {
+    if (look()) return true
+    await pause(50)
+  }
+  return false
+}
+
+/** What a CNI plugin would do: a pod's namespace, with the lease's second address; returns that. */
+function plugPod(lab: Lab, node: Node): string {
+  const env = envOf(node)
+  const [gateway = '', length = '24'] = (env.get('FLANNEL_SUBNET') ?? '').split('/')
+  const address = gateway.replace(/\d+$/, '2')
+  const pod = podOf(lab, node.port)
+  const mtu = env.get('FLANNEL_MTU') ?? '1400'
+  lab.sh(
+    node.port.ref,
+    `ip link del pod 2>/dev/null || :
+    ip link add pod mtu ${mtu} type veth peer name eth0 mtu ${mtu} netns /run/netns/${pod}
+    ip link set pod master wrn0 up`,
+  )
+  lab.sh(
+    'host/h1',
+    `ip -n ${pod} link set lo up; ip -n ${pod} link set eth0 up
+    ip -n ${pod} addr add ${address}/${length} dev eth0; ip -n ${pod} route add default via ${gateway}`,
+  )
+  return address
+}
+
+const podOf = (lab: Lab, { host, ref }: Port): string =>
+  `wl-${lab.name}-${host}-t-${ref.replace('/', '-')}-pod`
+
+export async function checkNested(lab: Lab, arena: Arena, report: Report): Promise<void> {
+  const work = mkdtempSync(`${tmpdir()}/warren-nested-`)
+  mkdirSync(`${work}/store`)
+  writeFileSync(`${work}/store/cluster.yaml`, cluster('host-gw'))
+  for (const port of nestedPorts) lab.sh('host/h1', `ip netns add ${podOf(lab, port)}`)
+  const nodes = nestedPorts.map((port, i) => startNode(lab, port, work, i + 1))
+  try {
+    for (const type of ['host-gw', 'vxlan'] as const) {
+      if (type === 'vxlan') {
+        for (const { dir } of nodes) rmSync(`${dir}/subnet.env`, { force: true })
+        writeFileSync(`${work}/store/cluster.yaml`, cluster(type))
+      }
+      const bridge = ({ port }: Node): boolean => lab.sh(port.ref, 'ip -o link').includes(' wrn0: ')
+      const overlay = ({ port }: Node): boolean => lab.sh(port.ref, 'ip -o link').includes(' wrn-ovl: ')
+      const ready = await until(
+        () =>
+          nodes.every(
+            node =>
+              envOf(node).has('FLANNEL_SUBNET') && bridge(node) && (type === 'host-gw' || overlay(node)),
+          ),
+        10_000,
+      )
+      const last = (): string =>
+        nodes.map(({ dir }) => readFileSync(`${dir}/log`, 'utf8').slice(-600)).join('\n')
+      if (
+        !report.check(
+          area,
+          `${type}: a warrend in each of two tenant ports has a lease`,
+          ready,
+          ready ? '' : last(),
+        )
+      )
+        continue
+      const addresses = nodes.map(node => plugPod(lab, node))
+      const mtu = Number(envOf(nodes[0] as Node).get('FLANNEL_MTU'))
+      const wanted = type === 'vxlan' ? 1400 : 1450
+      report.check(area, `${type}: the pods' MTU is ${wanted}`, mtu === wanted, String(mtu))
+      for (const [size, words] of [
+        [56, 'small'],
+        [wanted - 28, 'a full MTU'],
+        [20_000, '20,000 bytes in fragments'],
+      ] as const) {
+        const ping = `nsenter --net=/run/netns/${podOf(lab, nestedPorts[0] as Port)} ping -n -q -c 1 -W 1 -s ${size} ${addresses[1]}`
+        const answered = await until(() => works(lab, ping), 8000)
+        report.check(area, `${type}: pod reaches pod, ${words}`, answered, last())
+      }
+      if (type === 'vxlan') {
+        const seen = await heardInside(lab, arena, addresses)
+        report.check(area, 'vxlan: on the underlay the frames are VXLAN in VXLAN', seen)
+      }
+    }
+  } finally {
+    for (const { process } of nodes) process.kill('SIGTERM')
+    await Promise.race([
+      Promise.all(nodes.map(({ process }) => new Promise(resolve => process.once('exit', resolve)))),
+      pause(3000),
+    ])
+    for (const { process } of nodes) process.kill('SIGKILL')
+    rmSync(work, { recursive: true, force: true })
+  }
+}
+
+function works(lab: Lab, script: string): boolean {
+  try {
+    lab.sh('host/h1', script)
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** A ping between the pods, as the other host's underlay sees it: two VXLAN headers, the outer one of red/a. */
+async function heardInside(lab: Lab, arena: Arena, addresses: readonly string[]): Promise<boolean> {
+  const [from, to] = [...nestedPorts] as [Port, Port]
+  const wire = arena.wires.get(`underlay/host/${to.host}`)
+  wire?.heard()
+  works(lab, `nsenter --net=/run/netns/${podOf(lab, from)} ping -n -q -c 1 -W 1 -p 5ec2e7 ${addresses[1]}`)
+  await pause(50)
+  const pattern = Buffer.from('5ec2e75ec2e75ec2e7', 'hex')
+  const outer = f.vxlan(arena.vni('red/a'), Buffer.alloc(0))
+  const inner = f.vxlan(1, Buffer.alloc(0))
+  return (wire?.heard() ?? []).some(
+    frame =>
+      frame.includes(pattern) &&
+      frame.subarray(42, 50).equals(outer) &&
+      frame.subarray(92, 100).equals(inner),
+  )
+}
+
+/** A pod's address from a port that has no such pair. */
+export async function pairAttack(arena: Arena, report: Report): Promise<void> {
+  const mark = token()
+  const from = portAt('red/a1')
+  const [to] = [...nestedPorts] as [Port]
+  const ends = { src: nestedCidr.replace('0.0/16', '9.9'), dst: to.ip, sport: 1, dport: 8080 }
+  const frame = f.ethernet(
+    { src: from.mac, dst: to.mac },
+    f.etherType.ip,
+    f.ip(ends, f.protocol.udp, f.udp(ends, mark)),
+  )
+  const worked = await reaches(arena, from.ref, [frame], mark, [to.ref])
+  report.check('attack', "spoof: a pod's address from a port that has no such pair: refused", !worked)
+}
