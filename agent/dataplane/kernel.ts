@@ -8,13 +8,19 @@ import { openNft } from '../../lib/nftables/nft.js'
 import type { Names } from '../model/marks.js'
 import type { Kernel } from './order.js'
 
+/** Seconds. All tables wait with the one that waits for the xtables lock: soon given up, and tried again. */
+const lockWait = 1
+
 export function openKernel(names: Names): Kernel & { close(): void } {
   const netns = openNetns('self')
   const rtnl = openRtnl(netns)
   const nft = openNft(netns)
-  const iptables = openIptables(netns, { prefix: names.forwardChain.replace(/FORWARD$/, '') })
+  const iptables = openIptables(netns, {
+    prefix: names.forwardChain.replace(/FORWARD$/, ''),
+    lockWait,
+  })
   const conntrack = openConntrack(netns)
-  const iptablesText = openIptablesText(netns, { prefix: names.serviceChains })
+  const iptablesText = openIptablesText(netns, { prefix: names.serviceChains, lockWait })
   return {
     netns,
     rtnl,

@@ -130,6 +130,8 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
       filterTable(nft, ownTables(names), () => [...(wanted('filter')?.values() ?? [])].flat(), elementsOf),
       {
         cascades: ['element', 'service'],
+        // The table of Services holds what a mode left in force.
+        successors: ['service-iptables'],
         takes: ({ desired: spec }, table, object) => {
           if (table !== 'element') return false
           const { set } = object as NftElement
@@ -139,7 +141,7 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
         },
       },
     ),
-    stage('element', elementTable(nft, ownSets(names))),
+    stage('element', elementTable(nft, ownSets(names)), { successors: ['service-iptables'] }),
     // Before the rules that they tell of or that lead to them; on the way out after them.
     ...(options.answers === undefined ? [] : [stage('health', healthTable(options.answers))]),
     ...(services.proxy === undefined

@@ -36,6 +36,8 @@ export interface TablePlan<T> {
 }
 
 const backoff = { firstMs: 100, maxMs: 30_000 }
+/** EBUSY is somebody's for a moment (a lock): not long after, it is ours. */
+const busyMs = 2000
 
 interface Failure {
   readonly attempts: number
@@ -306,7 +308,8 @@ export class Mirror<T> {
   }
 
   #failure(attempts: number, error: WarrenError): Failure {
-    const wait = Math.min(backoff.firstMs * 2 ** (attempts - 1), backoff.maxMs)
+    const maxMs = error.code === 'EBUSY' ? busyMs : backoff.maxMs
+    const wait = Math.min(backoff.firstMs * 2 ** (attempts - 1), maxMs)
     return { attempts, notBefore: this.#clock.now() + wait, error }
   }
 
