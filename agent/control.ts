@@ -106,6 +106,7 @@ export function createControl(parts: ControlParts): Control {
 
   const inspector = createInspector({
     port: tenants.port,
+    network: tenants.network,
     node: config.node,
     conntrack: parts.conntrack,
     proxied: parts.proxied,

@@ -6,6 +6,7 @@ import type { Stage } from '../dataplane/stage.js'
 import type { ProxyMode } from '../model/cluster.js'
 import type { DesiredState } from '../model/desired.js'
 import { findKind, fullRef, kinds } from '../model/kinds.js'
+import type { Network } from '../model/network.js'
 import { type Problem, refOf } from '../model/object.js'
 import type { Port } from '../model/port.js'
 import type { Service } from '../model/service.js'
@@ -14,7 +15,7 @@ import { type RecordsByService, recordsByService } from '../model/service-values
 import { clusterOf, objectsOf, type Snapshot } from '../model/snapshot.js'
 import { type Counted, countConnections } from './connections.js'
 import type { Control, PeerStatus, ServiceSummary } from './control.js'
-import type { PortView } from './port-view.js'
+import type { NetworkView, PortView } from './port-view.js'
 import { chosen, selectEndpoints } from './select-endpoints.js'
 import { endpointViews, entryViews, type ServiceFacts, serviceStatus } from './service-view.js'
 import type { Description, EndpointView, NodeView, ServiceStatus } from './views.js'
@@ -39,6 +40,8 @@ export interface Inspected {
   origin(ref: string): string
   /** What is told of a Port. */
   port(port: Port): PortView
+  /** The same of a Network. */
+  network(network: Network): NetworkView
 }
 
 export interface Inspector extends Pick<Control, 'services' | 'describe'> {
@@ -233,6 +236,8 @@ export function createInspector(parts: Inspected): Inspector {
         return { ...common, node: nodeView(object.metadata.name, snapshot) }
       case 'Port':
         return { ...common, port: parts.port(object) }
+      case 'Network':
+        return { ...common, network: parts.network(object) }
       default:
         return common
     }

@@ -40,6 +40,19 @@ export interface PortView {
   readonly counters?: PortCounters
 }
 
+export interface NetworkView {
+  readonly vni?: number
+  /** On this host: its MTU, bytes, its bridge and its conntrack zone. */
+  readonly mtu?: number
+  readonly bridge?: string
+  readonly zone?: number
+  readonly router?: string
+  /** Underlay addresses of the other hosts with ports of it. */
+  readonly hosts?: readonly string[]
+  /** `tenant/name`, sorted; on all hosts and on none. */
+  readonly ports: readonly string[]
+}
+
 /** One line of `warren status`. */
 export interface TenantSummary {
   /** Of the model. */

@@ -1,14 +1,17 @@
 // What `warren describe port` and `warren status` tell of tenants: from the model, what this host sees of it, and the status
 // that its ports have.
+
+import { networkLinks } from '../compute/tenant/devices.js'
 import { groupContents, groupExists, namedGroups, type RuleContent } from '../compute/tenant/group-rules.js'
 import type { FabricState } from '../model/fabric.js'
+import type { Network } from '../model/network.js'
 import type { Problem } from '../model/object.js'
 import type { Port } from '../model/port.js'
 import type { Snapshot } from '../model/snapshot.js'
 import { inTenant, tenantName } from '../model/tenant.js'
 import { tenantValues } from '../model/tenant-values.js'
 import type { PortStatus } from '../port-status.js'
-import type { GroupView, PortCounters, PortView, TenantSummary } from './port-view.js'
+import type { GroupView, NetworkView, PortCounters, PortView, TenantSummary } from './port-view.js'
 
 export interface TenantFacts {
   readonly node: string
@@ -55,6 +58,7 @@ function deviceText({ device }: Port['spec']): string | undefined {
 }
 
 export interface TenantInspector {
+  network(network: Network): NetworkView
   port(port: Port): PortView
   /** Undefined: the model has no tenants. */
   summary(): TenantSummary | undefined
@@ -62,6 +66,29 @@ export interface TenantInspector {
 
 export function createTenantInspector(facts: TenantFacts): TenantInspector {
   return {
+    network(network) {
+      const snapshot = facts.snapshot()
+      const name = tenantName(network)
+      const seen = facts.fabric()?.networks.get(name)
+      const vni = seen?.vni ?? tenantValues(snapshot)(network).vni
+      const ports: string[] = []
+      for (const [ref, port] of snapshot.ports)
+        if (inTenant(port.metadata.tenant, port.spec.network) === name) ports.push(ref)
+      return {
+        ...(vni === undefined ? {} : { vni }),
+        ...(seen === undefined
+          ? {}
+          : {
+              mtu: seen.mtu,
+              bridge: networkLinks(seen.vni, false).bridge,
+              zone: seen.zone,
+              hosts: seen.flood,
+            }),
+        ...(seen?.router === undefined ? {} : { router: seen.router }),
+        ports: ports.sort(),
+      }
+    },
+
     port(port) {
       const snapshot = facts.snapshot()
       const fabric = facts.fabric()

@@ -5,7 +5,7 @@ import type { ModelObject } from '../model/kinds.js'
 import type { Problem } from '../model/object.js'
 import type { Service } from '../model/service.js'
 import type { ServiceEntry, ServiceTarget } from '../model/service-entry.js'
-import type { PortView } from './port-view.js'
+import type { NetworkView, PortView } from './port-view.js'
 
 export interface ServicePortStatus {
   /** '' where it has none. */
@@ -101,6 +101,7 @@ export interface Description {
   readonly endpoints?: readonly EndpointView[]
   readonly node?: NodeView
   readonly port?: PortView
+  readonly network?: NetworkView
   readonly problems: readonly Problem[]
   /** The last ones that concern what is programmed for it, oldest first. */
   readonly events: readonly Receipt[]

@@ -2,6 +2,7 @@
 import { WarrenError } from '../../lib/errors.js'
 import type { Description, EndpointCounts, EndpointView, EntryView } from '../api/views.js'
 import type { ModelObject } from '../model/kinds.js'
+import type { Network } from '../model/network.js'
 import { type CommandModule, examples, exit, outputOption } from './command.js'
 import { eventLines } from './events.js'
 import { problemLines } from './format.js'
@@ -176,11 +177,36 @@ function factsOf(view: Description): readonly Fact[] {
         ['backend', object.spec.backend.type],
         ['masquerade', object.spec.masquerade ? 'yes' : 'no'],
       ]
+    case 'Network': {
+      const { network } = view
+      return [
+        ['VNI', network?.vni ?? object.spec.vni ?? 'none yet'],
+        ...object.spec.subnets.map((subnet): Fact => [subnet.name ?? 'subnet', subnetText(subnet)]),
+        ['MTU', network?.mtu ?? object.spec.mtu],
+        ['router', network?.router],
+        ['shared', object.spec.shared ? 'yes' : undefined],
+        ['here', network?.bridge === undefined ? 'no' : `bridge ${network.bridge}, zone ${network.zone}`],
+        ['other hosts', network?.hosts?.join(' ')],
+        ['ports', network === undefined ? undefined : someText(network.ports, mostRows)],
+      ]
+    }
     case 'Port':
       return view.port === undefined ? plainFacts(object) : [...portFacts(view.port), ...morePort(object)]
     default:
       return plainFacts(object)
   }
+}
+
+function subnetText({ cidr, gateway, dhcp, pools }: Network['spec']['subnets'][number]): string {
+  const range = pools?.map(({ start, end }) => `${start}-${end}`).join(' ')
+  return [
+    cidr,
+    gateway === undefined ? '' : `gateway ${gateway}`,
+    range === undefined ? '' : `pools ${range}`,
+    dhcp ? '' : 'no DHCP',
+  ]
+    .filter(part => part !== '')
+    .join(', ')
 }
 
 function morePort({ spec }: Extract<ModelObject, { kind: 'Port' }>): readonly Fact[] {

@@ -168,6 +168,7 @@ function inspectorOf(mode: ProxyMode = 'nftables', conntrack: Conntrack = conntr
       receipt(2, 'cluster 10.0.0.5 5432'),
       ...Array.from({ length: 20 }, (_, i) => receipt(i + 3, 'nodeport  31234')),
     ],
+    network: () => ({ ports: [] }),
     port: () => ({ network: '', addresses: [], gateways: [], groups: [] }),
     origin: ref => `objects/${ref}`,
   })

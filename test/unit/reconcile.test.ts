@@ -202,6 +202,29 @@ t.test('mirror: causes of the first pass, of the model, and of orphans', async t
   t.match(receipts.list().at(-1), { cause: 'orphan', hand: 'ip (pid 8)' })
 })
 
+t.test('mirror: tells of one object whether it stands and why not, without asking the kernel', async t => {
+  const { run, kernel, refuse, calls, mirror, pass } = createWorld()
+  const a: Thing = { name: 'a', value: 0 }
+  t.notOk(mirror.stands(a), 'nothing is known yet')
+  refuse.add('b')
+  await run(groups({ x: things('a', 'b') }))
+  const asked = calls.observe
+  t.ok(mirror.stands(a))
+  t.notOk(mirror.stands({ ...a, value: 1 }), 'another value is wanted')
+  t.notOk(mirror.stands({ name: 'b', value: 1 }))
+  t.equal(mirror.failureOf('a'), undefined)
+  t.equal(mirror.failureOf('b')?.code, 'EPERM')
+  t.equal(calls.observe, asked)
+  refuse.delete('b')
+  kernel.delete('a')
+  mirror.invalidate()
+  pass(1000)
+  await run(groups({ x: things('a', 'b') }))
+  t.ok(mirror.stands(a))
+  t.ok(mirror.stands({ name: 'b', value: 1 }))
+  t.equal(mirror.failureOf('b'), undefined)
+})
+
 t.test('mirror: an orphan that could not be removed in the first pass is an orphan still', async t => {
   const { run, kernel, receipts, mirror } = createWorld()
   kernel.set('old', { name: 'old', value: 0 })
