@@ -81,11 +81,17 @@ export function createKvSource(options: KvSourceOptions): KvSource {
       .catch(() => undefined)
   }
 
-  async function follow(signal: AbortSignal): Promise<void> {
+  /** A call of its own: the watch goes on for days, and what was listed changes meanwhile. */
+  async function read(signal: AbortSignal): Promise<number> {
     const list = await kv.list('', signal)
     connected = true
     failure = undefined
     model.list(list, clock.now())
+    return list.revision
+  }
+
+  async function follow(signal: AbortSignal): Promise<void> {
+    const revision = await read(signal)
     changed()
     arm(signal)
     const onBatch = (batch: Parameters<KvModel['batch']>[0]): void => {
@@ -93,7 +99,7 @@ export function createKvSource(options: KvSourceOptions): KvSource {
       changed()
       arm(signal)
     }
-    await kv.watch('', list.revision, { onBatch }, signal)
+    await kv.watch('', revision, { onBatch }, signal)
   }
 
   return {
