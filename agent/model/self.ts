@@ -31,6 +31,8 @@ export interface DropPolicy {
 /** What the kernel of this host has and what others did to it; read, never written. */
 export interface HostFacts {
   readonly underlay?: Underlay
+  /** Global addresses of all links but loopback, sorted; absent: not looked at. */
+  readonly addresses?: readonly string[]
   readonly ipv6: boolean
   readonly bridgeNetfilter: boolean
   /** Current values, for those that decide something: "net.ipv4.conf.all.rp_filter" and the like. */

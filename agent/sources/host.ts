@@ -217,6 +217,10 @@ export async function readHost(
   )
   return {
     ...(underlay === undefined ? {} : { underlay }),
+    addresses: addresses
+      .filter(({ scope, unusable }) => scope === 'global' && unusable !== true)
+      .map(({ address }) => address)
+      .sort(),
     ipv6: readSysctl(netns, 'net.ipv6.conf.all.disable_ipv6') === '0',
     bridgeNetfilter: readSysctl(netns, 'net.bridge.bridge-nf-call-iptables') !== undefined,
     sysctls: { [rpFilter]: readSysctl(netns, rpFilter) ?? '0' },

@@ -11,7 +11,7 @@ import { emptySnapshot, type Snapshot } from '../../agent/model/snapshot.js'
 
 const names = namesOf('wrn', undefined)
 const stages = orderedStages({
-  kernel: {} as never,
+  kernel: { iptablesText: { prefix: 'WRN-SVC-' } } as never,
   names,
   node: 'h1',
   stateDir: '/var/lib/warren',

@@ -233,3 +233,23 @@ t.test('services: one changed endpoint leaves the groups of all others as they w
   h1.look().entries.diff(before.entries, key => void changed.push(key))
   t.strictSame(changed, ['service/default/s7'])
 })
+
+t.test('nodePortAddresses are those of every link of the host, not of the underlay alone', async t => {
+  const restricted = {
+    ...cluster,
+    spec: { ...cluster.spec, nodePortAddresses: ['198.51.100.0/24', '192.0.2.0/24'] },
+  }
+  const snapshot: Snapshot = {
+    ...emptySnapshot,
+    partial: false,
+    clusters: new Map([['default', restricted]]),
+  }
+  const at = (addresses: readonly string[] | undefined): readonly string[] | undefined =>
+    createServices()(
+      snapshot,
+      { ...self, host: { ...self.host, ...(addresses === undefined ? {} : { addresses }) } },
+      restricted,
+    ).base.nodePortAddresses
+  t.same(at(['10.244.1.1', '192.0.2.11', '198.51.100.7']), ['192.0.2.11', '198.51.100.7'])
+  t.same(at(undefined), ['192.0.2.11'])
+})

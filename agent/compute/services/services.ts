@@ -29,25 +29,26 @@ export function servesServices(cluster: Cluster): boolean {
   return cluster.spec.serviceCIDRs.length > 0
 }
 
+/** Of this host, those that nodePorts are restricted to; undefined: they are not. */
+function nodePortPlaces(self: Self, cluster: Cluster): readonly string[] | undefined {
+  const { nodePortAddresses } = cluster.spec
+  if (nodePortAddresses.length === 0) return undefined
+  const allowed = nodePortAddresses.map(parsePrefix)
+  const own = self.host.addresses ?? self.host.underlay?.addresses.map(({ address }) => address) ?? []
+  return own.filter(address => allowed.some(prefix => containsAddress(prefix, address)))
+}
+
 function baseOf(self: Self, cluster: Cluster): ServiceBase {
   const families = (['inet', 'inet6'] as const).filter(
     family =>
       (family === 'inet' || self.host.ipv6) &&
       cluster.spec.serviceCIDRs.some(cidr => cidr.includes(':') === (family === 'inet6')),
   )
-  const { nodePortAddresses } = cluster.spec
-  const allowed = nodePortAddresses.map(parsePrefix)
-  const own = self.host.underlay?.addresses ?? []
   return {
     families,
     serviceCidrs: cluster.spec.serviceCIDRs,
     localPods: [self.lease?.ipv4, self.lease?.ipv6].filter(block => block !== undefined),
-    nodePortAddresses:
-      allowed.length === 0
-        ? undefined
-        : own
-            .map(({ address }) => address)
-            .filter(address => allowed.some(prefix => containsAddress(prefix, address))),
+    nodePortAddresses: nodePortPlaces(self, cluster),
   }
 }
 
@@ -238,6 +239,7 @@ export function createServices(): ServicesOf {
       self.host.ipv6,
       self.host.underlay?.addresses,
       self.proxyMode,
+      nodePortPlaces(self, cluster),
     ])
     if (place === undefined || base === undefined || key !== where || cluster !== lastCluster) {
       where = key
