@@ -1,6 +1,7 @@
 // Ethernet frames as bytes, right to the last checksum: what conntrack takes for whole must not be told from an honest
 // sender's. RFC 826 (ARP), 791, 8200, 4861 (ND), 768, 9293, 7348 (VXLAN).
 import { addressBytes } from '../../../lib/net/address.js'
+import { encodeVxlan } from '../../../lib/vxlan/header.js'
 
 export type Bytes = Buffer
 
@@ -185,9 +186,9 @@ export function routerAdvert(ends: Ends, prefix: string): Bytes {
   return icmp6(ends, 134, Buffer.concat([head, info]))
 }
 
-/** The payload of UDP 4789 (RFC 7348 §5). */
+/** The payload of UDP 4789. */
 export function vxlan(vni: number, frame: Uint8Array): Bytes {
-  return Buffer.concat([u32(0x0800_0000), u32(vni * 0x100), frame])
+  return encodeVxlan({ vni, inner: frame })
 }
 
 /** Ethernet's group address of an IPv6 multicast address (RFC 2464 §7). */
