@@ -16,7 +16,6 @@ import type {
 } from './api/control.js'
 import { createInspector } from './api/inspect.js'
 import type { PortCounters } from './api/port-view.js'
-import { createTenantInspector } from './api/tenant-view.js'
 import { createCompute } from './compute/compute.js'
 import { surveyOf } from './compute/overlay/census.js'
 import { outerFamily, overlayMtu } from './compute/overlay/overlay.js'
@@ -33,8 +32,8 @@ import type { Origin } from './model/snapshot.js'
 import { clusterOf, objectsOf, type Snapshot } from './model/snapshot.js'
 import { applyText, deleteRef, knownKind, namedObject, withTenantValues, withValues } from './model-store.js'
 import type { NodeLease } from './node-lease.js'
-import { type PortFacts, portStatus } from './port-status.js'
 import type { Store } from './store.js'
+import { createTenantControl } from './tenant-control.js'
 
 export interface ControlParts {
   readonly config: Config
@@ -88,21 +87,7 @@ export function createControl(parts: ControlParts): Control {
   const { config, store, reconciler, receipts } = parts
   const stages = new Map<TableName, Stage>(reconciler.stages.map(stage => [stage.name, stage]))
 
-  const portFacts = (): PortFacts => ({
-    node: config.node,
-    fabric: config.roles.includes('fabric'),
-    desired: parts.desired(),
-    failureOf: (table, object) => reconciler.failureOf(table, object),
-    stands: (table, object) => reconciler.stands(table, object),
-  })
-  const tenants = createTenantInspector({
-    node: config.node,
-    snapshot: () => store.snapshot(),
-    fabric: () => parts.desired()?.fabric,
-    problems: () => parts.desired()?.problems ?? store.snapshot().problems,
-    portStatus: port => portStatus(port, portFacts()),
-    counters: parts.counters,
-  })
+  const tenants = createTenantControl(parts)
 
   const inspector = createInspector({
     port: tenants.port,
@@ -301,13 +286,7 @@ export function createControl(parts: ControlParts): Control {
         .sort((left, right) => (refOf(left.object) < refOf(right.object) ? -1 : 1))
       const found = name === undefined ? shown : [namedObject(shown, info, name)]
       if (info.kind === 'Network') return withTenantValues(found, snapshot)
-      if (info.kind === 'Port') {
-        const facts = portFacts()
-        return withTenantValues(found, snapshot).map(each => {
-          const own = each.object.kind === 'Port' ? portStatus(each.object, facts) : undefined
-          return own === undefined ? each : { ...each, portStatus: own }
-        })
-      }
+      if (info.kind === 'Port') return tenants.withStatus(withTenantValues(found, snapshot))
       if (info.kind !== 'Service') return found
       return withValues(
         found,

@@ -81,7 +81,11 @@ const foundation = [
  */
 const layers: readonly (readonly [layer: string, matches: (path: string) => boolean])[] = [
   ['main, cli', path => path === 'agent/main.ts' || path.startsWith('agent/cli/')],
-  ['agent.ts', path => ['agent/agent.ts', 'agent/control.ts', 'agent/parts.ts'].includes(path)],
+  [
+    'agent.ts',
+    path =>
+      ['agent/agent.ts', 'agent/control.ts', 'agent/tenant-control.ts', 'agent/parts.ts'].includes(path),
+  ],
   ['api, attach', path => path.startsWith('agent/api/') || path.startsWith('agent/attach/')],
   ['dataplane', path => path.startsWith('agent/dataplane/')],
   ['core', path => /^agent\/[^/]+\.ts$/.test(path)],
