@@ -117,7 +117,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const compute = createCompute()
   const proxy = openHostProxy(config.stateDir, config.proxyDrain)
   const answers = createAnswers()
-  const spaces = openSpaces(names.spaces)
+  const spaces = openSpaces(names.spaces, kernel.netns)
   const dhcp = dhcpTable(config.stateDir)
 
   function lookAt(): DesiredState | undefined {

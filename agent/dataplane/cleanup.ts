@@ -33,8 +33,8 @@ export async function cleanup(
   report: (line: string) => void,
 ): Promise<void> {
   const names = namesOf(config.namePrefix, config.podBridge, config.netnsPrefix)
-  const spaces = openSpaces(names.spaces)
   const kernel = openKernel(names)
+  const spaces = openSpaces(names.spaces, kernel.netns)
   const signal = new AbortController().signal
   const failures: string[] = []
   const lock = await acquireLock(kernel.netns, config).catch((error: unknown) => {

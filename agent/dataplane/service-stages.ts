@@ -107,7 +107,10 @@ function iptablesEntryPoints(text: IptablesText, flows: ConntrackTable): Table<S
     async apply(ops, signal) {
       const results = await table.apply(ops, signal)
       ops.forEach((op, i) => {
-        if (results[i] === undefined)
+        if (results[i] !== undefined) return
+        // Without the way to our chains (somebody's "iptables -t nat -F") no first packet was translated, whoever's it was.
+        if (op.verb !== 'remove' && op.desired.kind === 'base') flows.touchAll()
+        else
           flows.touch(
             op.verb === 'add' ? undefined : entryOf(op.observed),
             op.verb === 'remove' ? undefined : entryOf(op.desired),

@@ -59,7 +59,7 @@ export function spacedTable<T>({ name, spaces, make }: SpacedOptions<T>): Table<
     equal: (desired, observed) => known(desired.space).equal(desired.object, observed.object),
     async observe(signal) {
       const found: InSpace<T>[] = []
-      for (const space of spaces.list())
+      for (const space of await spaces.list())
         for (const object of (await tableOf(space)?.observe(signal)) ?? []) found.push({ space, object })
       return found
     },

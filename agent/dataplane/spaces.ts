@@ -5,10 +5,11 @@ import { openConntrack } from '../../lib/conntrack/conntrack.js'
 import type { Conntrack } from '../../lib/conntrack/types.js'
 import { hasCode } from '../../lib/errors.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
-import type { Rtnl } from '../../lib/netlink/types.js'
+import type { Link, Rtnl } from '../../lib/netlink/types.js'
 import { createNetns, deleteNetns, type Netns, openNetns } from '../../lib/netns/netns.js'
 import { openNft } from '../../lib/nftables/nft.js'
 import type { Nft } from '../../lib/nftables/types.js'
+import { aliasPrefix } from '../model/marks.js'
 
 export interface Space {
   readonly name: string
@@ -25,13 +26,13 @@ export interface Space {
 export interface Spaces {
   /** Undefined when there is no such namespace now. */
   get(name: string): Space | undefined
-  /** Names of ours that are there, in order. */
-  list(): readonly string[]
+  /** Names of ours that are there, in order. What get() gives is known from here on. */
+  list(): Promise<readonly string[]>
   /** Would a namespace of that name be ours? */
   isOurs(name: string): boolean
   /** Those that are open: what was looked at in this process's life. */
   readonly open: Iterable<Space>
-  /** Errors: EEXIST. */
+  /** Errors: EEXIST, also where it is another agent's. */
   create(name: string): Promise<void>
   /** What is open or runs inside keeps it alive, without a name. Errors: ENOENT. */
   remove(name: string): Promise<void>
@@ -83,10 +84,15 @@ class OpenSpace implements Space {
 
 class HostSpaces implements Spaces {
   readonly #ours: RegExp
+  /** Alias of `lo` in each: names are the machine's, but several hosts may live on it, in namespaces of their own. */
+  readonly #mark: string
+  /** By inode: made for this host? */
+  readonly #mine = new Map<number, boolean>()
   readonly #spaces = new Map<string, OpenSpace>()
   #generation = 0
 
-  constructor(prefix: string) {
+  constructor(prefix: string, host: Netns) {
+    this.#mark = `${aliasPrefix}namespace of net:[${fstatSync(host.fd).ino}]`
     this.#ours = new RegExp(`^${prefix}-(fabric|r-[0-9a-f]{10}|s-[0-9]{1,8})$`)
   }
 
@@ -101,7 +107,7 @@ class HostSpaces implements Spaces {
       if (inode === fstatSync(known.netns.fd).ino) return known
       this.#drop(known)
     }
-    if (inode === undefined) return undefined
+    if (inode === undefined || this.#mine.get(inode) !== true) return undefined
     try {
       const netns = openNetns({ path: `${directory}/${name}` })
       this.#generation += 1
@@ -119,28 +125,58 @@ class HostSpaces implements Spaces {
     return this.#ours.test(name)
   }
 
-  list(): readonly string[] {
-    try {
-      return readdirSync(directory)
-        .filter(name => this.isOurs(name) && inodeOf(name) !== undefined)
-        .sort()
-    } catch (error) {
-      if (hasCode(error, 'ENOENT')) return []
-      throw error
+  async list(): Promise<readonly string[]> {
+    const found: string[] = []
+    for (const name of readNames()) {
+      const inode = this.isOurs(name) ? inodeOf(name) : undefined
+      if (inode === undefined) continue
+      let mine = this.#mine.get(inode)
+      if (mine === undefined) {
+        mine = await this.#isMarked(name)
+        this.#mine.set(inode, mine)
+      }
+      if (mine) found.push(name)
     }
+    return found.sort()
+  }
+
+  async #isMarked(name: string): Promise<boolean> {
+    const links = await linksIn(name)
+    return links.some(({ name: its, alias }) => its === 'lo' && alias === this.#mark)
+  }
+
+  async #isBare(name: string): Promise<boolean> {
+    const links = await linksIn(name)
+    return links.length === 1 && links[0]?.name === 'lo' && (links[0].alias ?? '') === ''
   }
 
   async create(name: string): Promise<void> {
     // An empty file of that name: a namespace that did not survive.
     if (inodeOf(name) === undefined && readNames().includes(name)) await deleteNetns(name)
-    const netns = await createNetns(name)
-    netns.close()
+    // Left by an agent that was killed before it could mark it: nothing is in it but lo.
+    const netns = await createNetns(name).catch(async (error: unknown) => {
+      if (hasCode(error, 'EEXIST') && (await this.#isBare(name)))
+        return openNetns({ path: `${directory}/${name}` })
+      throw error
+    })
+    const rtnl = openRtnl(netns)
+    try {
+      const lo = { kind: 'link', name: 'lo', info: { kind: 'other', name: '' }, alias: this.#mark } as const
+      const [error] = await rtnl.apply([{ verb: 'set', object: lo }])
+      if (error !== undefined) throw error
+      this.#mine.set(fstatSync(netns.fd).ino, true)
+    } finally {
+      rtnl.close()
+      netns.close()
+    }
   }
 
   async remove(name: string): Promise<void> {
     const known = this.#spaces.get(name)
     if (known !== undefined) this.#drop(known)
+    const inode = inodeOf(name)
     await deleteNetns(name)
+    if (inode !== undefined) this.#mine.delete(inode)
   }
 
   #drop(space: OpenSpace): void {
@@ -150,6 +186,23 @@ class HostSpaces implements Spaces {
 
   close(): void {
     for (const space of [...this.#spaces.values()]) this.#drop(space)
+  }
+}
+
+/** None where there is no such namespace. */
+async function linksIn(name: string): Promise<readonly Link[]> {
+  try {
+    const netns = openNetns({ path: `${directory}/${name}` })
+    const rtnl = openRtnl(netns)
+    try {
+      return await rtnl.list('link')
+    } finally {
+      rtnl.close()
+      netns.close()
+    }
+  } catch (error) {
+    if (hasCode(error, 'ENOENT', 'EINVAL')) return []
+    throw error
   }
 }
 
@@ -179,9 +232,9 @@ function inodeAt(path: string): number | undefined {
   }
 }
 
-/** Ours by their names: "wrn-fabric", "wrn-r-" and ten hex digits (a router), "wrn-s-" and a VNI (DHCP); `prefix` is "wrn". */
-export function openSpaces(prefix: string): Spaces {
-  return new HostSpaces(prefix)
+/** Ours by the alias of their `lo`, and by their names: "wrn-fabric", "wrn-r-" and ten hex digits (a router), "wrn-s-" and a VNI (DHCP); `prefix` is "wrn". */
+export function openSpaces(prefix: string, host: Netns): Spaces {
+  return new HostSpaces(prefix, host)
 }
 
 /**

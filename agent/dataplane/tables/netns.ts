@@ -9,7 +9,7 @@ export function netnsTable(spaces: Spaces): Table<OwnNetns> {
     name: 'netns',
     key: ({ name }) => name,
     equal: () => true,
-    observe: async () => spaces.list().map(name => ({ name })),
+    observe: async () => (await spaces.list()).map(name => ({ name })),
     async apply(ops) {
       const results: OpResult[] = []
       for (const op of ops) {
