@@ -57,7 +57,9 @@ export function attackSession(lab: Lab, arena: Arena, report: Report, attacks: r
           for (const attack of group) {
             const record = shown.get(attack)
             if (record === undefined) continue
-            record.control = (await attack.run(arena)) ? 'worked' : 'refused'
+            // On a busy machine a frame may come later than an attack listens.
+            const worked = (await attack.run(arena)) || (await attack.run(arena)) || (await attack.run(arena))
+            record.control = worked ? 'worked' : 'refused'
             report.check(
               'control',
               `${attack.name}: works without its guard`,

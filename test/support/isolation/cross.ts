@@ -138,9 +138,11 @@ export async function everybodySpeaks(
     arena.wires.get(from.ref)?.send(...frames.map(({ bytes }) => bytes))
     listen()
   }
-  for (let i = 0; i < 4; i += 1) {
+  // Until nothing new has come for a while.
+  for (let quiet = 0, before = heard.length; quiet < 4; before = heard.length) {
     await pause(40)
     listen()
+    quiet = heard.length === before ? quiet + 1 : 0
   }
   return { sent: byNumber.length, frames: all, heard }
 }
