@@ -28,6 +28,7 @@ import { unixAddress } from '../../lib/systemd/notify.js'
 import { until } from '../support/netns-world.js'
 import { ask, dial, fate, readAll, tcpServer, udpClient, udpServer } from '../support/proxy-world.js'
 
+t.setTimeout(300_000)
 unshareNet()
 const sh = (script: string): string => execFileSync('sh', ['-euc', script], { encoding: 'utf8' })
 sh('ip link set lo up')

@@ -110,7 +110,7 @@ export async function udpClient(host = '127.0.0.1'): Promise<UdpClient> {
   socket.bind(0, host.includes(':') ? '::' : '0.0.0.0')
   await once(socket, 'listening')
   return {
-    async ask(data, port, to = host, ms = 5_000) {
+    async ask(data, port, to = host, ms = 15_000) {
       const late = AbortSignal.timeout(ms)
       const answer = once(socket, 'message', { signal: late }) as Promise<[Buffer]>
       socket.send(data, port, to)
