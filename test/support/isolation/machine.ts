@@ -1,5 +1,6 @@
 // What tenants could do to the machine, beyond the list of test/support/attacks: its sockets by a router that leads out (which
 // floating addresses will need: here a veth by hand), its bridges' and its connection tables.
+import { defaultLimits } from '../../../agent/compute/tenant/fabric-marks.js'
 import { bind, close, connect, getsockoptBytes, lastErrno, listen, socket } from '../../../lib/netns/libc.js'
 import { type Arena, type Attack, type Guard, hearing, reaches, token, wireOf } from '../attacks/arena.js'
 import { datagram, flowsThrough } from '../attacks/flow-attacks.js'
@@ -205,6 +206,7 @@ export async function learningControl(lab: Lab, arena: LabArena, report: Report)
   set('off')
 }
 
+const most = defaultLimits.connections
 const tries = 300
 const lowered = 100
 
@@ -217,18 +219,20 @@ const limits: readonly Guard[] = ['out', 'in'].map(set => ({
 /** Flows of one port, to another host: how many got through, of `tries`. An element keeps the limit that it was made with. */
 async function floodFlows(arena: Arena): Promise<number> {
   const forget = `conntrack -F 2>/dev/null
-    for set in out in open; do nft flush set inet warren "conns_\${set}_20000"; done`
+    for set in out in open; do nft flush set inet warren "conns_\${set}_${most}"; done`
   for (const host of ['h1', 'h2']) arena.sh(`fabric/${host}`, forget)
   const heard = await flowsThrough(arena, 'red/a1', 'red/a2', tries)
   for (const host of ['h1', 'h2']) arena.sh(`fabric/${host}`, forget)
   return heard
 }
 
-/** The agents must be dead: 20,000 flows take minutes, so the limit is lowered by hand. */
+/** The agents must be dead: the real limit takes minutes to reach, so it is lowered by hand. */
 export async function checkConnections(lab: Lab, arena: Arena, report: Report): Promise<void> {
   const name = `connections: ${tries} flows of one port, the limit lowered to ${lowered}`
   const shown = report.attack(name, 'state: too many connections out, in')
-  const rise = takeOut(lab, [{ table: 'state', from: 'ct count over 20000', to: `ct count over ${lowered}` }])
+  const rise = takeOut(lab, [
+    { table: 'state', from: `ct count over ${most}`, to: `ct count over ${lowered}` },
+  ])
   const held = await floodFlows(arena)
   shown.guarded = held <= lowered ? 'refused' : 'worked'
   report.check('attack', `${name}: no more pass`, held <= lowered && held > 0, `${held} passed`)

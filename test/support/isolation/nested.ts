@@ -106,7 +106,7 @@ export async function checkNested(lab: Lab, arena: Arena, report: Report): Promi
   const work = mkdtempSync(`${tmpdir()}/warren-nested-`)
   mkdirSync(`${work}/store`)
   writeFileSync(`${work}/store/cluster.yaml`, cluster('host-gw'))
-  for (const port of nestedPorts) lab.sh('host/h1', `ip netns add ${podOf(lab, port)}`)
+  for (const port of nestedPorts) lab.sh('host/h1', `ip netns add ${podOf(lab, port)} 2>/dev/null || :`)
   const nodes = nestedPorts.map((port, i) => startNode(lab, port, work, i + 1))
   try {
     for (const type of ['host-gw', 'vxlan'] as const) {
