@@ -52,8 +52,9 @@ export function attackSession(lab: Lab, arena: Arena, report: Report, attacks: r
     async controls() {
       for (const key of new Set(attacks.map(keyOf))) {
         const group = attacks.filter(attack => keyOf(attack) === key)
-        const putBack = takeOut(lab, group[0]?.guards ?? [])
+        let putBack = (): void => {}
         try {
+          putBack = takeOut(lab, group[0]?.guards ?? [])
           for (const attack of group) {
             const record = shown.get(attack)
             if (record === undefined) continue
@@ -67,6 +68,8 @@ export function attackSession(lab: Lab, arena: Arena, report: Report, attacks: r
               `taken out: ${record.guard}`,
             )
           }
+        } catch (error) {
+          report.check('control', `${group[0]?.name}: its guard is there to take out`, false, String(error))
         } finally {
           putBack()
         }

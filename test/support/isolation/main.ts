@@ -34,42 +34,55 @@ const arena = openArena(lab)
 const vm = values.vm === undefined ? undefined : startVm(lab, values.vm)
 const seconds = (): string => `${((performance.now() - started) / 1000).toFixed(1)} s`
 
-await checkReach(lab, report)
-report.comment(`reach ${seconds()}`)
-if (vm !== undefined) await attachVm(lab, arena, report, vm)
-await checkCross(arena, report)
-report.comment(`cross ${seconds()}`)
-if (vm === undefined) report.skip('vm', 'a virtual machine as a port', values['no-vm'] ?? 'not asked for')
-else await checkVm(lab, arena, report, vm)
-report.comment(`vm ${seconds()}`)
-const attacks = [...listed, ...machineAttacks(lab)]
-await checkNested(lab, arena, report)
-await pairAttack(arena, report)
-report.comment(`nested ${seconds()}`)
-const session = attackSession(lab, arena, report, attacks)
-await session.refused()
-await checkLearning(arena, report)
-await checkRevocation(lab, arena, report)
-report.comment(`attacks ${seconds()}`)
-for (const host of hosts) lab.lab('kill', host)
-await checkReach(lab, report, ', all agents killed', true)
-await leadsOut(lab, arena, report, attacks)
-await session.controls()
-await learningControl(lab, arena, report)
-await checkConnections(lab, arena, report)
-if (vm !== undefined) await vmControl(lab, report, vm)
-const overheard = await crossControl(arena)
-report.check('control', "isolation: blue's a7 plugged into red's bridge hears red", overheard > 0)
-// What containers believed of the advertisements that came through.
-for (const { ref } of containers) lab.sh(ref, 'ip -6 route flush proto ra')
-report.comment(`controls ${seconds()}`)
-await breakAndHeal(lab, arena, report, attacks)
-report.comment(`started ${seconds()}`)
-if (vm !== undefined) {
-  arena.wires.get(virtualMachine.ref)?.close()
-  arena.wires.delete(virtualMachine.ref)
-  await detachVm(lab, report, vm)
+/** One that throws is a failure; the others run all the same. */
+async function step(name: string, run: () => void | Promise<void>): Promise<void> {
+  try {
+    await run()
+  } catch (error) {
+    report.check('harness', `${name} runs to its end`, false, String(error))
+  }
+  report.comment(`${name}: ${seconds()}`)
 }
+
+const attacks = [...listed, ...machineAttacks(lab)]
+const session = attackSession(lab, arena, report, attacks)
+await step('reach', () => checkReach(lab, report))
+// Before the tenants are kept apart: its ears are wanted there.
+if (vm !== undefined) await step('a VM is plugged', () => attachVm(lab, arena, report, vm))
+await step('tenants apart', () => checkCross(arena, report))
+if (vm === undefined) report.skip('vm', 'a virtual machine as a port', values['no-vm'] ?? 'not asked for')
+else await step('the VM', () => checkVm(lab, arena, report, vm))
+await step('a cluster in ports', () => checkNested(lab, arena, report))
+await step('attacks', async () => {
+  await pairAttack(arena, report)
+  await session.refused()
+  await checkLearning(arena, report)
+  await checkRevocation(lab, arena, report)
+})
+await step('agents killed', async () => {
+  for (const host of hosts) lab.lab('kill', host)
+  await checkReach(lab, report, ', all agents killed', true)
+})
+await step('controls', async () => {
+  await leadsOut(lab, arena, report, attacks)
+  await session.controls()
+  await learningControl(lab, arena, report)
+  await checkConnections(lab, arena, report)
+  if (vm !== undefined) await vmControl(lab, report, vm)
+  const overheard = await crossControl(arena)
+  report.check('control', "isolation: blue's a7 plugged into red's bridge hears red", overheard > 0)
+})
+await step('faults', async () => {
+  // What containers believed of the advertisements that came through.
+  for (const { ref } of containers) lab.sh(ref, 'ip -6 route flush proto ra')
+  await breakAndHeal(lab, arena, report, attacks)
+})
+if (vm !== undefined)
+  await step('the VM is pulled out', async () => {
+    arena.wires.get(virtualMachine.ref)?.close()
+    arena.wires.delete(virtualMachine.ref)
+    await detachVm(lab, report, vm)
+  })
 vm?.close()
 report.facts.set('time', seconds())
 report.facts.set('kernel', release())
