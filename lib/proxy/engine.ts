@@ -1,5 +1,6 @@
 // The proxy's side of the thread: does what it is ordered and carries connections in between, until it has drained.
 import { parsePrefix } from '../net/prefix.js'
+import { Deadlines } from './deadlines.js'
 import { ListenerState } from './listener.js'
 import { Loop } from './loop.js'
 import { Origins } from './origin.js'
@@ -12,6 +13,8 @@ type Listener = TcpListener | UdpListener
 
 /** Answers of UDP targets are waited for no longer than this while draining, ms. */
 const lastAnswersMs = 250
+/** A SYN that rules sent here just before they went may still be on its way, ms. */
+const leavingMs = 300
 /** What clients who came last have to finish at least, ms; half of the drain when that is shorter. */
 const lastClientsMs = 2_000
 
@@ -23,6 +26,7 @@ export class Engine {
   readonly #tcp: TcpProxy
   readonly #udp: UdpProxy
   readonly #listeners = new Map<string, Listener>()
+  readonly #leaving: Deadlines<TcpListener>
   #drainBy = Number.POSITIVE_INFINITY
   /** While draining: those that were there before, and until when others are let in beside them. */
   #early: Set<Connection> | undefined
@@ -35,6 +39,7 @@ export class Engine {
     this.#loop = new Loop(wakeFd, woken)
     this.#tcp = new TcpProxy(this.#loop, this.#carrier, limits)
     this.#udp = new UdpProxy(this.#loop, limits)
+    this.#leaving = this.#loop.keep(new Deadlines(leavingMs, listener => listener.close()))
   }
 
   order(order: Order): void {
@@ -51,10 +56,14 @@ export class Engine {
         if (listener !== undefined && 'update' in listener) listener.update()
         return
       }
-      case 'close':
-        this.#listeners.get(order.key)?.close()
+      case 'close': {
+        const listener = this.#listeners.get(order.key)
         this.#listeners.delete(order.key)
+        if (listener === undefined) return
+        if ('deafen' in listener) listener.close()
+        else this.#leaving.set(listener, performance.now())
         return
+      }
       case 'inside':
         this.#origins.setInside(order.prefixes.map(parsePrefix))
         return
@@ -111,7 +120,7 @@ export class Engine {
   /** Lets go of everything; returns how many connections were cut. */
   close(): number {
     const broken = this.#tcp.cut()
-    for (const listener of this.#listeners.values()) listener.close()
+    for (const listener of [...this.#listeners.values(), ...this.#leaving.items()]) listener.close()
     this.#listeners.clear()
     this.#carrier.close()
     this.#origins.close()

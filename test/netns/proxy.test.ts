@@ -309,6 +309,7 @@ t.test('tcp: established connections stay with their target when the list or the
   t.equal(String((await once(client, 'data'))[0]), '2')
   run.proxy.remove('a')
   t.equal(run.proxy.portOf('a'), undefined)
+  t.equal(await ask(port), 'fresh', 'whom rules sent here just before they went is served')
   await until(
     () =>
       ask(port).then(
