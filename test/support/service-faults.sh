@@ -228,7 +228,7 @@ never_changed() {
   for host in h1 h2; do
     proc_kill "$TRAFFIC_DIR/watch.$host.pid"
     cat "$TRAFFIC_DIR/changed.$host"
-    [[ ! -s $TRAFFIC_DIR/changed.$host && $(wc -c <"$TRAFFIC_DIR/looks.$host") -gt 10 ]] || return 1
+    [[ ! -s $TRAFFIC_DIR/changed.$host && $(wc -c <"$TRAFFIC_DIR/looks.$host") -gt 3 ]] || return 1
   done
 }
 # shellcheck disable=SC2016 # of that shell
