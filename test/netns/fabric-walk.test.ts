@@ -29,6 +29,9 @@ t.teardown(() => {
   killAgents()
   for (const name of [...containers, ...ours()])
     try {
+      // dnsmasq outlives its agent.
+      const pids = execFileSync('ip', ['netns', 'pids', name], { encoding: 'utf8' })
+      for (const pid of pids.split('\n').filter(text => text !== '')) process.kill(Number(pid))
       ip('netns', 'delete', name)
     } catch {
       // It was not there.
