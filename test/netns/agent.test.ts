@@ -395,6 +395,12 @@ t.test('faults of the host: said, lived through, and over when they are', { time
     'the underlay down: what stands stays, and all is well once it is up',
     { timeout: 300_000 },
     async t => {
+      // A bridge without a port loses its carrier by a timer of the kernel, some time after it was made.
+      await until(
+        () => (h1.sh('ip link show wrn0').includes('NO-CARRIER') ? true : undefined),
+        5000,
+        'the kernel has seen that the bridge has no port',
+      )
       const before = stateOf(h1)
       h1.sh('ip link set eth0 down')
       await until(
