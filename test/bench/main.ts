@@ -16,6 +16,7 @@ import { formatRows, type Row } from './row.js'
 import { coldChild, serviceColdRows } from './services-cold.js'
 import { serviceConnectRows } from './services-connect.js'
 import { iptablesBench, serviceIptablesRows } from './services-iptables.js'
+import { kubeProxyProgram, kubeProxyRows } from './services-kube-proxy.js'
 import { serviceFileRows, serviceLiveRows } from './services-live.js'
 import { proxyChild, proxyRows } from './services-proxy.js'
 import { serviceStreamRows } from './services-stream.js'
@@ -79,7 +80,17 @@ const services: Sections = {
       ...{ rounds: quick ? 1 : 2, changes: quick ? 5 : 20, turns: quick ? 20 : 60 },
     }),
   proxy: (_place, quick) => proxyRows(quick ? 2 : 5),
+  'kube-proxy': (place, quick) =>
+    kubeProxyRows(place, {
+      modes: ['nftables', 'iptables'],
+      ...(quick
+        ? { size: { services: 1_000, endpoints: 2 }, changes: 5, restarts: 1, turns: 20, streams: 2 }
+        : { size: { services: 10_000, endpoints: 2 }, changes: 20, restarts: 2, turns: 60, streams: 7 }),
+    }),
 }
+
+/** Sections that run only when what they measure is there. */
+const missing = (name: string): boolean => name === 'kube-proxy' && kubeProxyProgram() === undefined
 
 const tenants: Sections = {
   stream: (place, quick) => tenantStreamRows(place, quick ? 2 : 9),
@@ -93,6 +104,7 @@ const children: Readonly<Record<string, ChildMain>> = { cold: coldChild, proxy: 
 const usage = `Usage: npm run bench -- overlay|services|tenants [--quick] [--json FILE] [--only SECTION,...]
 
   --quick    fewer rounds: a look, not a measurement
+  KUBE_PROXY=/path  in the environment of \`services\`: the rows of that kube-proxy, too (section kube-proxy)
   --json     the rows as [{name, value, unit, against, ratio, goal, holds}] (docs/reference/bench.md)
 ${Object.entries(benches)
   .map(([name, sections]) => `  --only     of ${name}: ${Object.keys(sections).join(', ')}`)
@@ -129,7 +141,7 @@ async function main(): Promise<number> {
     },
   })
   const sections = benches[positionals[0] ?? '']
-  const only = values.only?.split(',') ?? Object.keys(sections ?? {})
+  const only = values.only?.split(',') ?? Object.keys(sections ?? {}).filter(name => !missing(name))
   const unknown = only.filter(name => sections?.[name] === undefined)
   if (values.help === true || sections === undefined || unknown.length > 0) {
     process.stderr.write(usage)

@@ -8,9 +8,9 @@ import { createCompute } from '../../agent/compute/compute.js'
 import { orderedStages } from '../../agent/dataplane/order.js'
 import type { TableName } from '../../agent/model/desired.js'
 import type { Self } from '../../agent/model/self.js'
-import { nativeFunction } from '../../lib/netns/libc.js'
 import { type Netns, openNetns } from '../../lib/netns/netns.js'
 import { names, runLoop, self } from './cold.js'
+import { connects, sockaddr } from './connects.js'
 import { ip, type Place } from './place.js'
 import { median, percentile, type Row, row } from './row.js'
 import { openKernel } from './services-cold.js'
@@ -22,10 +22,10 @@ const serverText = `
   const server = require('node:net').createServer(socket => socket.on('error', () => {}).destroy())
   server.listen({ port: ${targetPort}, host: '0.0.0.0', backlog: 4096 }, () => process.stdout.write('.'))`
 
-/** A server on every endpoint's address, in the namespace `srv`. */
-async function startServer(place: Place): Promise<ChildProcess> {
-  await ip(['route add local 10.128.0.0/9 dev lo'], place.ns('srv'))
-  const server = spawn('nsenter', [`--net=${place.path('srv')}`, process.execPath, '-e', serverText], {
+/** A server on every endpoint's address, in that namespace. */
+export async function startServer(place: Place, what: string): Promise<ChildProcess> {
+  await ip(['route add local 10.128.0.0/9 dev lo'], place.ns(what))
+  const server = spawn('nsenter', [`--net=${place.path(what)}`, process.execPath, '-e', serverText], {
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   place.onEnd(() => void server.kill('SIGKILL'))
@@ -72,37 +72,6 @@ export async function program(path: string, mode: Mode, services: number): Promi
     throw new Error(`${mode}: ${report.failed} of ${report.ops} entries failed`)
 }
 
-function address(text: string, number: number): Buffer {
-  const bytes = Buffer.alloc(16)
-  bytes.writeUInt16LE(2, 0)
-  bytes.writeUInt16BE(number, 2)
-  bytes.set(text.split('.').map(Number), 4)
-  return bytes
-}
-
-/** Microseconds of each of `count` connects; each ends by a reset, so that no TIME_WAIT is left. */
-function connects(netns: Netns, to: Buffer, count: number): number[] {
-  const libc = (prototype: string) => nativeFunction('libc.so.6', prototype)
-  const socket = libc('int socket(int, int, int)')
-  const connect = libc('int connect(int, const uint8_t *, uint32_t)')
-  const setsockopt = libc('int setsockopt(int, int, int, const uint8_t *, uint32_t)')
-  const close = libc('int close(int)')
-  const linger = Buffer.from(Int32Array.of(1, 0).buffer)
-  return netns.run(() => {
-    const times: number[] = []
-    for (let i = 0; i < count; i += 1) {
-      const fd = socket(2, 1, 0) as number
-      setsockopt(fd, 1, 13, linger, 8)
-      const started = performance.now()
-      const failed = connect(fd, to, 16) !== 0
-      times.push((performance.now() - started) * 1000)
-      close(fd)
-      if (failed) throw new Error('a connect failed')
-    }
-    return times
-  })
-}
-
 /** `counts`: the first one is what the others are compared with; `goal` of the last one's median. */
 export async function serviceConnectRows(
   place: Place,
@@ -114,7 +83,7 @@ export async function serviceConnectRows(
   const turn = 40
   const spaces = counts.map((_, i) => `s${i}`)
   await place.makeBare('srv', ...spaces)
-  const server = await startServer(place)
+  const server = await startServer(place, 'srv')
   const targets: { readonly netns: Netns; readonly to: Buffer; readonly times: number[] }[] = []
   const direct: number[] = []
   for (const [i, count] of counts.entries()) {
@@ -122,7 +91,7 @@ export async function serviceConnectRows(
     await cable(place, what, i)
     await program(place.path(what), mode, count)
     const netns = openNetns({ path: place.path(what) })
-    targets.push({ netns, to: address(clusterIp(count - 1), port), times: [] })
+    targets.push({ netns, to: sockaddr(clusterIp(count - 1), port), times: [] })
   }
   const [only] = targets
   for (let round = -2; round < rounds; round += 1) {
@@ -135,7 +104,7 @@ export async function serviceConnectRows(
       // The first of a turn finds cold caches that the turn before left.
       if (round >= 0) times.push(...found.slice(5))
     }
-    const plain = only === undefined ? [] : connects(only.netns, address('10.128.0.0', targetPort), turn)
+    const plain = only === undefined ? [] : connects(only.netns, sockaddr('10.128.0.0', targetPort), turn)
     if (round >= 0) direct.push(...plain.slice(5))
     await new Promise(resolve => setTimeout(resolve, 5))
   }

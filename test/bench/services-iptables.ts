@@ -15,8 +15,9 @@ import { exec } from '../../lib/exec.js'
 import { openIptablesText } from '../../lib/iptables/restore.js'
 import type { IptablesVariant } from '../../lib/iptables/types.js'
 import { childArgv } from '../../lib/netns/child.js'
-import { bind, close, listen, nativeFunction, setsockopt, socket } from '../../lib/netns/libc.js'
+import { bind, close, listen, nativeFunction, socket } from '../../lib/netns/libc.js'
 import { anonymousNetns, type Netns } from '../../lib/netns/netns.js'
+import { connects, sockaddr } from './connects.js'
 import { type Goal, median, percentile, type Row, row, spread } from './row.js'
 
 export interface IptablesBench {
@@ -202,14 +203,6 @@ async function sizeRows(
   ]
 }
 
-function sockaddr(address: string, number: number): Buffer {
-  const bytes = Buffer.alloc(16)
-  bytes.writeUInt16LE(2, 0)
-  bytes.writeUInt16BE(number, 2)
-  bytes.set(address.split('.').map(Number), 4)
-  return bytes
-}
-
 /**
  * The Service whose rules a packet meets last: its chain is the last in its tree, and its rules are the last there.
  * Chains are those of the low 5 bits of the address and of the 5 above, in the order of their names: "9-9".
@@ -217,27 +210,6 @@ function sockaddr(address: string, number: number): Buffer {
 function lastOf(count: number): number {
   const bits = 9 + (9 << 5)
   return count <= bits ? count : count - ((count - bits) % 1024)
-}
-
-/** Microseconds of each connect(); each ends by a reset, so that nothing is left. */
-function connects(netns: Netns, to: Buffer, count: number): number[] {
-  const libc = (prototype: string) => nativeFunction('libc.so.6', prototype)
-  const open = libc('int socket(int, int, int)')
-  const connect = libc('int connect(int, const uint8_t *, uint32_t)')
-  const linger = Buffer.from(Int32Array.of(1, 0).buffer)
-  return netns.run(() => {
-    const times: number[] = []
-    for (let i = 0; i < count; i += 1) {
-      const fd = open(2, 1, 0) as number
-      setsockopt(fd, 1, 13, linger)
-      const started = performance.now()
-      const failed = connect(fd, to, 16) !== 0
-      times.push((performance.now() - started) * 1000)
-      close(fd)
-      if (failed) throw new Error('a connect failed')
-    }
-    return times
-  })
 }
 
 interface Target {

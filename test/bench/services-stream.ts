@@ -16,7 +16,7 @@ import { clusterIp, serviceOf, cluster as services } from './services-fleet.js'
 const port = 5201
 
 /** Gbit/s that arrived. */
-async function stream(ns: string, target: string, to: number, seconds: number): Promise<number> {
+export async function stream(ns: string, target: string, to: number, seconds: number): Promise<number> {
   const argv = [
     'nsenter',
     `--net=${ns}`,
