@@ -33,6 +33,7 @@ export function growFreelyAtStart(): void {
     if (utilization > idleShare && performance.now() < longestStartMs) return
     clearInterval(timer)
     setFlagsFromString(`--heap-growing-percent=${steadyPercent}`)
+    setFlagsFromString('--optimize-for-size')
     collect()
   }, lookMs)
   timer.unref()

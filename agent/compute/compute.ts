@@ -1,23 +1,26 @@
 // compute(snapshot, self) = DesiredState: no I/O, no clock, no logger. What it remembers between calls (createCompute)
 // is a cache (a group of entries is the same array as long as the objects behind it are the same values), and the backend
 // that others may still send by.
-import { isLinkLocal } from '../../lib/net/address.js'
-import { overlaps, parsePrefix, prefixOf } from '../../lib/net/prefix.js'
+
+import type { Route } from '../../lib/netlink/types.js'
 import { nftElement } from '../../lib/nftables/elements.js'
 import type { Desired } from '../../lib/reconcile/table.js'
-import type { Cluster } from '../model/cluster.js'
+import { type Cluster, tunnelOf } from '../model/cluster.js'
 import type { DesiredState } from '../model/desired.js'
 import type { Node } from '../model/node.js'
 import { type Problem, refOf } from '../model/object.js'
-import type { Self, Underlay } from '../model/self.js'
+import type { Self } from '../model/self.js'
 import { clusterOf, type Snapshot } from '../model/snapshot.js'
+import { type Bgp, createBgp } from './bgp/speech.js'
+import { createUnion } from './bgp/union.js'
 import { jumpsFor } from './jumps.js'
 import { leaseBlocks } from './overlay/blocks.js'
+import { clusterProblems, withUsableIpv6 } from './overlay/fitness.js'
 import { outerFamily, overlayContext, overlayDevices, overlayMtu } from './overlay/overlay.js'
 import { createPeerEntries } from './overlay/peer-entries.js'
 import { createPeers } from './overlay/peers.js'
 import { vtepOf } from './overlay/vxlan.js'
-import { ownRecord } from './record.js'
+import { ownRecord, publishedAddresses } from './record.js'
 import { clusterTable, vtepSet } from './rules.js'
 import { createServiceRole } from './services/role.js'
 import { subnetEnv } from './subnet-env.js'
@@ -57,6 +60,10 @@ const empty: DesiredState = {
   'fabric-route': none,
   guest: none,
   dhcp: none,
+  'bgp-speaker': none,
+  'bgp-policy': none,
+  'bgp-path': none,
+  'bgp-peer': none,
   conntrack: none,
   'fabric-conntrack': none,
   file: none,
@@ -78,52 +85,17 @@ function createStable(): <V>(name: string, value: V) => V {
   }
 }
 
-/** Pod CIDRs that swallow the underlay would cut the nodes off each other. */
-function clusterProblems(cluster: Cluster, underlay: Underlay): Problem[] {
-  const problems: Problem[] = []
-  const onLink = underlay.addresses
-    .filter(own => !isLinkLocal(own.address))
-    .map(own => prefixOf(own.address, own.prefixLength))
-  for (const text of cluster.spec.podCIDRs) {
-    const pool = parsePrefix(text)
-    const hit = onLink.find(prefix => overlaps(prefix, pool))
-    if (hit !== undefined) {
-      problems.push({
-        level: 'error',
-        about: 'cluster/default',
-        code: 'OVERLAP',
-        message: `Cannot use podCIDRs "${text}": it overlaps the underlay ${hit.text} of ${underlay.name}`,
-        hint: 'choose a pod CIDR apart from every address that the hosts use',
-      })
-    }
-  }
-  return problems
-}
-
-/** Below this the kernel takes IPv6 off a device altogether, bytes (RFC 8200 §5). */
-const ipv6MinMtu = 1280
-
-/** The host as far as its pods go: without IPv6 where the kernel has none or their MTU is too small for it. */
-function withUsableIpv6(self: Self, cluster: Cluster, mtu: number): { self: Self; problems: Problem[] } {
-  if (self.host.ipv6 && mtu >= ipv6MinMtu) return { self, problems: [] }
-  const text = cluster.spec.podCIDRs.find(cidr => cidr.includes(':'))
-  const without: Self = { ...self, host: { ...self.host, ipv6: false } }
-  if (text === undefined) return { self: without, problems: [] }
-  const reason = self.host.ipv6
-    ? `the MTU of the pods is ${mtu}, and IPv6 needs ${ipv6MinMtu}`
-    : 'IPv6 is switched off in the kernel of this host'
-  const hint = self.host.ipv6
-    ? 'raise the MTU of the underlay interfaces (warren get nodes shows the smallest), or take the IPv6 prefix out of podCIDRs'
-    : 'sysctl -w net.ipv6.conf.all.disable_ipv6=0, or boot without ipv6.disable=1'
-  const message = `Cannot use podCIDRs "${text}" on this host: ${reason}`
-  return {
-    self: without,
-    problems: [{ level: 'error', about: 'cluster/default', code: 'NO_IPV6', message, hint }],
-  }
-}
-
 /** What the overlay is made of; Services change more often than that. */
-const overlayParts = ['clusters', 'nodes', 'allocations', 'live', 'held', 'partial', 'problems'] as const
+const overlayParts = [
+  'clusters',
+  'nodes',
+  'bgpPeers',
+  'allocations',
+  'live',
+  'held',
+  'partial',
+  'problems',
+] as const
 const serviceParts = [...overlayParts, 'services', 'endpoints', 'pods'] as const
 const allParts = [...serviceParts, 'tenants', 'networks', 'routers', 'ports', 'securityGroups'] as const
 
@@ -143,11 +115,12 @@ function remembered(f: Compute, parts: readonly (keyof Snapshot)[]): Compute {
 }
 
 export function createCompute(): Compute {
-  const overlay = remembered(createPlanner(), overlayParts)
+  const bgp = createBgp()
+  const overlay = remembered(createPlanner(bgp), overlayParts)
   const services = createServiceRole()
   const tenants = createTenantRole()
   const cluster = remembered(
-    (snapshot, self) => services(overlay(snapshot, self), snapshot, self),
+    (snapshot, self) => bgp.speak(services(overlay(snapshot, self), snapshot, self), snapshot, self),
     serviceParts,
   )
   return remembered((snapshot, self) => tenants(cluster(snapshot, self), snapshot, self), allParts)
@@ -159,10 +132,11 @@ function someSend(peers: ReadonlyMap<string, Node>, live: Snapshot['live']): boo
   return false
 }
 
-function createPlanner(): Compute {
+function createPlanner(bgp: Bgp): Compute {
   const stable = createStable()
   const peersOf = createPeers()
   const entriesOf = createPeerEntries()
+  const union = createUnion<readonly Route[]>()
   let tunnelled: Cluster | undefined
 
   /**
@@ -170,7 +144,7 @@ function createPlanner(): Compute {
    * it. A record is the last thing that a node writes: one with a VTEP MAC may be of a node whose routes lead there yet.
    */
   function receiving(cluster: Cluster, peers: ReadonlyMap<string, Node>, live: Snapshot['live']): Cluster {
-    if (cluster.spec.backend.type === 'vxlan') tunnelled = cluster
+    if (tunnelOf(cluster.spec.backend) !== undefined) tunnelled = cluster
     else if (tunnelled !== undefined && !someSend(peers, live)) tunnelled = undefined
     const backend = tunnelled?.spec.backend ?? cluster.spec.backend
     return backend === cluster.spec.backend ? cluster : { ...cluster, spec: { ...cluster.spec, backend } }
@@ -208,15 +182,26 @@ function createPlanner(): Compute {
 
     const context = stable('context', overlayContext(self, cluster, underlay, outer))
     const selfKey = JSON.stringify([self.lease, self.host.ipv6])
+    const heard = bgp.hear({
+      snapshot,
+      self,
+      cluster,
+      peers,
+      context,
+      addresses: publishedAddresses(underlay),
+      labels: record.node?.metadata.labels ?? {},
+    })
     const entries = entriesOf({
       peers,
+      reach: heard.reach,
       allocations: snapshot.allocations,
       cluster,
       context,
       selfKey,
       self,
     })
-    const { neighbor, fdb, route } = entries
+    const { neighbor, fdb } = entries
+    const route = union(entries.route, heard.imports)
     let { element } = entries
     for (const its of entries.problems.values()) problems.push(...its)
 
@@ -226,7 +211,8 @@ function createPlanner(): Compute {
     const { backend } = inbound.spec
     const devices = overlayDevices(self, { ...context, backend }, mtu)
     const link = stable('link', devices.link)
-    const tunnel = backend.type === 'vxlan' ? outer : undefined
+    const sends = tunnelOf(backend)
+    const tunnel = sends === undefined ? undefined : outer
     if (inbound !== cluster) {
       for (const peer of peers.values()) {
         const vtep = vtepOf(peer, context)
@@ -269,11 +255,12 @@ function createPlanner(): Compute {
         ),
       ]),
       element,
-      jump: one('jump', jumpsFor(self, cluster, tunnel === undefined ? undefined : backend)),
+      jump: one('jump', jumpsFor(self, cluster, sends)),
       route,
       file: one('file', self.subnetFile === '' ? [] : [subnetEnv(self, cluster, mtu)]),
       record:
         record.node === undefined ? none : new Map([[`node/${self.node}`, stable('record', [record.node])]]),
+      ...(heard.state === undefined ? {} : { bgp: heard.state }),
       problems,
       ...keep,
     }

@@ -1,10 +1,10 @@
 // Beside a DROP policy that Docker, ufw or firewalld set in iptables: an accept in our own nft table does not undo
 // another table's drop, so one jump in that very iptables accepts what is ours. Nothing is written where no policy drops.
 import type { IptablesJump } from '../../lib/iptables/types.js'
-import type { Backend, Cluster } from '../model/cluster.js'
+import type { Cluster, Tunnel } from '../model/cluster.js'
 import type { Self } from '../model/self.js'
 
-export function jumpsFor(self: Self, cluster: Cluster, tunnel: Backend | undefined): IptablesJump[] {
+export function jumpsFor(self: Self, cluster: Cluster, tunnel: Tunnel | undefined): IptablesJump[] {
   const jumps: IptablesJump[] = []
   for (const { variant, family, chain } of self.host.dropPolicies) {
     const cidrs = cluster.spec.podCIDRs.filter(cidr => cidr.includes(':') === (family === 'inet6'))
@@ -18,7 +18,7 @@ export function jumpsFor(self: Self, cluster: Cluster, tunnel: Backend | undefin
     }
     if (chain === 'INPUT') {
       const rules = cidrs.map(cidr => ['-s', cidr, '-j', 'ACCEPT'])
-      if (tunnel?.type === 'vxlan')
+      if (tunnel !== undefined)
         rules.unshift(['-p', 'udp', '-m', 'udp', '--dport', String(tunnel.port), '-j', 'ACCEPT'])
       if (rules.length > 0) jumps.push({ ...base, chain: self.names.inputChain, rules })
     }

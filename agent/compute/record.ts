@@ -1,6 +1,7 @@
 // Our own Node record: what the other nodes need in order to reach our pods. Published last, after our devices stand.
 import { containsPrefix, type Prefix, parsePrefix } from '../../lib/net/prefix.js'
-import type { Cluster } from '../model/cluster.js'
+import { bgpOf, routerIdOf } from '../model/bgp.js'
+import { type Cluster, tunnelOf } from '../model/cluster.js'
 import type { Node } from '../model/node.js'
 import { apiVersion, type Problem } from '../model/object.js'
 import type { Self, Underlay } from '../model/self.js'
@@ -47,19 +48,24 @@ export function ownRecord(
     if (!already) return { problems: [problem] }
   }
   const { backend } = cluster.spec
+  const tunnel = tunnelOf(backend)
+  const labels = { ...published?.metadata.labels, ...self.labels }
   const node: Node = {
     apiVersion,
     kind: 'Node',
     metadata: {
       name: self.node,
-      ...(published?.metadata.labels === undefined ? {} : { labels: published.metadata.labels }),
+      ...(Object.keys(labels).length === 0 ? {} : { labels }),
     },
     spec: {
       addresses: [...addresses],
       ...(underlay.linkLocal === undefined ? {} : { linkLocal: underlay.linkLocal }),
       podCIDRs: blocks.map(block => block.text),
-      ...(backend.type === 'vxlan' ? { vtepMAC: vtepMac(self.node, backend.vni) } : {}),
+      ...(tunnel === undefined ? {} : { vtepMAC: vtepMac(self.node, tunnel.vni) }),
       mtu: underlay.mtu,
+      ...(backend.type === 'bgp'
+        ? { bgp: { asn: bgpOf(cluster).asn, routerId: routerIdOf(self.node, addresses) } }
+        : {}),
       roles: [...self.roles],
     },
   }

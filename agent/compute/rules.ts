@@ -2,7 +2,7 @@
 // `nft list table inet warren`. The rules know no node: peers are elements of one set, so a join writes no rule.
 import type { Family } from '../../lib/netlink/types.js'
 import type { NftSetRef, NftTableSpec } from '../../lib/nftables/types.js'
-import type { Cluster } from '../model/cluster.js'
+import { type Cluster, tunnelOf } from '../model/cluster.js'
 import type { Names } from '../model/marks.js'
 import type { TenantGuard } from './tenant/vxlan-guard.js'
 
@@ -48,20 +48,21 @@ export function clusterTable(
   exclusive = false,
   tenants?: TenantGuard,
 ): NftTableSpec {
-  const { backend, podCIDRs } = cluster.spec
+  const { podCIDRs } = cluster.spec
+  const sends = tunnelOf(cluster.spec.backend)
   const parts: string[] = tenants === undefined ? [] : [tenants.declarations]
   const members: string[] = []
   const rawPrerouting = [...(tenants?.rawPrerouting ?? [])]
   const rawOutput = [...(tenants?.rawOutput ?? [])]
   const guard = [...(tenants?.guard ?? [])]
-  const tunnel = backend.type === 'vxlan' && outer !== undefined
+  const tunnel = sends !== undefined && outer !== undefined
   if (tunnel) {
     const set = vtepSet(names, outer).set
     const ip = keyword[outer]
-    const frame = `udp dport ${backend.port} @th,96,24 ${backend.vni}`
+    const frame = `udp dport ${sends.port} @th,96,24 ${sends.vni}`
     rawPrerouting.push(`${frame} ${ip} saddr @${set} notrack`)
     rawOutput.push(`${frame} notrack`)
-    guard.push(`${frame} goto members`, ...(exclusive ? [`udp dport ${backend.port} counter drop`] : []))
+    guard.push(`${frame} goto members`, ...(exclusive ? [`udp dport ${sends.port} counter drop`] : []))
     parts.push(`\tset ${set} {\n\t\ttype ${outer === 'inet' ? 'ipv4_addr' : 'ipv6_addr'}\n\t}\n`)
     members.push(`\tchain members {\n\t\t${ip} saddr @${set} accept\n\t\tcounter drop\n\t}\n`)
   }

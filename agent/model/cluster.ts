@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { codeOf, WarrenError } from '../../lib/errors.js'
 import { isNetworkPrefix, overlaps, parsePrefix } from '../../lib/net/prefix.js'
+import { clusterBgpSchema } from './bgp.js'
 import { apiVersion, metadataSchema } from './object.js'
 
 /** A prefix in text without host bits; the hint (params.hint, as of every issue here) is what was meant. */
@@ -59,6 +60,16 @@ export const backendSchema = z.discriminatedUnion('type', [
     type: z.literal('host-gw').describe('Plain routes by way of the peers; all nodes on one L2.'),
     mtu: z.int().min(576).max(65535).optional(),
   }),
+  z.strictObject({
+    type: z.literal('bgp').describe('Plain routes as gobgpd learns them of the peers; see bgp.'),
+    encapsulation: z
+      .enum(['never', 'crossSubnet'])
+      .default('never')
+      .describe('crossSubnet: VXLAN to peers on another L2; never: the routers between must speak BGP.'),
+    vni: vniSchema.default(1).describe('As of vxlan, for crossSubnet.'),
+    port: portSchema.default(4789).describe('As of vxlan, for crossSubnet.'),
+    mtu: z.int().min(576).max(65535).optional(),
+  }),
 ])
 
 export const proxyModeSchema = z.enum(['nftables', 'iptables', 'userspace'])
@@ -101,6 +112,7 @@ export const clusterSpecSchema = z
       .default('nftables')
       .describe('How Services are made: nftables maps, iptables DNAT, or connections through warrend.'),
     masquerade: z.boolean().default(true).describe('Masquerade pod traffic that leaves podCIDRs.'),
+    bgp: clusterBgpSchema.optional().describe('How nodes speak BGP, with backend bgp.'),
   })
   .superRefine((spec, context) => {
     const vniFault = vniRangeFault(spec.vniRange, spec.backend)
@@ -155,8 +167,9 @@ function vniRangeFault(text: string | undefined, backend: Backend): string | und
   const [first = 0, last = 0] = (text ?? '').split('-').map(Number)
   if (text === undefined || Number.isNaN(last)) return undefined
   if (first < 1 || last > 16777215 || first > last) return 'holds no VNI: they are 1 to 16777215'
-  if (backend.type !== 'vxlan' || backend.vni < first || backend.vni > last) return undefined
-  return `holds VNI ${backend.vni} of the overlay, which no tenant can have`
+  const tunnel = tunnelOf(backend)
+  if (tunnel === undefined || tunnel.vni < first || tunnel.vni > last) return undefined
+  return `holds VNI ${tunnel.vni} of the overlay, which no tenant can have`
 }
 
 export const clusterSchema = z.strictObject({
@@ -165,6 +178,18 @@ export const clusterSchema = z.strictObject({
   metadata: metadataSchema,
   spec: clusterSpecSchema,
 })
+
+/** What a backend that encapsulates sends by: a VNI and a UDP port. */
+export interface Tunnel {
+  readonly vni: number
+  readonly port: number
+}
+
+/** Undefined of a backend that never encapsulates. */
+export function tunnelOf(backend: Backend): Tunnel | undefined {
+  if (backend.type === 'vxlan') return backend
+  return backend.type === 'bgp' && backend.encapsulation === 'crossSubnet' ? backend : undefined
+}
 
 export type ProxyMode = z.infer<typeof proxyModeSchema>
 export type Backend = z.infer<typeof backendSchema>

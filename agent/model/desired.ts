@@ -1,10 +1,13 @@
 // Everything that the agent will ever write on its host, as one plain value: a table per kind of object, grouped by
 // the model object that wants it. compute makes it, the dataplane's tables make it true.
 import type { Flow } from '../../lib/conntrack/types.js'
+import type { BgpNeighborPolicy, BgpPeerConfig } from '../../lib/gobgp/types.js'
 import type { IptablesJump } from '../../lib/iptables/types.js'
 import type { Address, Family, FdbEntry, Link, Neighbor, Route, Rule } from '../../lib/netlink/types.js'
 import type { NftElement, NftSetRef, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Desired } from '../../lib/reconcile/table.js'
+import type { BgpState } from './bgp-state.js'
+import type { BgpAnnouncement, BgpSpeaker } from './bgp-tables.js'
 import type { DhcpServer } from './dhcp.js'
 import type { FabricState, InSpace, VethPeer } from './fabric.js'
 import type { Node } from './node.js'
@@ -98,6 +101,11 @@ export interface DesiredState {
   /** Ends of ports in containers. */
   readonly guest: Desired<Guest>
   readonly dhcp: Desired<DhcpServer>
+  /** The BGP speaker beside us: itself, what its neighbors may say, what it announces, its neighbors. */
+  readonly 'bgp-speaker': Desired<BgpSpeaker>
+  readonly 'bgp-policy': Desired<BgpNeighborPolicy>
+  readonly 'bgp-path': Desired<BgpAnnouncement>
+  readonly 'bgp-peer': Desired<BgpPeerConfig>
   /** Nothing is wanted of it: what it observes is stale, and goes. */
   readonly conntrack: Desired<Flow>
   /** The same of tenants' flows. */
@@ -113,6 +121,8 @@ export interface DesiredState {
   readonly fabric?: FabricState
   /** Entry points of Services in whatever mode. */
   readonly serviceEntries?: Desired<ServiceEntry>
+  /** Where this host speaks BGP. */
+  readonly bgp?: BgpState
   readonly problems: readonly Problem[]
   /** Why nothing may be written now: what stands keeps forwarding. */
   readonly hold?: string
@@ -122,5 +132,5 @@ export interface DesiredState {
 
 export type TableName = Exclude<
   keyof DesiredState,
-  'problems' | 'hold' | 'keep' | 'serviceBase' | 'serviceEntries' | 'fabricSets' | 'fabric'
+  'problems' | 'hold' | 'keep' | 'serviceBase' | 'serviceEntries' | 'fabricSets' | 'fabric' | 'bgp'
 >

@@ -1,5 +1,6 @@
 // The registry of kinds: what `warren apply` takes, stores hold and `warren get` lists. A new kind is a line here.
 import type { z } from 'zod'
+import { type BGPPeer, bgpPeerSchema } from './bgp-peer.js'
 import { type Cluster, clusterSchema } from './cluster.js'
 import { type Endpoints, endpointsSchema } from './endpoints.js'
 import { type Network, networkSchema } from './network.js'
@@ -14,7 +15,7 @@ import { type Tenant, tenantSchema } from './tenant.js'
 
 /** What belongs to a tenant. */
 export type TenantObject = Network | Router | Port | SecurityGroup
-export type ModelObject = Cluster | Node | Service | Endpoints | Pod | Tenant | TenantObject
+export type ModelObject = Cluster | Node | BGPPeer | Service | Endpoints | Pod | Tenant | TenantObject
 export type Kind = ModelObject['kind']
 export type ObjectOfKind<K extends Kind> = Extract<ModelObject, { kind: K }>
 
@@ -45,6 +46,14 @@ export const kinds: Readonly<Record<Kind, KindInfo>> = {
     scope: 'cluster',
     schema: nodeSchema,
     record: true,
+  },
+  BGPPeer: {
+    kind: 'BGPPeer',
+    singular: 'bgppeer',
+    plural: 'bgppeers',
+    scope: 'cluster',
+    schema: bgpPeerSchema,
+    record: false,
   },
   Service: {
     kind: 'Service',

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import { familyOf, isLinkLocal, isUnicast } from '../../lib/net/address.js'
 import { isUnicastMac } from '../../lib/net/mac.js'
+import { nodeBgpSchema } from './bgp.js'
 import { prefixSchema } from './cluster.js'
 import { apiVersion, metadataSchema } from './object.js'
 
@@ -28,6 +29,7 @@ export const nodeSpecSchema = z.strictObject({
     .optional()
     .describe('MAC of its VXLAN device.'),
   mtu: z.int().min(576).max(65535).optional().describe('MTU of its underlay interface, bytes.'),
+  bgp: nodeBgpSchema.optional().describe('How it speaks BGP; absent: it does not.'),
   roles: z.array(z.enum(['cluster', 'fabric'])).default(['cluster']),
 })
 

@@ -1,5 +1,6 @@
 // What a host knows of itself: its configuration, its kernel, its lease. With the snapshot, all that compute sees.
 import type { Family } from '../../lib/netlink/types.js'
+import type { BgpFacts } from './bgp-facts.js'
 import type { ProxyMode } from './cluster.js'
 import type { Names } from './marks.js'
 import type { Problem } from './object.js'
@@ -61,4 +62,8 @@ export interface Self {
   readonly proxyMode?: ProxyMode | undefined
   readonly host: HostFacts
   readonly lease: Lease | undefined
+  /** Of this host's own record, beside those that people gave it. */
+  readonly labels?: Readonly<Record<string, string>> | undefined
+  /** What the BGP speaker beside us knows; absent: nobody asked it. */
+  readonly bgp?: BgpFacts | undefined
 }

@@ -2,7 +2,7 @@
 // values are tried, and what is wrong with the ranges themselves. Pure.
 import { addressBits, numberToAddress } from '../../lib/net/address.js'
 import { containsAddress, lastAddress, overlaps, type Prefix, parsePrefix } from '../../lib/net/prefix.js'
-import type { Cluster } from './cluster.js'
+import { type Cluster, tunnelOf } from './cluster.js'
 import type { Node } from './node.js'
 import { type Problem, refOf } from './object.js'
 
@@ -156,13 +156,13 @@ export function serviceRangeProblems(cluster: Cluster, nodes: Iterable<Node>): r
         'write FIRST-LAST, from 1 to 65535',
       ),
     )
-  const { backend } = cluster.spec
-  if (backend.type === 'vxlan' && backend.port >= first && backend.port <= last)
+  const tunnel = tunnelOf(cluster.spec.backend)
+  if (tunnel !== undefined && tunnel.port >= first && tunnel.port <= last)
     found.push(
       fault(
         about,
         'NODE_PORT_RANGE',
-        `nodePortRange "${range}" holds UDP port ${backend.port} of the backend`,
+        `nodePortRange "${range}" holds UDP port ${tunnel.port} of the backend`,
         'take a range without it; the usual one is 30000-32767',
       ),
     )

@@ -1,5 +1,6 @@
 // The model at one revision: immutable maps, in the store's own snapshots versions of one (lib/persistent). An object
 // that did not change is the same value in the next snapshot, so that compute may memoise by identity.
+import type { BGPPeer } from './bgp-peer.js'
 import type { Cluster } from './cluster.js'
 import type { Endpoints } from './endpoints.js'
 import type { Kind, ModelObject } from './kinds.js'
@@ -35,6 +36,7 @@ export interface Snapshot {
   readonly partial: boolean
   readonly clusters: ReadonlyMap<string, Cluster>
   readonly nodes: ReadonlyMap<string, Node>
+  readonly bgpPeers: ReadonlyMap<string, BGPPeer>
   /** Services, Endpoints and Pods by `namespace/name`. */
   readonly services: ReadonlyMap<string, Service>
   readonly endpoints: ReadonlyMap<string, Endpoints>
@@ -64,6 +66,7 @@ export const emptySnapshot: Snapshot = {
   partial: true,
   clusters: new Map(),
   nodes: new Map(),
+  bgpPeers: new Map(),
   services: new Map(),
   endpoints: new Map(),
   pods: new Map(),
@@ -93,6 +96,7 @@ export function clusterInForce(clusters: readonly Cluster[]): Cluster | undefine
 export const fieldOf = {
   Cluster: 'clusters',
   Node: 'nodes',
+  BGPPeer: 'bgpPeers',
   Service: 'services',
   Endpoints: 'endpoints',
   Pod: 'pods',

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import { addressToNumber, canonicalAddress, numberToAddress } from '../../lib/net/address.js'
 import { eui64 } from '../../lib/net/mac.js'
 import { containsAddress, lastAddress, type Prefix, parsePrefix } from '../../lib/net/prefix.js'
-import { type Cluster, defaultVniRange } from './cluster.js'
+import { type Cluster, defaultVniRange, tunnelOf } from './cluster.js'
 import { portAddressKey, portMacKey, vniKey } from './keys.js'
 import type { Network } from './network.js'
 import { type Metadata, type Problem, refOf } from './object.js'
@@ -114,7 +114,7 @@ export function vniRange(cluster: Cluster | undefined): VniRange {
   const text = cluster?.spec.vniRange ?? defaultVniRange
   const [first = 1, last = 0] = text.split('-').map(Number)
   const backend = cluster?.spec.backend
-  return { first, last, text, overlay: backend?.type === 'vxlan' ? backend.vni : undefined }
+  return { first, last, text, overlay: (backend && tunnelOf(backend))?.vni }
 }
 
 /** Why a VNI is none of a tenant's; undefined when it may be. */

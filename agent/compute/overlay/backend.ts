@@ -3,6 +3,7 @@
 import type { Prefix } from '../../../lib/net/prefix.js'
 import type { Family, FdbEntry, Neighbor, Route } from '../../../lib/netlink/types.js'
 import type { NftElement } from '../../../lib/nftables/types.js'
+import type { NodeReach } from '../../model/bgp-state.js'
 import type { Backend as BackendSpec } from '../../model/cluster.js'
 import type { Names } from '../../model/marks.js'
 import type { Node } from '../../model/node.js'
@@ -31,8 +32,13 @@ export interface PeerPlan {
   readonly problems: readonly Problem[]
 }
 
-/** `blocks`: those of the peer's podCIDRs that passed the checks. */
-export type PeerBackend = (peer: Node, blocks: readonly Prefix[], context: OverlayContext) => PeerPlan
+/** `blocks`: those of the peer's podCIDRs that passed the checks; `reach`: what BGP says of them. */
+export type PeerBackend = (
+  peer: Node,
+  blocks: readonly Prefix[],
+  context: OverlayContext,
+  reach?: NodeReach,
+) => PeerPlan
 
 export const nothing: PeerPlan = { route: [], neighbor: [], fdb: [], element: [], problems: [] }
 

@@ -3,12 +3,14 @@ import { isLinkLocal } from '../../../lib/net/address.js'
 import { deriveMac } from '../../../lib/net/mac.js'
 import { networkAddress, nthAddress, prefixOf } from '../../../lib/net/prefix.js'
 import type { Address, Family, Link } from '../../../lib/netlink/types.js'
-import type { Cluster } from '../../model/cluster.js'
+import type { NodeReach } from '../../model/bgp-state.js'
+import { type Cluster, tunnelOf } from '../../model/cluster.js'
 import { aliasOf } from '../../model/marks.js'
 import type { Node } from '../../model/node.js'
 import type { Self, Underlay } from '../../model/self.js'
 import type { Snapshot } from '../../model/snapshot.js'
 import { nothing, type OverlayContext, type PeerBackend, type PeerPlan } from './backend.js'
+import { bgp } from './bgp.js'
 import { leaseBlocks, usableBlocks } from './blocks.js'
 import { hostGw } from './host-gw.js'
 import { vxlan } from './vxlan.js'
@@ -16,6 +18,7 @@ import { vxlan } from './vxlan.js'
 const backends: Readonly<Record<Cluster['spec']['backend']['type'], PeerBackend>> = {
   vxlan,
   'host-gw': hostGw,
+  bgp,
 }
 
 /** Outer Ethernet, IP, UDP and VXLAN headers, bytes (RFC 7348 §5). */
@@ -51,7 +54,7 @@ export function outerFamily({ peers, inet, inet6 }: Survey, underlay: Underlay):
 export function overlayMtu(cluster: Cluster, survey: Survey, underlay: Underlay, outer: Family): number {
   const { backend } = cluster.spec
   const smallest = Math.min(underlay.mtu, survey.mtu)
-  const usable = backend.type === 'vxlan' ? smallest - overhead[outer] : smallest
+  const usable = tunnelOf(backend) !== undefined ? smallest - overhead[outer] : smallest
   return Math.min(backend.mtu ?? usable, usable)
 }
 
@@ -64,7 +67,7 @@ export function overlayContext(
   const source: Partial<Record<Family, string>> = {}
   for (const block of leaseBlocks(self)) {
     if (self.ownBridge) source[block.family] = nthAddress(block, 1)
-    else if (cluster.spec.backend.type === 'vxlan') source[block.family] = networkAddress(block)
+    else if (tunnelOf(cluster.spec.backend) !== undefined) source[block.family] = networkAddress(block)
   }
   return {
     self: self.node,
@@ -116,20 +119,21 @@ export function overlayDevices(
       })
     }
   }
-  if (backend.type === 'vxlan' && blocks.length > 0) {
+  const tunnel = tunnelOf(backend)
+  if (tunnel !== undefined && blocks.length > 0) {
     const local = underlay.addresses.find(own => own.family === context.outer)?.address
     link.push({
       kind: 'link',
       name: names.overlay,
       info: {
         kind: 'vxlan',
-        vni: backend.vni,
-        port: backend.port,
+        vni: tunnel.vni,
+        port: tunnel.port,
         learning: false,
         ...(local === undefined ? {} : { local }),
       },
       alias: aliasOf(self.node, 'overlay'),
-      address: vtepMac(self.node, backend.vni),
+      address: vtepMac(self.node, tunnel.vni),
       mtu,
       up: true,
       // Where the kernel keeps no IPv6 on a device it refuses the very attribute.
@@ -159,8 +163,9 @@ export function peerPlan(
   self: Self,
   context: OverlayContext,
   allocations: Snapshot['allocations'],
+  reach?: NodeReach,
 ): PeerPlan {
   const { blocks, problems } = usableBlocks(peer, cluster, self, allocations)
-  const plan = blocks.length === 0 ? nothing : backends[context.backend.type](peer, blocks, context)
+  const plan = blocks.length === 0 ? nothing : backends[context.backend.type](peer, blocks, context, reach)
   return problems.length === 0 ? plan : { ...plan, problems: [...problems, ...plan.problems] }
 }

@@ -2,6 +2,7 @@
 import type { FdbEntry, Neighbor, Route } from '../../../lib/netlink/types.js'
 import type { NftElement } from '../../../lib/nftables/types.js'
 import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
+import type { NodeReach } from '../../model/bgp-state.js'
 import type { Cluster } from '../../model/cluster.js'
 import type { Node } from '../../model/node.js'
 import { type Problem, refOf } from '../../model/object.js'
@@ -23,6 +24,8 @@ export interface PeerEntries {
 /** What every peer's plan depends on; each the same value as long as it says the same. */
 export interface PeerInput {
   readonly peers: PersistentMap<Node>
+  /** What BGP says of their blocks, by name. */
+  readonly reach: PersistentMap<NodeReach>
   readonly allocations: Snapshot['allocations']
   readonly cluster: Cluster
   readonly context: OverlayContext
@@ -63,7 +66,7 @@ export function createPeerEntries(): (input: PeerInput) => PeerEntries {
     const keys = allocationsOf(peer, cluster)
     if (keys === undefined) involved.set(name, allocatedTo(peer, cluster, allocations))
     else for (const key of keys) byAllocation.set(key, name)
-    return peerPlan(peer, cluster, input.self, input.context, allocations)
+    return peerPlan(peer, cluster, input.self, input.context, allocations, input.reach.get(name))
   }
 
   function plan(peer: Node, input: PeerInput): void {
@@ -141,6 +144,7 @@ export function createPeerEntries(): (input: PeerInput) => PeerEntries {
       const peer = name === undefined ? undefined : peers.get(name)
       if (peer !== undefined) again.set(peer.metadata.name, peer)
     }
+    diffMaps(before.reach, input.reach, look)
     if (before.allocations !== allocations) {
       diffMaps(before.allocations, allocations, (key, after, gone) => {
         if (after?.owner !== gone?.owner) look(byAllocation.get(key))

@@ -2,7 +2,7 @@
 // block, VTEP MAC) belongs to the one that had it first, of several at a start to the first by name; the others are named
 // and left out.
 import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
-import type { Cluster } from '../../model/cluster.js'
+import { type Cluster, tunnelOf } from '../../model/cluster.js'
 import { blockKey } from '../../model/keys.js'
 import type { Node } from '../../model/node.js'
 import { type Problem, refOf } from '../../model/object.js'
@@ -55,8 +55,8 @@ export interface Peers {
 export type PeersOf = (snapshot: Snapshot, self: Self, cluster: Cluster, underlay: Underlay) => Peers
 
 function ownValues(self: Self, cluster: Cluster, underlay: Underlay): string[] {
-  const { backend } = cluster.spec
-  const mac = backend.type === 'vxlan' ? [vtepMac(self.node, backend.vni)] : []
+  const tunnel = tunnelOf(cluster.spec.backend)
+  const mac = tunnel === undefined ? [] : [vtepMac(self.node, tunnel.vni)]
   return [...underlay.addresses.map(own => own.address), ...mac]
 }
 

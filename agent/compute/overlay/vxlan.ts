@@ -7,6 +7,7 @@ import { networkAddress, type Prefix } from '../../../lib/net/prefix.js'
 import type { Neighbor, Route } from '../../../lib/netlink/types.js'
 import { nftElement } from '../../../lib/nftables/elements.js'
 import type { NftElement } from '../../../lib/nftables/types.js'
+import { tunnelOf } from '../../model/cluster.js'
 import { routeProtocol } from '../../model/marks.js'
 import type { Node } from '../../model/node.js'
 import { vtepSet } from '../rules.js'
@@ -20,14 +21,15 @@ export function vtepOf(peer: Node, context: OverlayContext): string | undefined 
 
 export function vxlan(peer: Node, blocks: readonly Prefix[], context: OverlayContext): PeerPlan {
   const { backend } = context
-  if (backend.type !== 'vxlan') return nothing
+  if (tunnelOf(backend) === undefined) return nothing
   const about = `node/${peer.metadata.name}`
   const vtep = vtepOf(peer, context)
   const lladdr = peer.spec.vtepMAC
   // A peer that routes to us directly still gets the guard's entry: it may encapsulate while the two of us converge.
   const element: NftElement[] =
     vtep === undefined ? [] : [nftElement(vtepSet(context.names, context.outer), [vtep])]
-  if (backend.directRouting && onSameL2(peer, context)) return { ...hostGw(peer, blocks, context), element }
+  if (backend.type === 'vxlan' && backend.directRouting && onSameL2(peer, context))
+    return { ...hostGw(peer, blocks, context), element }
   if (vtep === undefined || lladdr === undefined) {
     const outer = context.outer === 'inet' ? 'IPv4' : 'IPv6'
     const lacks = vtep === undefined ? `an ${outer} underlay address` : 'a VTEP MAC'

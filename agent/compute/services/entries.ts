@@ -82,6 +82,8 @@ function sorted(targets: readonly ServiceTarget[]): readonly ServiceTarget[] {
 interface Chosen {
   readonly all: readonly ServiceTarget[]
   readonly local: readonly ServiceTarget[]
+  /** Of these, none that terminates: load balancers outside turn away before the last one is gone (KEP-1669). */
+  readonly readyHere: number
   /** There is an endpoint somewhere. */
   readonly any: boolean
 }
@@ -94,6 +96,7 @@ function choose({ ready, leaving }: Candidates): Chosen {
   return {
     all: sorted(ready.length > 0 ? ready : leaving),
     local: sorted(localReady.length > 0 ? localReady : here(leaving)),
+    readyHere: sorted(localReady).length,
     any: ready.length + leaving.length > 0,
   }
 }
@@ -214,7 +217,7 @@ export function planService(
     for (let column = 0; column < families.length; column += 1) {
       const family = families[column] as Family
       const chosen = choose(candidates[row * families.length + column] as Candidates)
-      if (chosen.local.length > local) local = chosen.local.length
+      if (chosen.readyHere > local) local = chosen.readyHere
       const outside = outsideLocal && chosen.any ? chosen.local : undefined
       // Written out: a spread for each would be most of the time of a plan.
       const add = (

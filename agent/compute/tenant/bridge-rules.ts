@@ -22,6 +22,7 @@ import {
   tenantTable,
   uniqueElements,
 } from './fabric-marks.js'
+import { dropDeclarations, dropping, stormLimit, stormRule } from './port-accounts.js'
 import { isHostPrefix, portIdentities } from './port-identities.js'
 
 const set = setsOf('bridge')
@@ -61,7 +62,7 @@ function arpFrom(set: string): string {
   return `iifname . ether saddr . arp saddr ip @${set} iifname . arp saddr ether . arp saddr ip @${set} accept`
 }
 
-function chains({ broadcasts }: PortLimits): string[] {
+function chains(limits: PortLimits): string[] {
   return [
     baseChain('prerouting', 'prerouting', -300, 'drop', [
       'meta mark set iifname map @from goto known',
@@ -69,12 +70,12 @@ function chains({ broadcasts }: PortLimits): string[] {
     ]),
     block('chain', 'known', [
       `meta mark ${fromNet} goto from_net`,
-      `${group} add @storm_${broadcasts} { iifname limit rate over ${broadcasts}/second burst ${broadcasts} packets } counter drop`,
+      `${group} ${stormRule(limits)}`,
       `meta mark ${fromOpen} goto from_open`,
       `ether type ip goto port4`,
       'ether type ip6 goto port6',
       'ether type arp goto port_arp',
-      'counter drop comment "EtherType, 802.1Q and 802.3 included"',
+      ...dropping('type', 'EtherType, 802.1Q and 802.3 included'),
     ]),
     block('chain', 'from_net', [
       'iifname . ether daddr @tolocal accept',
@@ -84,16 +85,16 @@ function chains({ broadcasts }: PortLimits): string[] {
     ]),
     block('chain', 'from_open', [
       'ether type { ip, ip6, arp } accept',
-      'counter drop comment "EtherType of an open port"',
+      ...dropping('type', 'EtherType of an open port'),
     ]),
     block('chain', 'port4', [
       ...own('ip saddr', 4, 'accept'),
       'ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 iifname . ether saddr @mac accept',
-      'counter drop comment "mac or ip4 spoof"',
+      ...dropping('address', 'mac or ip4 spoof'),
     ]),
     block('chain', 'port_arp', [
       'arp htype 1 arp ptype ip arp hlen 6 arp plen 4 jump arp_sender',
-      'counter drop comment "arp spoof"',
+      ...dropping('arp', 'arp spoof'),
     ]),
     block('chain', 'arp_sender', [
       arpFrom('src4'),
@@ -102,13 +103,15 @@ function chains({ broadcasts }: PortLimits): string[] {
     ]),
     block('chain', 'port6', ['meta l4proto icmpv6 goto port_icmp6', 'goto port6_src']),
     block('chain', 'port_icmp6', [
-      'icmpv6 type { nd-router-advert, nd-redirect } counter drop comment "router spoof"',
+      'icmpv6 type { nd-router-advert, nd-redirect } jump router_spoof',
       'icmpv6 type nd-neighbor-advert jump nd_target',
-      'icmpv6 type nd-neighbor-advert counter drop comment "nd spoof"',
+      'icmpv6 type nd-neighbor-advert jump nd_spoof',
       'icmpv6 type nd-neighbor-solicit ip6 saddr :: jump nd_target',
       'icmpv6 type { mld2-listener-report, mld-listener-report, mld-listener-done, nd-router-solicit } ip6 saddr :: iifname . ether saddr @mac accept',
       'goto port6_src',
     ]),
+    block('chain', 'router_spoof', dropping('nd', 'router spoof')),
+    block('chain', 'nd_spoof', dropping('nd', 'nd spoof')),
     block('chain', 'nd_target', [
       '# raw: iifname . ether saddr . @th,64,128 @src6 goto nd_own',
       '# raw: iifname . ether saddr . @th,64,128 @pair6 goto nd_own',
@@ -119,7 +122,7 @@ function chains({ broadcasts }: PortLimits): string[] {
     ]),
     block('chain', 'port6_src', [
       ...own('ip6 saddr', 6, 'accept'),
-      'counter drop comment "mac or ip6 spoof"',
+      ...dropping('address', 'mac or ip6 spoof'),
     ]),
     // At -10 and 10, never -1 and 1: br_netfilter sits at -1 in kernel 6.1 and at 0 now, and what is at the same priority
     // but registered later is skipped.
@@ -162,8 +165,8 @@ function targetRule(set: NftSetRef): NftRawRule {
 export function bridgeTable(limits: PortLimits = defaultLimits): NftTableSpec {
   const text = [
     ...Object.values(bridgeSets).map(ref => declaration(ref)),
-    // The limit is in the name: an element keeps the one that it was made with.
-    block('set', `storm_${limits.broadcasts}`, ['type ifname', 'size 65535', 'flags dynamic']),
+    ...dropDeclarations('bridge'),
+    ...stormLimit(limits),
     ...chains(limits),
   ].join('')
   return {

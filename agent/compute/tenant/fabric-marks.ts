@@ -36,11 +36,13 @@ export interface NetworkLinks {
 export interface PortLimits {
   /** Tracked connections that a port opened, and as many that others opened to it. */
   readonly connections: number
+  /** New connections a second that it opens, and as many that others open to it; twice as many at once. */
+  readonly begun: number
   /** Broadcast and multicast frames a second; as many at once. */
   readonly broadcasts: number
 }
 
-export const defaultLimits: PortLimits = { connections: 20_000, broadcasts: 200 }
+export const defaultLimits: PortLimits = { connections: 20_000, begun: 5000, broadcasts: 200 }
 
 /** Ports that differ in nothing but MAC and addresses have the same set of groups. */
 export interface GroupSet {

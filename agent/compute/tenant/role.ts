@@ -3,7 +3,7 @@ import { prefixOf } from '../../../lib/net/prefix.js'
 import type { Family } from '../../../lib/netlink/types.js'
 import type { NftElement, NftTableSpec } from '../../../lib/nftables/types.js'
 import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
-import type { Cluster } from '../../model/cluster.js'
+import { type Cluster, tunnelOf } from '../../model/cluster.js'
 import type { DesiredState } from '../../model/desired.js'
 import type { Node } from '../../model/node.js'
 import { apiVersion } from '../../model/object.js'
@@ -22,7 +22,7 @@ const defaultVxlanPort = 4789
 /** UDP port of tenants' frames: the cluster's, one guard for both. */
 export function tenantPort(cluster: Cluster | undefined): number {
   const backend = cluster?.spec.backend
-  return backend?.type === 'vxlan' ? backend.port : defaultVxlanPort
+  return (backend && tunnelOf(backend))?.port ?? defaultVxlanPort
 }
 
 /** Of all hosts, both families, and the prefixes of our own underlay. */

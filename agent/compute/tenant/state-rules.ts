@@ -22,6 +22,7 @@ import {
   tenantTable,
 } from './fabric-marks.js'
 import { groupRuleText, type MemberSets } from './group-rule.js'
+import { connectionLimits, dropDeclarations, dropping } from './port-accounts.js'
 import { isHostPrefix } from './port-identities.js'
 
 const set = setsOf('inet')
@@ -79,7 +80,7 @@ function verdictMap(entries: readonly (readonly [key: string, chain: string])[])
   return `meta mark vmap { ${entries.map(([key, chain]) => `${key} : goto ${chain}`).join(', ')} }`
 }
 
-function hooks({ sets, revoking = false }: StateRules, { connections }: PortLimits): string[] {
+function hooks({ sets, revoking = false }: StateRules): string[] {
   const out = sets.map(({ id }) => [hex(mark.from | id), `s${id}_out`] as const)
   const into = sets.map(({ id }) => [hex(mark.to | id), `s${id}_in`] as const)
   return [
@@ -93,11 +94,11 @@ function hooks({ sets, revoking = false }: StateRules, { connections }: PortLimi
       'ct state untracked goto from_untracked',
       // An open port may be a router that sees one half of a flow.
       `ct state invalid meta mark ${fromOpen} accept`,
-      'ct state invalid counter drop',
+      'ct state invalid jump no_flow',
       `${dhcp.ask} accept`,
       `meta mark ${fromNet} accept`,
       `meta mark ${fromOpen} goto sent_open`,
-      'udp sport { 67, 547 } counter drop comment "dhcp server"',
+      'udp sport { 67, 547 } jump dhcp_server',
       ...(out.length === 0 ? [] : [verdictMap(out)]),
       'counter drop comment "no set of groups of ours"',
     ]),
@@ -116,12 +117,9 @@ function hooks({ sets, revoking = false }: StateRules, { connections }: PortLimi
       'counter drop comment "no set of groups of ours"',
     ]),
     block('chain', 'old', [
-      `ct mark ${hex(revokedMark)} counter drop comment "revoked"`,
+      `ct mark ${hex(revokedMark)} jump revoked`,
       ...(revoking
-        ? [
-            'ct mark & 0x0000ffff @dead_in counter drop comment "revoked"',
-            'ct mark & 0xffff0000 @dead_out counter drop comment "revoked"',
-          ]
+        ? ['ct mark & 0x0000ffff @dead_in jump revoked', 'ct mark & 0xffff0000 @dead_out jump revoked']
         : []),
       'goto ok',
     ]),
@@ -131,20 +129,9 @@ function hooks({ sets, revoking = false }: StateRules, { connections }: PortLimi
       `${neighborDiscovery} goto ok`,
       'counter drop comment "transit to a port"',
     ]),
-    // A port is bridge and MAC here. Open ports may invent MACs, so those of a network have one account. The limit is in the
-    // set's name: an element keeps the one that it was made with.
-    block('chain', 'sent', [
-      `add @conns_out_${connections} { iifname . ether saddr ct count over ${connections} } counter drop comment "too many connections out"`,
-      'accept',
-    ]),
-    block('chain', 'sent_open', [
-      `add @conns_open_${connections} { iifname ct count over ${connections} } counter drop comment "too many connections open"`,
-      'accept',
-    ]),
-    block('chain', 'taken', [
-      `add @conns_in_${connections} { oifname . ether daddr ct count over ${connections} } counter drop comment "too many connections in"`,
-      'goto ok',
-    ]),
+    block('chain', 'no_flow', dropping('state', 'of no flow')),
+    block('chain', 'dhcp_server', dropping('server', 'dhcp server')),
+    block('chain', 'revoked', dropping('rulesOut', 'revoked')),
   ]
 }
 
@@ -159,18 +146,14 @@ export function stateTable(rules: StateRules): NftTableSpec {
   const sets = [...rules.sets].sort((a, b) => a.id - b.id)
   const jumps = (refs: readonly string[], way: 'in' | 'out'): string[] => [
     ...refs.flatMap(ref => byRef.get(ref) ?? []).map(group => `jump g_${checkedName(group)}_${way}`),
-    `counter drop comment "no rule of the groups"`,
+    ...dropping(way === 'in' ? 'rulesIn' : 'rulesOut', 'no rule of the groups'),
   ]
-  const dynamic = (name: string, fields: string): string =>
-    block('set', name, [`type ${fields}`, 'size 65535', 'flags dynamic'])
   const text = [
     // A map to zones has no name of a type: only `typeof`.
     block('map', stateSets.zones.set, ['typeof iifname : ct zone']),
     declaration(stateSets.deadIn),
     declaration(stateSets.deadOut),
-    dynamic(`conns_out_${limits.connections}`, 'ifname . ether_addr'),
-    dynamic(`conns_in_${limits.connections}`, 'ifname . ether_addr'),
-    dynamic(`conns_open_${limits.connections}`, 'ifname'),
+    ...dropDeclarations('inet'),
     ...[...members.values()].flatMap(each => Object.values(each)).map(ref => declaration(ref)),
     ...groups.flatMap(group => [
       block('chain', `g_${checkedName(group)}_in`, lines(group, 'ingress')),
@@ -180,7 +163,8 @@ export function stateTable(rules: StateRules): NftTableSpec {
       block('chain', `s${id}_in`, jumps(refs, 'in')),
       block('chain', `s${id}_out`, jumps(refs, 'out')),
     ]),
-    ...hooks({ ...rules, sets }, limits),
+    ...connectionLimits(limits),
+    ...hooks({ ...rules, sets }),
   ].join('')
   return { family: 'inet', name: tenantTable, text }
 }

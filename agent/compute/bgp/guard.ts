@@ -1,0 +1,72 @@
+// The import guard: which of the prefixes that neighbors announce may be believed. Sessions are authenticated at best; a
+// node that was taken over must not draw other nodes' traffic to itself, a router outside nothing that was not asked of it.
+import type { BgpPath } from '../../../lib/gobgp/types.js'
+import { containsPrefix, overlaps, type Prefix, parsePrefix } from '../../../lib/net/prefix.js'
+import type { GuardContext, Ruling, RulingCode, WantedSession } from '../../model/bgp-state.js'
+import type { Node } from '../../model/node.js'
+
+const refuse = (code: RulingCode, reason: string): Ruling => ({ ok: false, code, reason })
+
+/** IPv6 prefixes of a node without IPv6 on its underlay come with its IPv4 address, mapped (RFC 4291 §2.5.5.2). */
+export const mapped = (address: string): string => `::ffff:${address}`
+
+function isAddressOf(node: Node, nextHop: string): boolean {
+  return node.spec.addresses.some(address => address === nextHop || mapped(address) === nextHop)
+}
+
+/** Does it come from the node, or from one that may speak for it? Undefined: it does. */
+function stranger(path: BgpPath, owner: Node, context: GuardContext): Ruling | undefined {
+  const { name } = owner.metadata
+  const from = path.neighbor ?? ''
+  const session = context.topology.sessions.get(from)
+  if (owner.spec.addresses.includes(from) && path.originatorId === undefined) return undefined
+  const speaks = session?.role === 'reflector' || session?.role === 'mesh' || context.retained.has(from)
+  if (speaks && path.originatorId !== undefined && path.originatorId === owner.spec.bgp?.routerId)
+    return undefined
+  const by = path.originatorId === undefined ? '' : ` on behalf of router ${path.originatorId}`
+  return refuse('NOT_OWNER', `announced by ${session?.ref ?? from}${by}, and leased to node "${name}"`)
+}
+
+function insideRuling(
+  path: BgpPath,
+  prefix: Prefix,
+  session: WantedSession | undefined,
+  context: GuardContext,
+): Ruling {
+  const owner = context.ownerOf(prefix.text)
+  if (owner === undefined)
+    return refuse('NO_LEASE', 'within podCIDRs, and no node has just that block by lease')
+  const node = owner.metadata.name
+  if (session?.role === 'external') return { ok: true, as: 'carrier', node }
+  const refused = stranger(path, owner, context)
+  if (refused !== undefined) return refused
+  if (!isAddressOf(owner, path.nextHop))
+    return refuse('NEXT_HOP', `next hop ${path.nextHop} is no address of node "${node}"`)
+  return { ok: true, as: 'block', node }
+}
+
+/** What becomes of a path that a neighbor announces. */
+export function ruling(path: BgpPath, context: GuardContext): Ruling {
+  const from = path.neighbor ?? ''
+  const session = context.topology.sessions.get(from)
+  if (session === undefined && !context.retained.has(from))
+    return refuse('NO_SESSION', `${from} is none of our peers`)
+  const prefix = parsePrefix(path.prefix)
+  if (prefix.length === 0) return refuse('DEFAULT_ROUTE', 'a default route is never taken')
+  if (context.own.some(own => overlaps(own, prefix))) return refuse('OURS', "it overlaps this node's block")
+  if (context.podCIDRs.some(pool => containsPrefix(pool, prefix)))
+    return insideRuling(path, prefix, session, context)
+  if (context.podCIDRs.some(pool => overlaps(pool, prefix)))
+    return refuse('OUTSIDE', 'it is wider than podCIDRs')
+  const service =
+    context.serviceCIDRs.some(pool => containsPrefix(pool, prefix)) || context.isServiceAddress(prefix)
+  if (service)
+    return session?.role === 'external'
+      ? refuse('OUTSIDE', 'addresses of Services are only taken of nodes')
+      : { ok: true, as: 'service' }
+  const { peer } = session ?? {}
+  if (peer?.spec.import.some(text => containsPrefix(parsePrefix(text), prefix)) === true)
+    return { ok: true, as: 'import', peer: peer.metadata.name }
+  const list = peer === undefined ? '' : `, and not in the import list of bgppeer/${peer.metadata.name}`
+  return refuse('OUTSIDE', `outside podCIDRs${list}`)
+}

@@ -1,0 +1,60 @@
+// Prefixes outside of the cluster: the best of the paths that routers announce, with all that are as good (ECMP).
+//   ip route add 203.0.113.0/24 proto 87 nexthop via 192.0.2.1 dev eth0 nexthop via 192.0.2.2 dev eth0
+
+import type { BgpPath } from '../../../lib/gobgp/types.js'
+import { familyOf } from '../../../lib/net/address.js'
+import { containsAddress, type Prefix } from '../../../lib/net/prefix.js'
+import type { Route } from '../../../lib/netlink/types.js'
+import { routeProtocol } from '../../model/marks.js'
+
+export interface ImportContext {
+  /** Underlay interface. */
+  readonly dev: string
+  readonly onLink: readonly Prefix[]
+}
+
+const origins = ['igp', 'egp', 'incomplete'] as const
+
+/** RFC 4271 §9.1.2.2 as far as a host can tell paths apart: preference, length of the AS path, origin, MED of one AS. */
+function better(a: BgpPath, b: BgpPath): number {
+  const preference = (b.localPref ?? 100) - (a.localPref ?? 100)
+  if (preference !== 0) return preference
+  if (a.stale !== b.stale) return a.stale ? 1 : -1
+  if (a.asPath.length !== b.asPath.length) return a.asPath.length - b.asPath.length
+  const origin = origins.indexOf(a.origin) - origins.indexOf(b.origin)
+  if (origin !== 0) return origin
+  return a.asPath[0] === b.asPath[0] ? (a.med ?? 0) - (b.med ?? 0) : 0
+}
+
+/** Its next hop where that is on our L2, else the router that announces it. */
+export function gatewayOf(path: BgpPath, { onLink }: ImportContext): string | undefined {
+  const near = (address: string): boolean => onLink.some(prefix => containsAddress(prefix, address))
+  if (near(path.nextHop)) return path.nextHop
+  return path.neighbor !== undefined && near(path.neighbor) ? path.neighbor : undefined
+}
+
+/** Undefined: no next hop is within reach. */
+export function importedRoute(
+  prefix: string,
+  paths: readonly BgpPath[],
+  context: ImportContext,
+): Route | undefined {
+  const usable = paths.flatMap(path => {
+    const via = gatewayOf(path, context)
+    return via === undefined ? [] : [{ path, via }]
+  })
+  const [best] = [...usable].sort((a, b) => better(a.path, b.path))
+  if (best === undefined) return undefined
+  const equal = usable.filter(({ path }) => better(path, best.path) === 0)
+  const vias = [...new Set(equal.map(({ via }) => via))].sort()
+  return {
+    kind: 'route',
+    family: familyOf(prefix.slice(0, prefix.indexOf('/'))) ?? 'inet',
+    dst: prefix,
+    type: 'unicast',
+    nextHops: vias.map(via => ({ via, dev: context.dev })),
+    table: 254,
+    protocol: routeProtocol,
+    scope: 'global',
+  }
+}

@@ -1,0 +1,188 @@
+// How this host speaks BGP: with whom (topology.ts), what it believes (rib.ts, guard.ts), and the tables of the speaker
+// beside it. Sessions are replaced make before break: one that is wanted no more stays until the new ones know all.
+import type { BgpNeighborPolicy, BgpPeerConfig, BgpPrefixRange } from '../../../lib/gobgp/types.js'
+import { addressBits } from '../../../lib/net/address.js'
+import { type Prefix, parsePrefix } from '../../../lib/net/prefix.js'
+import type { Desired } from '../../../lib/reconcile/table.js'
+import { bgpOf, type ClusterBgp, routerIdOf } from '../../model/bgp.js'
+import { type BgpFacts, noBgpFacts } from '../../model/bgp-facts.js'
+import type { Topology, WantedSession } from '../../model/bgp-state.js'
+import type { BgpAnnouncement, BgpSpeaker } from '../../model/bgp-tables.js'
+import type { Cluster } from '../../model/cluster.js'
+import type { Problem } from '../../model/object.js'
+import type { Self } from '../../model/self.js'
+
+/** TCP port of BGP (IANA). */
+const bgpPort = 179
+/** GTSM: the neighbor's packets crossed no router (RFC 5082 §3). */
+const noHops = 255
+const connectRetry = 5
+
+export interface BgpPlan {
+  readonly speaker: Desired<BgpSpeaker>
+  readonly policy: Desired<BgpNeighborPolicy>
+  readonly path: Desired<BgpAnnouncement>
+  readonly peer: Desired<BgpPeerConfig>
+  readonly problems: readonly Problem[]
+}
+
+export interface BgpInput {
+  readonly self: Self
+  readonly cluster: Cluster
+  readonly topology: Topology
+  readonly addresses: readonly string[]
+  readonly blocks: readonly Prefix[]
+  /** Addresses of Services that this host announces, as host prefixes, and prefixes of them. */
+  readonly services: readonly string[]
+  /** All of them that any node may announce, beyond serviceCIDRs. */
+  readonly serviceAddresses: readonly string[]
+}
+
+/** Names of nodes that would have one router id: only the first may speak. */
+export function routerIdProblem(
+  self: string,
+  routerId: string,
+  nodes: Iterable<{
+    readonly metadata: { readonly name: string }
+    readonly spec: { readonly bgp?: { readonly routerId: string } | undefined }
+  }>,
+): Problem | undefined {
+  for (const { metadata, spec } of nodes) {
+    if (metadata.name === self || spec.bgp?.routerId !== routerId) continue
+    const message = `Nodes "${metadata.name}" and "${self}" both have the BGP router id ${routerId}`
+    const hint = 'give each an IPv4 underlay address of its own, or rename one of them'
+    return { level: 'error', about: `node/${self}`, code: 'ROUTER_ID', message, hint }
+  }
+  return undefined
+}
+
+/** Are all sessions that routes depend on up and in sync? Those to nodes that do not run are not waited for. */
+export function settled(topology: Topology, facts: BgpFacts, live: ReadonlySet<string>): boolean {
+  if (!facts.inSync) return false
+  for (const { ref, role, address } of topology.sessions.values()) {
+    if (role === 'external') continue
+    const node = ref.startsWith('node/') ? ref.slice('node/'.length) : undefined
+    if (node !== undefined && live.size > 0 && !live.has(node)) continue
+    if (facts.sessions.get(address)?.synced !== true) return false
+  }
+  return true
+}
+
+/** Sessions that stand and are wanted no more, and stay for now. */
+export function retainedSessions(
+  topology: Topology,
+  facts: BgpFacts,
+  live: ReadonlySet<string>,
+): ReadonlySet<string> {
+  const old = [...facts.sessions.keys()].filter(address => !topology.sessions.has(address))
+  return new Set(old.length === 0 || settled(topology, facts, live) ? [] : old)
+}
+
+function within(text: string): BgpPrefixRange {
+  const prefix = parsePrefix(text)
+  return { prefix: prefix.text, min: prefix.length, max: addressBits[prefix.family] }
+}
+
+function exactly(text: string): BgpPrefixRange {
+  const prefix = parsePrefix(text)
+  return { prefix: prefix.text, min: prefix.length, max: prefix.length }
+}
+
+function policyOf(session: WantedSession, input: BgpInput): BgpNeighborPolicy {
+  const { cluster, blocks, services } = input
+  const inside = [...cluster.spec.podCIDRs, ...cluster.spec.serviceCIDRs].map(within)
+  const shared = [...inside, ...input.serviceAddresses.map(exactly)]
+  const own = [...blocks.map(({ text }) => text), ...services].map(exactly)
+  const { peer } = session
+  if (peer === undefined) return { neighbor: session.address, import: shared, export: shared }
+  return {
+    neighbor: session.address,
+    import: [
+      ...(peer.spec.reflector ? shared : cluster.spec.podCIDRs.map(within)),
+      ...peer.spec.import.map(within),
+    ],
+    // What others announce themselves comes to it from them.
+    export: own,
+  }
+}
+
+function configOf(session: WantedSession, bgp: ClusterBgp, input: BgpInput, routerId: string): BgpPeerConfig {
+  const { peer, role } = session
+  const password = peer === undefined ? bgp.password : peer.spec.password
+  const holdTime = peer?.spec.holdTime ?? bgp.holdTime
+  const families = new Set(input.cluster.spec.podCIDRs.map(text => parsePrefix(text).family))
+  return {
+    address: session.address,
+    asn: session.asn,
+    localAddress: session.localAddress,
+    description: session.ref,
+    families: [...families].sort(),
+    ...(password === undefined ? {} : { password }),
+    ...(role === 'client' ? { reflectorClient: { clusterId: routerId } } : {}),
+    ...(peer?.spec.multihop === undefined ? {} : { multihopTtl: peer.spec.multihop }),
+    ...(peer?.spec.ttlSecurity === true ? { ttlSecurity: noHops } : {}),
+    holdTime,
+    keepalive: Math.max(1, Math.floor(holdTime / 3)),
+    connectRetry,
+    gracefulRestart: { restartTime: bgp.restartTime, restarting: false, notification: true },
+    maxPrefixes: peer?.spec.maxPrefixes ?? bgp.maxPrefixes,
+  }
+}
+
+function nextHopFor(family: Prefix['family'], addresses: readonly string[]): string {
+  const own = (wanted: string): string | undefined =>
+    addresses.find(address => (address.includes(':') ? 'inet6' : 'inet') === wanted)
+  if (family === 'inet') return own('inet') ?? own('inet6') ?? '0.0.0.0'
+  const inet6 = own('inet6')
+  if (inet6 !== undefined) return inet6
+  const inet = own('inet')
+  return inet === undefined ? '::' : `::ffff:${inet}`
+}
+
+const grouped = <T>(objects: readonly (readonly [string, T])[]): Desired<T> =>
+  new Map(objects.map(([owner, object]) => [owner, [object]]))
+
+export function planBgp(input: BgpInput, live: ReadonlySet<string>): BgpPlan {
+  const { self, cluster, topology, addresses, blocks } = input
+  const bgp = bgpOf(cluster)
+  const facts = self.bgp ?? noBgpFacts
+  const routerId = routerIdOf(self.node, addresses)
+  const retained = retainedSessions(topology, facts, live)
+  const peers: (readonly [string, BgpPeerConfig])[] = []
+  const policies: (readonly [string, BgpNeighborPolicy])[] = []
+  for (const session of topology.sessions.values()) {
+    peers.push([session.ref, configOf(session, bgp, input, routerId)])
+    policies.push([session.ref, policyOf(session, input)])
+  }
+  const shared = [...cluster.spec.podCIDRs, ...cluster.spec.serviceCIDRs].map(within)
+  for (const address of retained) {
+    const config = facts.sessions.get(address)?.config
+    if (config === undefined) continue
+    peers.push([`retained/${address}`, config])
+    policies.push([`retained/${address}`, { neighbor: address, import: shared, export: shared }])
+  }
+  const paths = [
+    ...blocks.map(block => [block.text, nextHopFor(block.family, addresses)] as const),
+    ...input.services.map(text => [text, nextHopFor(parsePrefix(text).family, addresses)] as const),
+  ]
+  const speaker: BgpSpeaker = { asn: bgp.asn, routerId, listenPort: bgpPort, listenAddresses: addresses }
+  const problems: Problem[] = []
+  for (const [name, reason] of topology.unreachable) {
+    const about = name.includes('/') ? name : `node/${name}`
+    const message = `Cannot peer with ${about}: ${reason}`
+    problems.push({
+      level: 'error',
+      about,
+      code: 'NO_PEERING',
+      message,
+      hint: 'give both an address of one family',
+    })
+  }
+  return {
+    speaker: new Map([['cluster/default', [speaker]]]),
+    policy: grouped(policies),
+    path: grouped(paths.map(([prefix, nextHop]) => [`bgp/${prefix}`, { prefix, nextHop }] as const)),
+    peer: grouped(peers),
+    problems,
+  }
+}

@@ -1,0 +1,186 @@
+// BGP laid over the overlay: before its peers are planned (whose blocks are there), and after the Services (what the speaker
+// is to do). Remembers the topology and the guard as long as nothing behind them changed, and that it spoke at all.
+
+import { type Prefix, parsePrefix } from '../../../lib/net/prefix.js'
+import type { Route } from '../../../lib/netlink/types.js'
+import { PersistentMap } from '../../../lib/persistent/map.js'
+import { bgpOf, routerIdOf } from '../../model/bgp.js'
+import { noBgpFacts } from '../../model/bgp-facts.js'
+import type { BgpState, GuardContext, NodeReach, Topology } from '../../model/bgp-state.js'
+import type { Cluster } from '../../model/cluster.js'
+import type { DesiredState } from '../../model/desired.js'
+import type { Node } from '../../model/node.js'
+import type { Problem } from '../../model/object.js'
+import type { Self } from '../../model/self.js'
+import { clusterOf, type Snapshot } from '../../model/snapshot.js'
+import type { OverlayContext } from '../overlay/backend.js'
+import { leaseBlocks } from '../overlay/blocks.js'
+import { createOwners, createRib } from './rib.js'
+import { planBgp, retainedSessions, routerIdProblem, settled } from './role.js'
+import { announcedServices } from './services.js'
+import { topologyOf } from './topology.js'
+
+const silent: PersistentMap<NodeReach> = PersistentMap.empty()
+const noRoutes: PersistentMap<readonly Route[]> = PersistentMap.empty()
+
+export interface Heard {
+  readonly reach: PersistentMap<NodeReach>
+  /** Routes to prefixes outside, by "bgp/<prefix>". */
+  readonly imports: PersistentMap<readonly Route[]>
+  readonly state: BgpState | undefined
+}
+
+export interface HearInput {
+  readonly snapshot: Snapshot
+  readonly self: Self
+  readonly cluster: Cluster
+  readonly peers: PersistentMap<Node>
+  readonly context: OverlayContext
+  readonly addresses: readonly string[]
+  readonly labels: Readonly<Record<string, string>>
+}
+
+/** The last value again where the inputs are the same ones. */
+function remember<A extends readonly unknown[], R>(f: (...args: A) => R): (...args: A) => R {
+  let last: { readonly args: A; readonly result: R } | undefined
+  return (...args) => {
+    if (last?.args.every((each, i) => Object.is(each, args[i])) !== true) last = { args, result: f(...args) }
+    return last.result
+  }
+}
+
+export interface Bgp {
+  hear(input: HearInput): Heard
+  /** The tables of the speaker, with the Services that are announced. */
+  speak(state: DesiredState, snapshot: Snapshot, self: Self): DesiredState
+}
+
+export function createBgp(): Bgp {
+  const rib = createRib()
+  const owners = createOwners()
+  let spoke = false
+  const topology = remember(
+    (
+      self: string,
+      addresses: string,
+      labels: string,
+      peers: PersistentMap<Node>,
+      live: Snapshot['live'],
+      cluster: Cluster,
+      bgpPeers: Snapshot['bgpPeers'],
+    ): Topology =>
+      topologyOf({
+        self,
+        addresses: addresses === '' ? [] : addresses.split(' '),
+        labels: JSON.parse(labels) as Record<string, string>,
+        peers,
+        live,
+        bgp: bgpOf(cluster),
+        bgpPeers,
+      }),
+  )
+  const prefixes = remember((texts: string): readonly Prefix[] =>
+    texts === '' ? [] : texts.split(' ').map(parsePrefix),
+  )
+  const pods = remember((cluster: Cluster) => cluster.spec.podCIDRs.map(parsePrefix))
+  const services = remember((cluster: Cluster) => cluster.spec.serviceCIDRs.map(parsePrefix))
+  const guardOf = remember(
+    (
+      topology: Topology,
+      retained: string,
+      podCIDRs: readonly Prefix[],
+      serviceCIDRs: readonly Prefix[],
+      own: readonly Prefix[],
+    ): Omit<GuardContext, 'ownerOf'> => ({
+      topology,
+      retained: new Set(retained === '' ? [] : retained.split(' ')),
+      podCIDRs,
+      serviceCIDRs,
+      own,
+      isServiceAddress: () => false,
+    }),
+  )
+  const importing = remember((dev: string, onLink: OverlayContext['onLink']) => ({ dev, onLink }))
+
+  /** Once spoken, we go on for those who still do: a record without BGP is the last thing that a node writes. */
+  function speaks(cluster: Cluster, peers: PersistentMap<Node>, live: Snapshot['live']): boolean {
+    if (cluster.spec.backend.type === 'bgp') spoke = true
+    else if (spoke) {
+      spoke = false
+      peers.forEach(({ metadata, spec }) => {
+        if (spec.bgp !== undefined && live.has(metadata.name)) spoke = true
+      })
+    }
+    return spoke
+  }
+
+  return {
+    hear({ snapshot, self, cluster, peers, context, addresses, labels }) {
+      if (!speaks(cluster, peers, snapshot.live))
+        return { reach: silent, imports: noRoutes, state: undefined }
+      const facts = self.bgp ?? noBgpFacts
+      const shape = topology(
+        self.node,
+        addresses.join(' '),
+        JSON.stringify(labels),
+        peers,
+        snapshot.live,
+        cluster,
+        snapshot.bgpPeers,
+      )
+      const retained = [...retainedSessions(shape, facts, snapshot.live)].sort().join(' ')
+      const own = prefixes(
+        leaseBlocks(self)
+          .map(({ text }) => text)
+          .join(' '),
+      )
+      const guard = guardOf(shape, retained, pods(cluster), services(cluster), own)
+      owners.update(peers)
+      const { reach, imports } = rib({
+        facts,
+        peers,
+        topology: shape,
+        guard,
+        importing: importing(context.underlay.name, context.onLink),
+      })
+      const state: BgpState = {
+        asn: bgpOf(cluster).asn,
+        routerId: routerIdOf(self.node, addresses),
+        addresses,
+        topology: shape,
+        guard: { ...guard, ownerOf: owners.ownerOf },
+        reach,
+        settled: settled(shape, facts, snapshot.live),
+      }
+      return { reach, imports, state }
+    },
+    speak(state, snapshot, self) {
+      const cluster = clusterOf(snapshot)
+      const { bgp } = state
+      if (bgp === undefined || cluster === undefined || state.hold !== undefined) return state
+      const announced = announcedServices(state, snapshot, bgpOf(cluster))
+      const plan = planBgp(
+        {
+          self,
+          cluster,
+          topology: bgp.topology,
+          addresses: bgp.addresses,
+          blocks: leaseBlocks(self),
+          services: announced.own,
+          serviceAddresses: announced.all,
+        },
+        snapshot.live,
+      )
+      const clash = routerIdProblem(self.node, bgp.routerId, snapshot.nodes.values())
+      const problems: Problem[] = [...plan.problems, ...(clash === undefined ? [] : [clash])]
+      return {
+        ...state,
+        'bgp-speaker': plan.speaker,
+        'bgp-policy': plan.policy,
+        'bgp-path': plan.path,
+        'bgp-peer': plan.peer,
+        problems: problems.length === 0 ? state.problems : [...state.problems, ...problems],
+      }
+    },
+  }
+}
