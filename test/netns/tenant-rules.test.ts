@@ -2,6 +2,7 @@
 // is made twice: with all guards, where it fails, and without its own, where it works.
 import t from 'tap'
 import { clusterTable, vtepSet } from '../../agent/compute/rules.js'
+import { defaultLimits } from '../../agent/compute/tenant/fabric-marks.js'
 import { tenantGuard } from '../../agent/compute/tenant/vxlan-guard.js'
 import { clusterSchema } from '../../agent/model/cluster.js'
 import { namesOf } from '../../agent/model/marks.js'
@@ -75,7 +76,7 @@ t.test('a tenant hears nothing of the other', async t => {
 })
 
 await attack('what the machine shares', hostAttackList)
-await attack('connections of one port', connectionAttacks, { limits: { connections: 100, broadcasts: 200 } })
+await attack('connections of one port', connectionAttacks, { limits: { ...defaultLimits, connections: 100 } })
 
 await attack('frames of a VNI', underlayAttacks, { accept: [1001, 1002] })
 t.test('members send, VNIs of others pass, unless the port is ours alone', async t => {

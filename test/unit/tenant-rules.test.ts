@@ -9,6 +9,7 @@ import {
 } from '../../agent/compute/tenant/bridge-rules.js'
 import { groupSetKey, groupSets } from '../../agent/compute/tenant/fabric-marks.js'
 import { groupRuleText } from '../../agent/compute/tenant/group-rule.js'
+import { sharesOf } from '../../agent/compute/tenant/port-accounts.js'
 import {
   linkLocalOf,
   memberAddresses,
@@ -276,7 +277,9 @@ t.test('the stateful table: chains of what is in use, sets of groups that rules 
   const chains = [...text.matchAll(/^\tchain (\S+)/gm)].map(match => match[1])
   t.same(chains, [
     ...['g_red_web_in', 'g_red_web_out', 's4_in', 's4_out', 's9_in', 's9_out'],
-    ...['zone', 'from', 'from_untracked', 'forward', 'old', 'ok', 'untracked', 'sent', 'sent_open', 'taken'],
+    ...['over_out', 'over_in', 'over_open', 'sent', 'sent_open', 'taken'],
+    ...['zone', 'from', 'from_untracked', 'forward', 'old', 'ok', 'untracked'],
+    ...['no_flow', 'dhcp_server', 'revoked'],
   ])
   t.match(text, 'meta mark vmap { 0x10000004 : goto s4_out, 0x10000009 : goto s9_out }')
   t.match(
@@ -285,7 +288,7 @@ t.test('the stateful table: chains of what is in use, sets of groups that rules 
   )
   t.match(
     text,
-    '\tchain s4_in {\n\t\tcounter drop comment "no rule of the groups"\n\t}\n',
+    '\tchain s4_in {\n\t\tupdate @drops_rules_in { oifname . ether daddr timeout 1d counter }\n\t\tcounter drop comment "no rule of the groups"\n\t}\n',
     'no group: nothing',
   )
   t.same(
@@ -298,13 +301,21 @@ t.test('the stateful table: chains of what is in use, sets of groups that rules 
     ['zones', 'dead_in', 'dead_out', 'm4_red_db', 'm6_red_db', 'p4_red_db', 'p6_red_db'],
   )
   t.notMatch(text, 'dead_in counter')
-  t.match(stateTable({ sets, groups, revoking: true }).text, 'ct mark & 0x0000ffff @dead_in counter drop')
+  t.match(stateTable({ sets, groups, revoking: true }).text, 'ct mark & 0x0000ffff @dead_in jump revoked')
   t.equal(stateTable({ sets: [...sets].reverse(), groups }).text, text, 'whatever the order')
   t.match(stateTable({ sets: [], groups: [] }).text, 'vmap { 0x20000000', 'no port, no map of senders')
   t.match(
-    stateTable({ sets, groups, limits: { connections: 50, broadcasts: 9 } }).text,
-    /conns_in_50[\s\S]*count over 50 /,
+    stateTable({ sets, groups, limits: { connections: 50, begun: 7, broadcasts: 9 } }).text,
+    /conns_in_50[\s\S]*rate over 7\/second burst 14 [\s\S]*count over 50 /,
   )
+  for (const limit of [1, 39, 40, 100, 1000, 20_000, 200_000]) {
+    const { shares, each } = sharesOf(limit)
+    t.ok(
+      shares * each <= limit && shares * each > 0.9 * limit && each < 2 * 40,
+      `${limit}: ${shares} x ${each}`,
+    )
+    t.equal(shares & (shares - 1), 0, 'a mask of bits')
+  }
   for (const name of ['a'.repeat(25), 'red/web', 'a b', ''])
     t.throws(() => stateTable({ sets, groups: [{ ref: 'red/web', name, rules: [] }] }), RangeError)
   for (const { set } of stateElementSets({
@@ -336,14 +347,15 @@ t.test('texts of bridge and router know nobody, and every set of theirs is decla
   for (const { text } of texts) t.notMatch(text, /10\.0\.|red\b|vx1001|p0123/)
   const declared = (text: string): string[] =>
     [...text.matchAll(/^\t(?:set|map) (\S+)/gm)].map(match => match[1] ?? '')
-  t.same(declared(bridgeTable().text), [...bridgeElementSets.map(({ set }) => set), 'storm_200'])
+  const drops = ['address', 'arp', 'nd', 'type', 'storm'].map(reason => `drops_${reason}`)
+  t.same(declared(bridgeTable().text), [...bridgeElementSets.map(({ set }) => set), ...drops, 'storm_200'])
   t.same(
     [...declared(routerTable().text), ...declared(routerArpTable().text)],
     routerElementSets.map(({ set }) => set),
   )
   t.equal(bridgeTable().raw?.length, 2)
   t.match(
-    bridgeTable({ connections: 1, broadcasts: 33 }).text,
+    bridgeTable({ connections: 1, begun: 1, broadcasts: 33 }).text,
     'add @storm_33 { iifname limit rate over 33/second burst 33 packets }',
   )
   t.same(shown(insideElements('n1001')), ['inside "n1001"'])

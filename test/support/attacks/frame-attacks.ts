@@ -155,7 +155,7 @@ const routerSpoof: readonly Guard[] = [
  * and the others wait for it in vain. So hearing the first is all that there is to win.
  */
 const headless: readonly Guard[] = [
-  { table: 'state', from: 'ct state invalid counter drop', to: 'ct state invalid goto ok' },
+  { table: 'state', from: 'counter drop comment "of no flow"', to: 'goto ok' },
 ]
 
 /** `split`: bytes of the packet's payload in its first fragment. */
@@ -227,7 +227,7 @@ const etherTypeAttacks: readonly Attack[] = [
 
 const dhcpServer: Guard = {
   table: 'state',
-  from: 'udp sport { 67, 547 } counter drop comment "dhcp server"',
+  from: 'counter drop comment "dhcp server"',
   to: 'counter',
 }
 

@@ -211,7 +211,7 @@ async function broadcasts(arena: Arena, from: string, count: number): Promise<nu
 
 const storm: Guard = {
   table: 'bridge',
-  from: 'add @storm_200 { iifname limit rate over 200/second burst 200 packets } counter drop',
+  from: 'counter drop comment "storm"',
   to: 'counter',
 }
 

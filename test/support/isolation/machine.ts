@@ -1,6 +1,7 @@
 // What tenants could do to the machine, beyond the list of test/support/attacks: its sockets by a router that leads out (which
 // floating addresses will need: here a veth by hand), its bridges' and its connection tables.
 import { defaultLimits } from '../../../agent/compute/tenant/fabric-marks.js'
+import { sharesOf } from '../../../agent/compute/tenant/port-accounts.js'
 import { bind, close, connect, getsockoptBytes, lastErrno, listen, socket } from '../../../lib/netns/libc.js'
 import { type Arena, type Attack, type Guard, hearing, reaches, token, wireOf } from '../attacks/arena.js'
 import { datagram, flowsThrough } from '../attacks/flow-attacks.js'
@@ -230,8 +231,10 @@ async function floodFlows(arena: Arena): Promise<number> {
 export async function checkConnections(lab: Lab, arena: Arena, report: Report): Promise<void> {
   const name = `connections: ${tries} flows of one port, the limit lowered to ${lowered}`
   const shown = report.attack(name, 'state: too many connections out, in')
+  const { shares, each } = sharesOf(most)
   const rise = takeOut(lab, [
-    { table: 'state', from: `ct count over ${most}`, to: `ct count over ${lowered}` },
+    { table: 'state', from: `ct id & ${shares - 1}`, to: 'ct id & 0' },
+    { table: 'state', from: `ct count over ${each}`, to: `ct count over ${lowered}` },
   ])
   const held = await floodFlows(arena)
   shown.guarded = held <= lowered ? 'refused' : 'worked'
