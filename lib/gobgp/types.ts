@@ -73,49 +73,52 @@ export interface BgpGracefulRestart {
   readonly restartTime: number
   /** Stale time of RFC 9494 in seconds: stale paths are kept that long after the restart time, as the last choice. */
   readonly longLived?: number
-  /** The R bit of the next OPEN, and with it the F bits: we have restarted and our routes still stand in the kernel. */
+  /**
+   * The R bit of the next OPEN, and with it the F bits: we have restarted and our routes still stand in the kernel. Then
+   * nothing is announced to any peer until every peer's End-of-RIB has come, or `deferral` is over.
+   */
   readonly restarting: boolean
+  /** Selection deferral time (RFC 4724, 4.1) in seconds, counted from each session's start; absent: 360, gobgpd's own. */
+  readonly deferral?: number
   /** RFC 8538: a NOTIFICATION (hold timer, cease) is graceful too. */
   readonly notification?: boolean
 }
 
 export type BgpSessionState = 'idle' | 'connect' | 'active' | 'opensent' | 'openconfirm' | 'established'
 
-/** Prefixes of one family: received from the peer, of these accepted by the import policies, announced to the peer. */
+/** Prefixes of one family: received from the peer, of these accepted; announced to the peer (only where it was asked for). */
 export interface BgpCounts {
   readonly received: number
   readonly accepted: number
-  readonly advertised: number
+  readonly advertised?: number
 }
 
 export interface BgpPeerState {
   readonly session: BgpSessionState
   /** Seconds since 1970: since when the session is established; absent otherwise. */
   readonly since?: number
-  /** When it last was lost. */
-  readonly downSince?: number
   /** The peer's, from its OPEN. */
   readonly routerId?: string
-  /** Its AS from its OPEN; the configured one before. */
-  readonly asn: number
+  /** Our end of the session; absent where none is established. */
   readonly localAddress?: string
-  /** How often an established session was lost. */
-  readonly flaps: number
-  /** Only of peers(): an event has none. */
   readonly counts: Readonly<Partial<Record<BgpFamily, BgpCounts>>>
-  /** Families that both sides negotiated; empty until an OPEN came. */
+  /** Families that the peer's last OPEN offered; empty before the first. */
   readonly families: readonly BgpFamily[]
   /** Families whose End-of-RIB came in this session. */
   readonly endOfRib: readonly BgpFamily[]
-  /** The session is lost and gobgpd holds the peer's paths as stale until `restartTime` is over. */
-  readonly peerRestarting: boolean
-  /** The peer's restart time from its OPEN; 0: it does no graceful restart. */
-  readonly restartTime: number
-  /** Ours is switched off by an operator (`gobgp neighbor X disable`) or by the prefix limit. */
-  readonly adminDown: boolean
-  readonly prefixLimitReached: boolean
-  /** What ended the last session, as far as gobgpd says: the last NOTIFICATION's code and subcode in words. */
-  readonly lastError?: string
+  /** The peer's restart time from its last OPEN; absent: it does no graceful restart, or no OPEN came yet. */
+  readonly restartTime?: number
+  /**
+   * The session is lost and gobgpd holds the peer's paths as stale. Only GoBGP 3.37 tells; absent: not known, look for
+   * stale paths.
+   */
+  readonly peerRestarting?: boolean
+  /** Our own R bit is still set: no announcement goes out to this peer yet. */
+  readonly localRestarting: boolean
+  /** Switched off by an operator (`gobgp neighbor X disable`), or by the prefix limit: it stays down then. */
+  readonly admin: 'up' | 'down' | 'prefix-limit'
+  /** NOTIFICATIONs of this peer, counted since it was added. GoBGP 3 does not tell which. */
+  readonly notifications: { readonly received: number; readonly sent: number }
 }
 
 export interface BgpPeer {
@@ -169,12 +172,25 @@ export interface BgpPath {
   readonly since?: number
 }
 
+/** What an event tells of a peer; the rest is in peers(). */
+export interface BgpPeerNotice {
+  readonly address: string
+  readonly session: BgpSessionState
+  readonly routerId?: string
+  readonly admin: BgpPeerState['admin']
+}
+
 export type BgpEvent =
-  | { readonly type: 'peer'; readonly peer: BgpPeer }
+  | { readonly type: 'peer'; readonly peer: BgpPeerNotice }
   /** In the order they were received; one event may have any number. */
   | { readonly type: 'paths'; readonly paths: readonly BgpPath[] }
   /** Each peer that was there when the watch began has been told. */
   | { readonly type: 'peers-told' }
+  /**
+   * A peer's End-of-RIB came. Only GoBGP 3.37 tells; of 3.10 ask peers(). Ask for the paths then: those that came before
+   * it are in gobgpd, but may still be on their way in this watch.
+   */
+  | { readonly type: 'end-of-rib'; readonly neighbor: string; readonly family: BgpFamily }
 
 /** Prefixes within `prefix` whose length is from `min` to `max`. */
 export interface BgpPrefixRange {
@@ -220,9 +236,10 @@ export interface Gobgp {
   /** GOBGP_EXISTS when it was started already: compare global() first. GOBGP_PORT_TAKEN leaves it not started. */
   start(global: BgpGlobal): Promise<void>
   stop(): Promise<void>
-  peers(): Promise<readonly BgpPeer[]>
+  /** `advertised`: count what is announced too, which costs gobgpd a walk through its RIB for each peer. */
+  peers(query?: { readonly address?: string; readonly advertised?: boolean }): Promise<readonly BgpPeer[]>
   addPeer(config: BgpPeerConfig): Promise<void>
-  /** Resolves to true when the session was reset for it. */
+  /** Resolves to true when the session was reset for it; nothing happens where samePeerConfig() holds. */
   updatePeer(config: BgpPeerConfig): Promise<boolean>
   deletePeer(address: string): Promise<void>
   /** Applies the policies again to what was received (in) and to what is announced (out); the session stays. */

@@ -1,0 +1,340 @@
+// Makes gobgpd's policies the wanted ones: asks for what is there, writes the difference, wider before narrower, and has
+// the paths of the neighbors concerned looked at again. Their addresses stand in a set of their own meanwhile
+// (wrn-pending-in, wrn-pending-out): whoever comes after us, had we died in between, finishes it.
+import { hasCode } from '../errors.js'
+import {
+  addressOfHost,
+  type Direction,
+  desiredPolicies,
+  hostPrefix,
+  mark,
+  type PolicyObjects,
+  type PolicyStatement,
+  rangeText,
+  readRange,
+  sameSet,
+  sameStatement,
+  verdicts,
+} from './policy.js'
+import type { Transport } from './transport.js'
+import type { BgpNeighborPolicy, BgpPolicyChange } from './types.js'
+import type { Draft, WireDefinedSet, WireStatement } from './wire-types.js'
+
+const prefixType = 0
+const neighborType = 1
+const localRoute = 3
+const accept = 1
+const reject = 2
+const directions = { in: 1, out: 2 } as const
+const both: readonly Direction[] = ['in', 'out']
+const policyName = (direction: Direction): string => `${mark}${direction}`
+const pendingName = (direction: Direction): string => `${mark}pending-${direction}`
+
+interface Observed extends PolicyObjects {
+  readonly assigned: Readonly<Record<Direction, boolean>>
+  /** Statements of no policy are in the way of new ones of that name. */
+  readonly known: ReadonlySet<string>
+  readonly pending: Readonly<Record<Direction, ReadonlySet<string>>>
+}
+
+export async function applyPolicies(
+  transport: Transport,
+  policies: readonly BgpNeighborPolicy[],
+  limits: { readonly ms: number; readonly listMs: number },
+): Promise<BgpPolicyChange> {
+  const { ms, listMs } = limits
+  const wanted = desiredPolicies(policies)
+  const found = await observe(transport, ms)
+  const write = writer(transport, ms)
+  const affected = { in: concerned(found, wanted, 'in'), out: concerned(found, wanted, 'out') }
+  const everybody = both.some(direction => !found.assigned[direction])
+  const peers =
+    everybody || affected.in.size + affected.out.size > 0 ? await peerAddresses(transport, ms) : []
+  for (const direction of both) {
+    if (!found.assigned[direction]) for (const address of peers) affected[direction].add(address)
+    const pending = [...affected[direction]]
+      .map(hostPrefix)
+      .filter(host => !found.pending[direction].has(host))
+    if (pending.length > 0) await write.add(neighborType, pendingName(direction), pending)
+  }
+
+  for (const [name, ranges] of wanted.prefixSets)
+    await write.addMissing(prefixType, name, ranges, found.prefixSets.get(name))
+  for (const [name, hosts] of wanted.neighborSets)
+    await write.addMissing(neighborType, name, hosts, found.neighborSets.get(name))
+  for (const direction of both) {
+    const had = found.statements[direction]
+    const want = wanted.statements[direction]
+    const wrong = [...had.values()].filter(
+      ({ name }) => want.has(name) && !sameStatement(had.get(name), want.get(name)!),
+    )
+    await write.dropStatements(
+      direction,
+      wrong.map(({ name }) => name),
+    )
+    const missing = [...want.values()].filter(
+      ({ name }) => !had.has(name) || wrong.some(w => w.name === name),
+    )
+    for (const { name } of missing) if (found.known.has(name) && !had.has(name)) await write.forget(name)
+    if (missing.length > 0 || !found.assigned[direction]) await write.addStatements(direction, missing)
+    if (!found.assigned[direction]) await write.assign(direction)
+  }
+
+  for (const direction of both) {
+    const want = wanted.statements[direction]
+    await write.dropStatements(
+      direction,
+      [...found.statements[direction].keys()].filter(name => !want.has(name)),
+    )
+  }
+  for (const [name, ranges] of found.prefixSets)
+    await write.dropExtra(prefixType, name, ranges, wanted.prefixSets.get(name))
+  for (const [name, hosts] of found.neighborSets)
+    await write.dropExtra(neighborType, name, hosts, wanted.neighborSets.get(name))
+
+  const there = new Set(peers)
+  for (const direction of both) {
+    for (const address of affected[direction])
+      if (there.has(address)) await softReset(transport, address, direction, listMs)
+    if (affected[direction].size > 0) await write.remove(neighborType, pendingName(direction))
+  }
+  return {
+    writes: write.count(),
+    reset: [...new Set([...affected.in, ...affected.out])].filter(a => there.has(a)),
+  }
+}
+
+/** Neighbors whose verdict is not what it was, and those that were left pending. */
+function concerned(found: Observed, wanted: PolicyObjects, direction: Direction): Set<string> {
+  const [before, after] = [verdicts(found, direction), verdicts(wanted, direction)]
+  const addresses = new Set([...found.pending[direction]].map(addressOfHost))
+  for (const address of new Set([...before.keys(), ...after.keys()]))
+    if (before.get(address) !== after.get(address)) addresses.add(address)
+  return addresses
+}
+
+async function observe(transport: Transport, ms: number): Promise<Observed> {
+  const sets = async (definedType: number): Promise<WireDefinedSet[]> => {
+    const list = await transport.list(
+      'ListDefinedSet',
+      ['ListDefinedSetRequest', { definedType, name: '' }],
+      'ListDefinedSetResponse',
+      { what: 'list defined sets', ms },
+      ({ definedSet }) => definedSet,
+    )
+    return list.filter((set): set is WireDefinedSet => set?.name.startsWith(mark) === true)
+  }
+  const policies = await transport.list(
+    'ListPolicy',
+    ['ListPolicyRequest', { name: '' }],
+    'ListPolicyResponse',
+    { what: 'list policies', ms },
+    ({ policy }) => policy,
+  )
+  const statements = await transport.list(
+    'ListStatement',
+    ['ListStatementRequest', { name: '' }],
+    'ListStatementResponse',
+    { what: 'list statements', ms },
+    ({ statement }) => statement?.name ?? '',
+  )
+  const assigned = async (direction: Direction): Promise<boolean> => {
+    const list = await transport.list(
+      'ListPolicyAssignment',
+      ['ListPolicyAssignmentRequest', { name: 'global', direction: directions[direction] }],
+      'ListPolicyAssignmentResponse',
+      { what: 'list policy assignments', ms },
+      ({ assignment }) =>
+        assignment !== null &&
+        assignment.defaultAction === reject &&
+        assignment.policies.length === 1 &&
+        assignment.policies[0]?.name === policyName(direction),
+    )
+    return list.some(fits => fits)
+  }
+  const neighborSets = new Map((await sets(neighborType)).map(({ name, list }) => [name, new Set(list)]))
+  const pending = (direction: Direction): ReadonlySet<string> => {
+    const hosts = neighborSets.get(pendingName(direction)) ?? new Set<string>()
+    neighborSets.delete(pendingName(direction))
+    return hosts
+  }
+  const statementsOf = (direction: Direction): ReadonlyMap<string, PolicyStatement> => {
+    const policy = policies.find(policy => policy?.name === policyName(direction))
+    return new Map(policy?.statements.map(statement => [statement.name, readStatement(statement)]))
+  }
+  return {
+    pending: { in: pending('in'), out: pending('out') },
+    neighborSets,
+    prefixSets: new Map(
+      (await sets(prefixType)).map(({ name, prefixes }) => [
+        name,
+        new Set(prefixes.map(p => rangeText(p.ipPrefix, p.maskLengthMin, p.maskLengthMax))),
+      ]),
+    ),
+    statements: { in: statementsOf('in'), out: statementsOf('out') },
+    known: new Set(statements),
+    assigned: { in: await assigned('in'), out: await assigned('out') },
+  }
+}
+
+function readStatement({ name, conditions, actions }: WireStatement): PolicyStatement {
+  return {
+    // A statement that does not accept is none of ours, whatever it is called.
+    name,
+    ...(actions?.routeAction === accept ? {} : { prefixSet: '(does not accept)' }),
+    ...(conditions?.prefixSet ? { prefixSet: conditions.prefixSet.name } : {}),
+    ...(conditions?.neighborSet ? { neighborSet: conditions.neighborSet.name } : {}),
+    ...(conditions?.routeType === localRoute ? { local: true as const } : {}),
+  }
+}
+
+const wireStatement = ({ name, prefixSet, neighborSet, local }: PolicyStatement): Draft<WireStatement> => ({
+  name,
+  conditions: {
+    ...(prefixSet === undefined ? {} : { prefixSet: { type: 0, name: prefixSet } }),
+    ...(neighborSet === undefined ? {} : { neighborSet: { type: 0, name: neighborSet } }),
+    ...(local === undefined ? {} : { routeType: localRoute }),
+  },
+  actions: { routeAction: accept },
+})
+
+async function peerAddresses(transport: Transport, ms: number): Promise<string[]> {
+  return transport.list(
+    'ListPeer',
+    ['ListPeerRequest', {}],
+    'ListPeerResponse',
+    { what: 'list peers', ms },
+    ({ peer }) => peer?.conf?.neighborAddress ?? '',
+  )
+}
+
+async function softReset(
+  transport: Transport,
+  address: string,
+  direction: Direction,
+  ms: number,
+): Promise<void> {
+  try {
+    await transport.call(
+      'ResetPeer',
+      ['ResetPeerRequest', { address, soft: true, direction: direction === 'in' ? 0 : 1 }],
+      'Empty',
+      { what: `look again at the paths of peer "${address}"`, ms },
+    )
+  } catch (error) {
+    if (!hasCode(error, 'GOBGP_NOT_FOUND')) throw error
+  }
+}
+
+function writer(transport: Transport, ms: number) {
+  let writes = 0
+  const definedSet = (type: number, name: string, items: readonly string[]): Draft<WireDefinedSet> =>
+    type === neighborType
+      ? { definedType: type, name, list: items }
+      : {
+          definedType: type,
+          name,
+          prefixes: items.map(readRange).map(({ prefix, min, max }) => ({
+            ipPrefix: prefix,
+            maskLengthMin: min,
+            maskLengthMax: max,
+          })),
+        }
+  const options = (what: string): { what: string; ms: number } => {
+    writes++
+    return { what, ms }
+  }
+  const add = async (type: number, name: string, items: readonly string[]): Promise<void> => {
+    await transport.call(
+      'AddDefinedSet',
+      ['AddDefinedSetRequest', { definedSet: definedSet(type, name, items) }],
+      'Empty',
+      options(`add to the set "${name}"`),
+    )
+  }
+  /** Without `items` the whole set. */
+  const remove = async (type: number, name: string, items?: readonly string[]): Promise<void> => {
+    await transport.call(
+      'DeleteDefinedSet',
+      [
+        'DeleteDefinedSetRequest',
+        { definedSet: definedSet(type, name, items ?? []), all: items === undefined },
+      ],
+      'Empty',
+      options(`take from the set "${name}"`),
+    )
+  }
+  const forget = async (name: string): Promise<void> => {
+    await transport.call(
+      'DeleteStatement',
+      ['DeleteStatementRequest', { statement: { name }, all: true }],
+      'Empty',
+      options(`delete the statement "${name}"`),
+    )
+  }
+  return {
+    count: () => writes,
+    add,
+    remove,
+    forget,
+    addMissing: async (
+      type: number,
+      name: string,
+      want: ReadonlySet<string>,
+      have: ReadonlySet<string> | undefined,
+    ): Promise<void> => {
+      const missing = [...want].filter(item => have?.has(item) !== true)
+      if (missing.length > 0) await add(type, name, missing)
+    },
+    dropExtra: async (
+      type: number,
+      name: string,
+      have: ReadonlySet<string>,
+      want: ReadonlySet<string> | undefined,
+    ): Promise<void> => {
+      if (want === undefined) await remove(type, name)
+      else if (!sameSet(have, want)) {
+        const extra = [...have].filter(item => !want.has(item))
+        if (extra.length > 0) await remove(type, name, extra)
+      }
+    },
+    addStatements: async (direction: Direction, statements: readonly PolicyStatement[]): Promise<void> => {
+      const policy = { name: policyName(direction), statements: statements.map(wireStatement) }
+      await transport.call(
+        'AddPolicy',
+        ['AddPolicyRequest', { policy }],
+        'Empty',
+        options('add to the policy'),
+      )
+    },
+    dropStatements: async (direction: Direction, names: readonly string[]): Promise<void> => {
+      if (names.length === 0) return
+      const policy = { name: policyName(direction), statements: names.map(name => ({ name })) }
+      await transport.call(
+        'DeletePolicy',
+        ['DeletePolicyRequest', { policy, preserveStatements: true }],
+        'Empty',
+        options('take from the policy'),
+      )
+      for (const name of names) await forget(name)
+    },
+    assign: async (direction: Direction): Promise<void> => {
+      await transport.call(
+        'SetPolicyAssignment',
+        [
+          'SetPolicyAssignmentRequest',
+          {
+            assignment: {
+              name: 'global',
+              direction: directions[direction],
+              policies: [{ name: policyName(direction) }],
+              defaultAction: reject,
+            },
+          },
+        ],
+        'Empty',
+        options('assign the policy'),
+      )
+    },
+  }
+}
