@@ -16,6 +16,7 @@ import type {
 } from './api/control.js'
 import { createInspector } from './api/inspect.js'
 import type { PortCounters } from './api/port-view.js'
+import { iptablesProblems, type ProgramFacts } from './api/service-problems.js'
 import { createCompute } from './compute/compute.js'
 import { surveyOf } from './compute/overlay/census.js'
 import { outerFamily, overlayMtu } from './compute/overlay/overlay.js'
@@ -89,15 +90,20 @@ export function createControl(parts: ControlParts): Control {
 
   const tenants = createTenantControl(parts)
 
+  const programmed: ProgramFacts = {
+    stages: reconciler.stages,
+    desired: parts.desired,
+    statuses: () => reconciler.tables,
+    failureOf: (table, object) => reconciler.failureOf(table, object),
+  }
   const inspector = createInspector({
+    ...programmed,
     port: tenants.port,
     network: tenants.network,
     node: config.node,
     conntrack: parts.conntrack,
     proxied: parts.proxied,
-    stages: reconciler.stages,
     snapshot: () => store.snapshot(),
-    desired: parts.desired,
     proxyMode: () => parts.self()?.proxyMode ?? clusterOf(store.snapshot())?.spec.proxyMode,
     peers: () => peersOf(store.snapshot(), parts.desired(), config.node),
     events: () => receipts.list(),
@@ -161,7 +167,7 @@ export function createControl(parts: ControlParts): Control {
       peers: peersOf(snapshot, desired, config.node),
       ...(services === undefined ? {} : { services }),
       ...(ownTenants === undefined ? {} : { tenants: ownTenants }),
-      problems: desired?.problems ?? snapshot.problems,
+      problems: [...(desired?.problems ?? snapshot.problems), ...iptablesProblems(programmed)],
       counts: receipts.counts,
       passes: reconciler.passes,
       rss: process.memoryUsage.rss(),

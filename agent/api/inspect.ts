@@ -2,9 +2,7 @@
 import type { Conntrack } from '../../lib/conntrack/types.js'
 import { WarrenError } from '../../lib/errors.js'
 import type { Receipt } from '../../lib/reconcile/receipt.js'
-import type { Stage } from '../dataplane/stage.js'
 import type { ProxyMode } from '../model/cluster.js'
-import type { DesiredState } from '../model/desired.js'
 import { findKind, fullRef, kinds } from '../model/kinds.js'
 import type { Network } from '../model/network.js'
 import { type Problem, refOf } from '../model/object.js'
@@ -17,6 +15,7 @@ import { type Counted, countConnections } from './connections.js'
 import type { Control, PeerStatus, ServiceSummary } from './control.js'
 import type { NetworkView, PortView } from './port-view.js'
 import { chosen, selectEndpoints } from './select-endpoints.js'
+import { type ProgramFacts, serviceFailures } from './service-problems.js'
 import { endpointViews, entryViews, type ServiceFacts, serviceStatus } from './service-view.js'
 import type { Description, EndpointView, NodeView, ServiceStatus } from './views.js'
 
@@ -25,21 +24,19 @@ const mostEvents = 12
 /** Services between two breaths: the event loop has packets' rules to write. */
 const breath = 250
 
-export interface Inspected {
+export interface Inspected extends ProgramFacts {
   readonly node: string
   readonly conntrack: Conntrack
   /** Listeners of the userspace mode, by entryKey. */
   readonly proxied: () => readonly { readonly key: string; readonly connections: number }[]
-  readonly stages: readonly Stage[]
   snapshot(): Snapshot
-  desired(): DesiredState | undefined
   /** In force on this host. */
   proxyMode(): ProxyMode | undefined
   peers(): readonly PeerStatus[]
   events(): readonly Receipt[]
   origin(ref: string): string
   /** What is told of a Port. */
-  port(port: Port): PortView
+  port(port: Port): Promise<PortView>
   /** The same of a Network. */
   network(network: Network): NetworkView
 }
@@ -129,9 +126,10 @@ export function createInspector(parts: Inspected): Inspector {
     const byService = records(snapshot)
     await soon()
     const problems = byObject(parts.desired()?.problems ?? [])
+    const failures = serviceFailures(parts)
     const found: ServiceStatus[] = []
     for (const [i, [name, service]] of wanted.entries()) {
-      const own = problems.get(`service/${name}`) ?? []
+      const own = [...(problems.get(`service/${name}`) ?? []), ...failures(name)]
       found.push(serviceStatus(facts(name, service, byService, own, counted.connections), selection))
       if (i % breath === breath - 1) await soon()
     }
@@ -219,12 +217,14 @@ export function createInspector(parts: Inspected): Inspector {
     switch (object.kind) {
       case 'Service': {
         const full = ref.slice('service/'.length)
+        const all = [...problems, ...serviceFailures(parts)(full)]
         const { connections } = await count(entriesOf(full), signal)
-        const own = facts(full, object, records(snapshot, new Set([full])), problems, connections)
+        const own = facts(full, object, records(snapshot, new Set([full])), all, connections)
         const { namespace } = object.metadata
         const selection = selectEndpoints(snapshot, { namespace, service: full })
         return {
           ...common,
+          problems: all,
           service: { ...serviceStatus(own, selection), entries: entryViews(own) },
           endpoints: endpointViews(own, selection, cidrs),
         }
@@ -235,7 +235,7 @@ export function createInspector(parts: Inspected): Inspector {
       case 'Node':
         return { ...common, node: nodeView(object.metadata.name, snapshot) }
       case 'Port':
-        return { ...common, port: parts.port(object) }
+        return { ...common, port: await parts.port(object) }
       case 'Network':
         return { ...common, network: parts.network(object) }
       default:

@@ -101,6 +101,9 @@ function iptablesEntryPoints(text: IptablesText, flows: ConntrackTable): Table<S
     object.kind === 'base' || object.kind === 'stray' ? undefined : object
   return {
     name: table.name,
+    get problem() {
+      return table.problem
+    },
     key: object => table.key(object),
     equal: (desired, observed) => table.equal(desired, observed),
     observe: signal => table.observe(signal),

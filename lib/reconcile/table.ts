@@ -31,6 +31,8 @@ export interface Table<T> {
   format(op: TableOp<T>): string
   /** It knows by itself that the kernel may have something else now: the next plan observes. */
   dirty?(): boolean
+  /** What a person should know of where this table writes to, though nothing failed; as of the last look. */
+  readonly problem?: string | undefined
   /** What observe would show right after a successful op; default: the desired object itself. */
   mirrored?(desired: T): T
 }

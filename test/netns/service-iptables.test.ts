@@ -6,6 +6,7 @@ import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { iptablesProblems, type ProgramFacts, serviceFailures } from '../../agent/api/service-problems.js'
 import {
   type ServiceIptablesObject,
   serviceIptablesTable,
@@ -47,11 +48,18 @@ interface Agent {
   /** Every iptables-restore since the last pass: "nat :WRN-SVC-C-5 - [0:0]", line by line. */
   readonly written: string[]
   restores: number
+  /** What status and describe are told. */
+  readonly facts: ProgramFacts
   want(objects: readonly ServiceIptablesObject[]): void
   pass(): Promise<{ readonly ops: readonly TableOp<ServiceIptablesObject>[]; readonly failed: number }>
 }
 
-function start(world: World, objects: readonly ServiceIptablesObject[], lockWait = 10): Agent {
+function start(
+  world: World,
+  objects: readonly ServiceIptablesObject[],
+  lockWait = 10,
+  over: Partial<IptablesText> = {},
+): Agent {
   const text = openIptablesText(world.netns, { lockWait })
   const written: string[] = []
   const restore: IptablesText['restore'] = (place, table, lines) => {
@@ -62,22 +70,38 @@ function start(world: World, objects: readonly ServiceIptablesObject[], lockWait
   const counted = new Proxy(text, {
     get(target, name) {
       if (name === 'restore') return restore
-      const value: unknown = Reflect.get(target, name)
+      const value: unknown = Reflect.get({ ...over }, name) ?? Reflect.get(target, name)
       return typeof value === 'function' ? value.bind(target) : value
     },
   })
   const receipts = createReceipts()
   const table = serviceIptablesTable(counted)
   const mirror = new Mirror(table, systemClock, receipts)
-  let groups: Desired<ServiceIptablesObject> = new Map([['test', objects]])
+  const groupsOf = (all: readonly ServiceIptablesObject[]): Desired<ServiceIptablesObject> => {
+    const isBase = ({ kind }: ServiceIptablesObject): boolean => kind === 'base'
+    const groups = new Map([['cluster/default', all.filter(isBase)]])
+    for (const object of all) {
+      if (object.kind === 'base' || object.kind === 'stray') continue
+      const owner = `service/${object.service}`
+      groups.set(owner, [...(groups.get(owner) ?? []), object])
+    }
+    return groups
+  }
+  let groups = groupsOf(objects)
   const agent: Agent = {
     mirror,
     receipts,
     table,
     written,
     restores: 0,
+    facts: {
+      stages: [{ name: 'service-iptables', table }] as never,
+      desired: () => ({ 'service-iptables': groups }) as never,
+      statuses: () => [mirror.status],
+      failureOf: (_table, object) => mirror.failureOf(table.key(object as ServiceIptablesObject)),
+    },
     want(next) {
-      groups = new Map([['test', next]])
+      groups = groupsOf(next)
     },
     async pass() {
       written.length = 0
@@ -344,6 +368,9 @@ t.test('the host goes over to the other variant, and ours with it', async t => {
   agent.mirror.invalidate()
   t.same(show(agent, (await agent.pass()).ops), [], 'both are in use: the name "iptables" decides')
   t.match(agent.table.problem, /iptables-nft and iptables-legacy both hold tables/)
+  const both = { level: 'warning', code: 'IPTABLES_BOTH', message: /both hold tables .* go to "nft"/ }
+  t.match(iptablesProblems(agent.facts), [{ ...both, about: 'table/service-iptables' }])
+  t.match(serviceFailures(agent.facts)(web.service), [{ ...both, about: `service/${web.service}` }])
 
   // The administrator's name for it: update-alternatives --set iptables /usr/sbin/iptables-legacy
   const bin = mkdtempSync(join(scratch, 'bin-'))
@@ -364,6 +391,25 @@ t.test('the host goes over to the other variant, and ours with it', async t => {
   agent.want([])
   await agent.pass()
   t.match(agent.mirror.status.error, /is not installed|No such file|ENOENT/)
+  t.match(iptablesProblems(agent.facts), [{ level: 'error', about: 'table/service-iptables' }])
+})
+
+t.test('no program of either variant: it is said what is missing', async t => {
+  const world = createWorld()
+  t.teardown(() => world.close())
+  const missing = '"iptables-nft-restore" is not installed (package iptables)'
+  const signs = places.map((place): IptablesSign => ({ ...place, used: false, missing }))
+  const agent = start(world, want, 1, { choose: async () => chooseVariant(signs, undefined) })
+  const { ops, failed } = await agent.pass()
+  t.equal(failed, ops.length)
+  const absent = {
+    level: 'error',
+    code: 'ENOENT',
+    message: `Cannot use iptables: ${missing}`,
+    hint: /nftables/,
+  }
+  t.match(iptablesProblems(agent.facts), [{ ...absent, about: 'table/service-iptables' }])
+  t.match(serviceFailures(agent.facts)(web.service), [{ ...absent, about: `service/${web.service}` }])
 })
 
 t.test('nobody wants Services: nothing runs', async t => {
@@ -394,6 +440,26 @@ t.test('the lock is held: who has it is told', async t => {
   t.match(agent.mirror.status.error, /xtables lock is held by \w+ \(pid \d+\), waited 1 s/)
   t.match(agent.mirror.errors()[0], { code: 'EBUSY' })
   t.equal(ours(world, 'legacy'), '')
+  const busy = { level: 'error', code: 'EBUSY', message: /xtables lock is held by/ }
+  t.match(iptablesProblems(agent.facts), [{ ...busy, about: 'table/service-iptables' }])
+  t.match(serviceFailures(agent.facts)(web.service), [{ ...busy, about: `service/${web.service}` }])
+})
+
+t.test("an entry point that iptables refuses is its own Service's problem", async t => {
+  const world = createWorld(users.nft)
+  t.teardown(() => world.close())
+  const bad = serviceEntry('tcp', '203.0.113.80:80', ['10.244.1.2:70000'], {
+    ...{ kind: 'external', service: 'default/bad' },
+  })
+  const agent = start(world, [...want, bad])
+  t.equal((await agent.pass()).failed, 1)
+  const refused = { level: 'error', code: 'IPTABLES', message: /70000/ }
+  t.match(iptablesProblems(agent.facts), [{ ...refused, about: 'table/service-iptables' }])
+  t.match(serviceFailures(agent.facts)('default/bad'), [{ ...refused, about: 'service/default/bad' }])
+  t.strictSame(serviceFailures(agent.facts)(web.service), [])
+  agent.want(want)
+  await agent.pass()
+  t.strictSame(iptablesProblems(agent.facts), [])
 })
 
 t.test('what iptables refuses: the line, and its number', async t => {

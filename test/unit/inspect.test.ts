@@ -3,6 +3,7 @@
 import t from 'tap'
 import { countConnections, mostFlows } from '../../agent/api/connections.js'
 import { createInspector, type Inspector } from '../../agent/api/inspect.js'
+import type { ProgramFacts } from '../../agent/api/service-problems.js'
 import type { EndpointView } from '../../agent/api/views.js'
 import { createServices } from '../../agent/compute/services/services.js'
 import type { Cluster, ProxyMode } from '../../agent/model/cluster.js'
@@ -143,9 +144,17 @@ const receipt = (id: number, key: string): Receipt => ({
   cause: 'model',
 })
 
-function inspectorOf(mode: ProxyMode = 'nftables', conntrack: Conntrack = conntrackOf(flows)): Inspector {
+/** What the mirrors of the tables say. */
+const allWell = { statuses: () => [], failureOf: () => undefined }
+
+function inspectorOf(
+  mode: ProxyMode = 'nftables',
+  conntrack: Conntrack = conntrackOf(flows),
+  mirrors: Pick<ProgramFacts, 'statuses' | 'failureOf'> & { readonly problem?: string } = allWell,
+): Inspector {
   const desired = {
-    service: made.entries,
+    service: mode === 'nftables' ? made.entries : new Map(),
+    'service-iptables': mode === 'iptables' ? made.entries : new Map(),
     serviceEntries: made.entries,
     problems: made.problems,
     route: new Map(),
@@ -158,7 +167,11 @@ function inspectorOf(mode: ProxyMode = 'nftables', conntrack: Conntrack = conntr
     node: 'h1',
     conntrack,
     proxied: () => [{ key: '10.0.0.9 tcp 80', connections: 70 }],
-    stages: [{ name: 'service', table: { key } }] as never,
+    stages: [
+      { name: 'service', table: { key } },
+      { name: 'service-iptables', table: { key, problem: mirrors.problem } },
+    ] as never,
+    ...mirrors,
     snapshot: () => snapshot,
     desired: () => desired,
     proxyMode: () => mode,
@@ -319,4 +332,37 @@ t.test('describe: every endpoint that is not used has a reason', async t => {
     message: 'Cannot describe "service/default/nope": there is no such object',
   })
   await t.rejects(inspectorOf().describe('sevrice', 'web', signal), { code: 'NOT_FOUND' })
+})
+
+t.test('what was not written for a Service is a problem of that Service, and of no other', async t => {
+  const status = (state: 'degraded' | 'converged') =>
+    ({ name: 'service-iptables', state, objects: 0, observed: 1, written: 0, failed: 1 }) as const
+  const error = { code: 'IPTABLES', message: 'Cannot change "iptables-nft nat": no', hint: 'look' }
+  const one = inspectorOf('iptables', undefined, {
+    statuses: () => [status('degraded')],
+    failureOf: (table, object) =>
+      table === 'service-iptables' && (object as ServiceEntry).kind === 'nodeport' ? error : undefined,
+  })
+  const found = { level: 'error', about: 'service/default/web', ...error }
+  const { services } = await one.services({ connections: false }, signal)
+  t.strictSame(
+    services.flatMap(({ name, problems }) => (problems.some(each => each.code === 'IPTABLES') ? [name] : [])),
+    ['web'],
+  )
+  const web = await one.describe('service', 'web', signal)
+  t.strictSame(web.problems.slice(-1), [found])
+  t.match(web.service?.problems.at(-1), found)
+  t.notOk((await one.describe('service', 'shop/db', signal)).problems.some(({ code }) => code === 'IPTABLES'))
+
+  const both = 'iptables-nft and iptables-legacy both hold tables on this host'
+  const remarked = { statuses: () => [status('converged')], failureOf: () => undefined, problem: both }
+  const split = inspectorOf('iptables', undefined, remarked)
+  t.match((await split.describe('service', 'web', signal)).problems.at(-1), {
+    ...{ level: 'warning', about: 'service/default/web', code: 'IPTABLES_BOTH', message: both },
+  })
+  const elsewhere = inspectorOf('nftables', undefined, remarked)
+  t.notOk(
+    (await elsewhere.describe('service', 'web', signal)).problems.some(({ message }) => message === both),
+    'of no concern to nftables mode',
+  )
 })
