@@ -1,5 +1,6 @@
 // Calls of one gobgpd: unary, server streams read to the end, a client stream, and a stream that is followed. grpc-js is
-// loaded with the first call (80 ms, 20 MB). A lost connection is tried again at the next call, after 50 to 500 ms.
+// loaded with the first call. A channel that found nobody is thrown away: grpc would wait before it tries again, and a
+// unix socket tells at once whether somebody listens.
 import type * as Grpc from '@grpc/grpc-js'
 import { gobgpFailure } from './failure.js'
 import { loadWire, type Wire } from './wire.js'
@@ -51,19 +52,17 @@ interface Open {
 }
 
 const path = (method: string): string => `/apipb.GobgpApi/${method}`
+const unavailable = 14
 const asIs = (bytes: Buffer): Buffer => bytes
 
 export function openTransport(target: string, name: string): Transport {
   let opening: Promise<Open> | undefined
-  let client: Grpc.Client | undefined
+  let current: Grpc.Client | undefined
   let closed = false
 
   async function start(): Promise<Open> {
     const [grpc, wire] = await Promise.all([import('@grpc/grpc-js'), loadWire()])
-    client = new grpc.Client(target, grpc.credentials.createInsecure(), {
-      'grpc.initial_reconnect_backoff_ms': 50,
-      'grpc.min_reconnect_backoff_ms': 50,
-      'grpc.max_reconnect_backoff_ms': 500,
+    const client = new grpc.Client(target, grpc.credentials.createInsecure(), {
       // The beginning of a watch is one message, whatever the number of paths.
       'grpc.max_receive_message_length': 1 << 28,
       // No proxy for a unix socket, whatever http_proxy says; a channel of our own, not the pool's.
@@ -71,15 +70,28 @@ export function openTransport(target: string, name: string): Transport {
       'grpc.use_local_subchannel_pool': 1,
       'grpc.enable_channelz': 0,
     })
+    current = client
     if (closed) client.close()
     return { client, wire }
+  }
+  const discard = (client: Grpc.Client): void => {
+    if (client !== current || closed) return
+    client.close()
+    current = undefined
+    opening = undefined
   }
   const open = (): Promise<Open> => {
     opening ??= start()
     return opening
   }
-  const failure = (what: string, error: { readonly code: number; readonly details: string }): Error =>
-    gobgpFailure(what, name, error.code, error.details)
+  const failure = (
+    client: Grpc.Client,
+    what: string,
+    error: { readonly code: number; readonly details: string },
+  ): Error => {
+    if (error.code === unavailable) discard(client)
+    return gobgpFailure(what, name, error.code, error.details)
+  }
 
   return {
     wire: async () => (await open()).wire,
@@ -93,7 +105,7 @@ export function openTransport(target: string, name: string): Transport {
           wire.encode(ask, message),
           { deadline: Date.now() + ms },
           (error, value) => {
-            if (error !== null) reject(failure(what, error))
+            if (error !== null) reject(failure(client, what, error))
             else if (value !== undefined) resolve(value)
           },
         )
@@ -112,7 +124,7 @@ export function openTransport(target: string, name: string): Transport {
             { deadline: Date.now() + ms },
           )
           .on('data', (value: Messages[typeof answer]) => found.push(each(value)))
-          .on('error', (error: Grpc.ServiceError) => reject(failure(what, error)))
+          .on('error', (error: Grpc.ServiceError) => reject(failure(client, what, error)))
           .on('end', () => resolve(found))
       })
     },
@@ -124,7 +136,7 @@ export function openTransport(target: string, name: string): Transport {
           asIs,
           (bytes: Buffer) => wire.decode('Empty', bytes),
           { deadline: Date.now() + ms },
-          error => (error === null ? resolve() : reject(failure(what, error))),
+          error => (error === null ? resolve() : reject(failure(client, what, error))),
         )
         // What it cannot take yet it queues; the callback above tells how the call ended.
         stream.on('error', () => undefined)
@@ -147,7 +159,7 @@ export function openTransport(target: string, name: string): Transport {
           signal.removeEventListener('abort', stop)
           if (signal.aborted) resolve()
           // A stream that gobgpd ends by itself is a gobgpd that ends.
-          else reject(failure(what, error ?? { code: 14, details: 'ended' }))
+          else reject(failure(client, what, error ?? { code: unavailable, details: 'ended' }))
         }
         stream.on('data', (value: Messages[typeof answer]) => {
           if (!signal.aborted) each(value)
@@ -159,7 +171,7 @@ export function openTransport(target: string, name: string): Transport {
     },
     close: () => {
       closed = true
-      client?.close()
+      current?.close()
     },
   }
 }
