@@ -10,12 +10,14 @@ import { createReceipts } from '../lib/reconcile/receipt.js'
 import { createCompute } from './compute/compute.js'
 import type { Config } from './config.js'
 import { createControl } from './control.js'
+import { createBgpPart } from './dataplane/bgp.js'
 import { openHostProxy } from './dataplane/host-proxy.js'
 import { openKernel } from './dataplane/kernel.js'
 import { linkCounters } from './dataplane/link-counters.js'
 import { acquireLock } from './dataplane/lock.js'
 import { runMonitor } from './dataplane/monitor.js'
 import { orderedStages, ownDevices, ownTables } from './dataplane/order.js'
+import { portDrops } from './dataplane/port-drops.js'
 import { Reconciler } from './dataplane/reconciler.js'
 import { createSpaceMonitor } from './dataplane/space-monitor.js'
 import { openSpaces } from './dataplane/spaces.js'
@@ -76,6 +78,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   })
   const kick = (): void => {
     lease.kick()
+    bgp.kick()
     reconciler.kick()
   }
   const lease = createNodeLease({
@@ -119,10 +122,21 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const answers = createAnswers()
   const spaces = openSpaces(names.spaces, kernel.netns)
   const dhcp = dhcpTable(config.stateDir)
+  const bgp = createBgpPart({
+    socket: config.gobgp.socket,
+    stateDir: config.stateDir,
+    rtnl: kernel.rtnl,
+    clock,
+    log,
+    snapshot: () => store.snapshot(),
+    desired: () => desired,
+    onChange: () => reconciler.kick(),
+    notice: (table, by) => reconciler.notice(table, by),
+  })
 
   function lookAt(): DesiredState | undefined {
     const facts = host.facts()
-    if (facts === undefined || !store.ready()) return undefined
+    if (facts === undefined || !store.ready() || !bgp.ready()) return undefined
     mark('in-sync')
     const snapshot = store.snapshot()
     const ownRecord = snapshot.held.has(config.node) ? undefined : snapshot.nodes.get(config.node)
@@ -140,6 +154,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       proxyMode: config.proxyMode,
       host: facts,
       lease: lease.current(),
+      labels: config.labels,
+      bgp: bgp.facts(),
     }
     const state = compute(snapshot, self)
     revision = snapshot.revision
@@ -170,6 +186,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       proxy,
       answers,
       fabric: { spaces, dhcp },
+      bgp: bgp.tables,
       record: {
         read: () => {
           const snapshot = store.snapshot()
@@ -218,6 +235,10 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     counters: (space, link) => {
       const netns = spaces.get(space)?.netns
       return netns === undefined ? undefined : linkCounters(netns, link)
+    },
+    drops: async (space, keys) => {
+      const netns = spaces.get(space)?.netns
+      return netns === undefined ? [] : await portDrops(netns, keys)
     },
     receipts,
     lease,
@@ -288,6 +309,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
         tenants: inner => (config.roles.includes('fabric') ? tenants.run(inner) : aborted(inner)),
         reconciler: inner => reconciler.run(inner),
         proxy: inner => proxy.proxy.run(inner),
+        bgp: inner => bgp.run(inner),
         portHolders: inner => portHolders.run(inner),
         spaces: inner => spaceMonitor.run(inner),
         dhcp: inner =>

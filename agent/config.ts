@@ -7,7 +7,7 @@ import { parseYaml } from '../lib/yaml/yaml.js'
 import { check, z } from './model/check.js'
 import { prefixSchema, proxyModeSchema } from './model/cluster.js'
 import { defaultPrefix, namesOf } from './model/marks.js'
-import { nameSchema } from './model/object.js'
+import { labelsSchema, nameSchema } from './model/object.js'
 import { defaultConfigFile, defaultSocket } from './model/paths.js'
 
 export const defaults = {
@@ -31,6 +31,7 @@ export const defaults = {
   proxyDrain: 10,
   /** Milliseconds: deadline of every call to etcd. */
   etcdTimeout: 5000,
+  gobgpSocket: '/run/warren/gobgpd.sock',
 } as const
 
 const pathSchema = z.string().regex(/^\//, 'must be an absolute path')
@@ -147,6 +148,13 @@ export const configSchema = z.strictObject({
     .optional()
     .describe("How this host serves Services; default: the Cluster's proxyMode."),
   proxyDrain: z.number().min(0).max(600).default(defaults.proxyDrain),
+  labels: labelsSchema
+    .optional()
+    .describe("Of this host's own record: selectors of BGPPeers and reflectors match on them."),
+  gobgp: z
+    .strictObject({ socket: pathSchema.default(defaults.gobgpSocket) })
+    .default({ socket: defaults.gobgpSocket })
+    .describe('The BGP speaker beside warrend: unix socket of its API.'),
   resyncInterval: z.int().min(1).max(3600).default(defaults.resyncInterval),
   log: z
     .strictObject({

@@ -4,6 +4,7 @@ import { WarrenError } from '../../lib/errors.js'
 import type { Config } from '../config.js'
 import type { TableName } from '../model/desired.js'
 import { namesOf } from '../model/marks.js'
+import { openBgpTables } from './bgp-speaker.js'
 import { fabricTables } from './fabric-stages.js'
 import { openKernel } from './kernel.js'
 import { acquireLock } from './lock.js'
@@ -36,6 +37,11 @@ export async function cleanup(
   const kernel = openKernel(names)
   const spaces = openSpaces(names.spaces, kernel.netns)
   const signal = new AbortController().signal
+  const bgp = openBgpTables(config.gobgp.socket, config.stateDir, {
+    wanted: () => false,
+    asn: () => 0,
+    now: () => 0,
+  })
   const failures: string[] = []
   const lock = await acquireLock(kernel.netns, config).catch((error: unknown) => {
     kernel.close()
@@ -50,6 +56,7 @@ export async function cleanup(
       subnetFile: config.subnetFile,
       desired: () => undefined,
       fabric: { spaces, dhcp: dhcpTable(config.stateDir) },
+      bgp: bgp.tables,
     })
     for (const { name, table } of [...stages].reverse()) {
       if (goesAlong.has(name)) continue
@@ -63,6 +70,7 @@ export async function cleanup(
     }
   } finally {
     lock.release()
+    bgp.close()
     spaces.close()
     kernel.close()
   }

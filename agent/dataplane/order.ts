@@ -14,12 +14,14 @@ import { baseSets } from '../compute/services/sets.js'
 import { tenantGuardSets } from '../compute/tenant/vxlan-guard.js'
 import type { DesiredState, Sysctl, TableName } from '../model/desired.js'
 import type { Names } from '../model/marks.js'
+import { bgpStages } from './bgp-stages.js'
 import { fabricStages } from './fabric-stages.js'
 import type { HostProxy } from './host-proxy.js'
 import { plainRuleset, serviceFamilies, serviceTables } from './service-stages.js'
 import type { Spaces } from './spaces.js'
 import type { Stage } from './stage.js'
 import { addressTable } from './tables/address.js'
+import type { BgpTables } from './tables/bgp.js'
 import type { DhcpTable } from './tables/dhcp.js'
 import { elementTable } from './tables/element.js'
 import { fdbTable } from './tables/fdb.js'
@@ -59,6 +61,8 @@ export interface OrderOptions {
   readonly proxy?: HostProxy
   readonly answers?: Answers
   /** Namespaces of our own and what is in them. */
+  /** The speaker beside us. */
+  readonly bgp?: BgpTables
   readonly fabric?: { readonly spaces: Spaces; readonly dhcp: DhcpTable }
 }
 
@@ -152,6 +156,7 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
     stage('jump', jumpTable(kernel.iptables)),
     stage('route', routeTable(rtnl)),
     ...(options.fabric === undefined ? [] : fabricStages({ kernel, ...options.fabric, desired })),
+    ...(options.bgp === undefined ? [] : bgpStages(options.bgp)),
     stage('conntrack', services.conntrack),
     stage('file', fileTable(options.subnetFile === 'none' ? [] : [options.subnetFile])),
     ...(options.record === undefined ? [] : [stage('record', recordTable(options.record), { remote: true })]),

@@ -87,7 +87,7 @@ t.test('documents: each mistake names file, line, object, field, value, reason a
     ],
     [
       of('  podCIDRs: [10.0.0.0/8]\n  backend: { type: vxlna }\n'),
-      `${at}6): spec.backend.type "vxlna" must be one of vxlan, host-gw (did you mean "vxlan"?)`,
+      `${at}6): spec.backend.type "vxlna" must be one of vxlan, host-gw, bgp (did you mean "vxlan"?)`,
     ],
     [
       of('  podCIDRs: [10.0.0.0/8]\n  backend: { type: vxlan, vni: 16777216 }\n'),

@@ -17,6 +17,8 @@ const bgpPort = 179
 /** GTSM: the neighbor's packets crossed no router (RFC 5082 §3). */
 const noHops = 255
 const connectRetry = 5
+/** Seconds that a restarted speaker waits for all neighbors before it announces: one that is down for long would hold it back. */
+const deferral = 15
 
 export interface BgpPlan {
   readonly speaker: Desired<BgpSpeaker>
@@ -124,7 +126,7 @@ function configOf(session: WantedSession, bgp: ClusterBgp, input: BgpInput, rout
     holdTime,
     keepalive: Math.max(1, Math.floor(holdTime / 3)),
     connectRetry,
-    gracefulRestart: { restartTime: bgp.restartTime, restarting: false, notification: true },
+    gracefulRestart: { restartTime: bgp.restartTime, restarting: false, deferral, notification: true },
     maxPrefixes: peer?.spec.maxPrefixes ?? bgp.maxPrefixes,
   }
 }

@@ -26,6 +26,18 @@ export const dropSets = {
 
 export type DropReason = keyof typeof dropSets
 
+export interface DropCount {
+  readonly reason: DropReason
+  readonly packets: number
+}
+
+/** Where a port is counted: by its link before it is known who sends, then by its network's bridge and its MACs. */
+export interface DropKeys {
+  readonly link: string
+  readonly bridge: string
+  readonly macs: readonly string[]
+}
+
 /** What is not dropped again for so long is forgotten: ports that are gone leave nothing behind. */
 const remembered = '1d'
 /** Ports of a host. */
