@@ -4,6 +4,7 @@ import { fstatSync, readdirSync, statfsSync, statSync } from 'node:fs'
 import { openConntrack } from '../../lib/conntrack/conntrack.js'
 import type { Conntrack } from '../../lib/conntrack/types.js'
 import { hasCode } from '../../lib/errors.js'
+import { type RtnlOnce, rtnlOnce } from '../../lib/netlink/once.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
 import type { Link, Rtnl } from '../../lib/netlink/types.js'
 import { createNetns, deleteNetns, type Netns, openNetns } from '../../lib/netns/netns.js'
@@ -241,10 +242,10 @@ export function openSpaces(prefix: string, host: Netns): Spaces {
  * Runs `f` with rtnetlink inside a namespace that is not ours, for this moment. Undefined: the namespace is not there, or has
  * no link of that name.
  */
-export async function inContainer<T>(
+export function inContainer<T>(
   { path, dev }: { readonly path: string; readonly dev: string },
-  f: (rtnl: Rtnl) => Promise<T>,
-): Promise<T | undefined> {
+  f: (rtnl: RtnlOnce) => T,
+): T | undefined {
   let netns: Netns
   try {
     netns = openNetns({ path })
@@ -253,13 +254,7 @@ export async function inContainer<T>(
     throw error
   }
   try {
-    if (netns.linkIndex(dev) === undefined) return undefined
-    const rtnl = openRtnl(netns)
-    try {
-      return await f(rtnl)
-    } finally {
-      rtnl.close()
-    }
+    return rtnlOnce(netns, dev, f)
   } catch (error) {
     // A path to something else, or to a namespace that went.
     if (hasCode(error, 'EINVAL', 'ENODEV')) return undefined

@@ -1,6 +1,6 @@
 // A bare netlink socket inside a namespace, with the options that make it safe. The npm package "netlink" makes it and
 // reads it on the event loop; it does not tell the fd, which the socket options need. `cat /proc/net/netlink` shows it.
-import { readdirSync } from 'node:fs'
+import { closeSync, openSync, readdirSync } from 'node:fs'
 import netlink, { type MessageInfo } from 'netlink/dist/raw.js'
 import { getsockname, getsockopt, setsockopt } from '../netns/libc.js'
 import type { Netns } from '../netns/netns.js'
@@ -37,15 +37,33 @@ export interface Raw {
   readonly portId: number
 }
 
-/** The fd whose own address is our port id: unique in this process, as the package counts its port ids up. */
-function findFd(portId: number, protocol: number): number | undefined {
-  for (const name of readdirSync('/proc/thread-self/fd')) {
-    const fd = Number(name)
-    const address = getsockname(fd)
-    if (address === undefined || address.length < 12 || address.readUInt16LE(0) !== AF_NETLINK) continue
-    if (address.readUInt32LE(4) === portId && getsockopt(fd, SOL_SOCKET, SO_PROTOCOL) === protocol) return fd
-  }
+function isOurs(fd: number, portId: number, protocol: number): boolean {
+  const address = getsockname(fd)
+  return (
+    address !== undefined &&
+    address.length >= 12 &&
+    address.readUInt16LE(0) === AF_NETLINK &&
+    address.readUInt32LE(4) === portId &&
+    getsockopt(fd, SOL_SOCKET, SO_PROTOCOL) === protocol
+  )
+}
+
+/**
+ * The fd whose own address is our port id: unique in this process, as the package counts its port ids up. `likely`: looked
+ * at first, as a process with thousands of descriptors takes a while to look through.
+ */
+function findFd(portId: number, protocol: number, likely: number): number | undefined {
+  if (isOurs(likely, portId, protocol)) return likely
+  for (const name of readdirSync('/proc/thread-self/fd'))
+    if (isOurs(Number(name), portId, protocol)) return Number(name)
   return undefined
+}
+
+/** The lowest that is free: what the next socket gets, unless another thread is quicker. */
+function nextFd(): number {
+  const fd = openSync('/dev/null', 'r')
+  closeSync(fd)
+  return fd
 }
 
 // SO_RCVBUFFORCE needs CAP_NET_ADMIN; without it we can only look, and net.core.rmem_max is what we get.
@@ -60,6 +78,7 @@ function setReceiveBuffer(fd: number, bytes: number): void {
 /** Never closes itself. Nothing that the handlers throw reaches the package: an exception there ends the process. */
 export function openRaw(netns: Netns, protocol: number, options: RawOptions): Raw {
   const peek = options.datagram === 0
+  const likely = nextFd()
   const socket = netns.run(
     () =>
       new netlink.RawNetlinkSocket(protocol, {
@@ -87,7 +106,7 @@ export function openRaw(netns: Netns, protocol: number, options: RawOptions): Ra
   socket.on('error', error => options.onError(error))
   try {
     const portId = socket.address().port
-    const fd = findFd(portId, protocol)
+    const fd = findFd(portId, protocol, likely)
     if (fd === undefined) throw new Error(`no file descriptor with netlink port id ${portId}`)
     // First of all: without it a full receive buffer throws inside the package and takes the process down.
     setsockopt(fd, SOL_NETLINK, NETLINK_NO_ENOBUFS, 1)

@@ -2,15 +2,17 @@
 // have a socket each, so that a long dump holds up no write. `ip monitor` shows the writes, `ss -f netlink` the sockets.
 import { asError, codeOf, hasCode, WarrenError } from '../errors.js'
 import type { Netns } from '../netns/netns.js'
-import { decodeAddress, encodeAddress, encodeAddressDump } from './codec/address.js'
-import { decodeLink, encodeLinkCreate, encodeLinkDelete, encodeLinkGet, linkChanges } from './codec/link.js'
+import { decodeAddress, encodeAddressDump } from './codec/address.js'
+import { decodeLink, encodeLinkGet } from './codec/link.js'
 import { MessageWriter } from './codec/message.js'
-import { decodeFdb, decodeNeighbor, encodeFdb, encodeNeighbor, encodeNeighborDump } from './codec/neighbor.js'
-import { decodeRoute, encodeRoute, encodeRouteDump } from './codec/route.js'
-import { decodeRule, encodeRule, encodeRuleDump } from './codec/rule.js'
+import { decodeFdb, decodeNeighbor, encodeNeighborDump } from './codec/neighbor.js'
+import { encodeOp } from './codec/op.js'
+import { decodeRoute, encodeRouteDump } from './codec/route.js'
+import { decodeRule, encodeRuleDump } from './codec/rule.js'
 import { AF_BRIDGE, type DeviceNames, familyNumber } from './codec/text.js'
 import { failureError, type NetlinkFailure } from './failure.js'
 import { formatObject } from './format.js'
+import { applyLinkRun, linkRun } from './link-batch.js'
 import { resolveNames } from './names.js'
 import { NETLINK_ROUTE } from './raw.js'
 import { type Decode, type NetlinkSocket, openNetlink } from './socket.js'
@@ -18,14 +20,13 @@ import type { Family, Link, ListFilter, ObjectOf, Rtnl, RtnlKind, RtnlObject, Rt
 
 type Result = WarrenError | undefined
 
+/** A link takes the kernel up to half a millisecond, and the event loop waits. */
+const LINKS_AT_ONCE = 16
+
 const families: readonly Family[] = ['inet', 'inet6']
 
 function actionOf(op: RtnlOp): string {
   return `${op.verb} ${op.object.kind} "${formatObject(op.object)}"`
-}
-
-function errorOf(op: RtnlOp, failure: NetlinkFailure | undefined): Result {
-  return failure === undefined ? undefined : failureError(actionOf(op), failure)
 }
 
 /** What went wrong before anything was sent (no such device, no address): said about the op. */
@@ -37,24 +38,6 @@ function beforeSending(op: RtnlOp, error: unknown): WarrenError {
     cause: error,
     ...(hint === undefined ? {} : { hint }),
   })
-}
-
-function encode(out: MessageWriter, op: RtnlOp, names: DeviceNames): Buffer {
-  const { verb, object } = op
-  switch (object.kind) {
-    case 'address':
-      return encodeAddress(out, verb, object, names)
-    case 'route':
-      return encodeRoute(out, verb, object, names)
-    case 'neighbor':
-      return encodeNeighbor(out, verb, object, names)
-    case 'fdb':
-      return encodeFdb(out, verb, object, names)
-    case 'rule':
-      return encodeRule(out, verb, object)
-    case 'link':
-      return encodeLinkDelete(out, { ...op, object })
-  }
 }
 
 class Rtnetlink implements Rtnl {
@@ -165,18 +148,14 @@ class Rtnetlink implements Rtnl {
     const results: Result[] = new Array(ops.length).fill(undefined)
     let from = 0
     while (from < ops.length) {
-      // Links one by one, as what follows may stand on them; everything else in bulk.
-      let to = from + 1
-      const first = ops[from] as RtnlOp
-      if (first.object.kind === 'link' && first.verb !== 'delete') {
-        results[from] = await this.applyLink(first, first.object, signal)
+      // Links in runs that do not stand on each other, as what follows may; everything else in bulk.
+      let to = linkRun(ops, from)
+      if (to > from) {
+        await this.applyLinks(ops, from, to, results, signal)
       } else {
-        while (
-          to < ops.length &&
-          ops[to]?.object.kind === first.object.kind &&
-          ops[to]?.object.kind !== 'link'
-        )
-          to += 1
+        const { kind } = (ops[from] as RtnlOp).object
+        to += 1
+        while (to < ops.length && ops[to]?.object.kind === kind && kind !== 'link') to += 1
         await this.applyBulk(ops, from, to, results, signal)
       }
       from = to
@@ -209,16 +188,19 @@ class Rtnetlink implements Rtnl {
     const out = new MessageWriter(indexes.length * 64)
     const messages: Buffer[] = []
     const sent: number[] = []
-    for (const i of indexes) {
-      const op = ops[i] as RtnlOp
-      try {
-        messages.push(encode(out, op, names))
-        sent.push(i)
-        results[i] = undefined // of a first try
-      } catch (error) {
-        results[i] = beforeSending(op, error)
+    // One window for all the names.
+    this.netns.run(() => {
+      for (const i of indexes) {
+        const op = ops[i] as RtnlOp
+        try {
+          messages.push(encodeOp(out, op, names))
+          sent.push(i)
+          results[i] = undefined // of a first try
+        } catch (error) {
+          results[i] = beforeSending(op, error)
+        }
       }
-    }
+    })
     const failures = await this.writer.batch(messages, signal === undefined ? {} : { signal })
     const again: number[] = []
     for (let k = 0; k < sent.length; k += 1) {
@@ -232,29 +214,25 @@ class Rtnetlink implements Rtnl {
     return again
   }
 
-  private async applyLink(op: RtnlOp, link: Link, signal: AbortSignal | undefined): Promise<Result> {
-    const names = resolveNames(this.netns)
-    const out = new MessageWriter(1024)
-    const options = signal === undefined ? {} : { signal }
-    try {
-      if (link.master !== undefined && link.master !== '') names.indexOf(link.master) // before anything is made
-      let created = op.verb !== 'set'
-      if (created) {
-        const [failure] = await this.writer.batch([encodeLinkCreate(out, link, names)], options)
-        if (failure !== undefined) {
-          if (op.verb !== 'replace' || failure.code !== 'EEXIST') return errorOf(op, failure)
-          created = false
-        }
-      }
-      // Each waits for the one before: flags on a port whose master was refused would hide the reason.
-      for (const message of linkChanges(out, link, names, created, op.rename)) {
-        const [failure] = await this.writer.batch([message], options)
-        if (failure !== undefined) return errorOf(op, failure)
-      }
-      return undefined
-    } catch (error) {
-      return beforeSending(op, error)
-    }
+  private applyLinks(
+    ops: readonly RtnlOp[],
+    from: number,
+    to: number,
+    results: Result[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const options = { chunk: LINKS_AT_ONCE, ...(signal === undefined ? {} : { signal }) }
+    return applyLinkRun(ops, from, to, {
+      names: resolveNames(this.netns),
+      inside: f => this.netns.run(f),
+      send: messages => this.writer.batch(messages, options),
+      failed: (i, failure) => {
+        results[i] = failureError(actionOf(ops[i] as RtnlOp), failure)
+      },
+      unsaid: (i, error) => {
+        results[i] = beforeSending(ops[i] as RtnlOp, error)
+      },
+    })
   }
 
   close(): void {

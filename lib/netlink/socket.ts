@@ -23,6 +23,8 @@ export interface NetlinkOptions {
 
 export interface BatchOptions {
   readonly signal?: AbortSignal
+  /** Messages per sendmsg, at most: the event loop stands still while the kernel works through them. Default 400. */
+  readonly chunk?: number
   /**
    * All messages in one sendmsg, as an nfnetlink transaction needs it; the ack is asked of the message `ackAt` (default:
    * the last). An error of the first message (NFNL_MSG_BATCH_BEGIN) ends it and stands in place 0 of the result.
@@ -162,7 +164,7 @@ class Socket implements NetlinkSocket {
       }
       let from = 0
       while (from < messages.length) {
-        const to = chunkEnd(messages, from)
+        const to = chunkEnd(messages, from, options.chunk ?? CHUNK_MESSAGES)
         if (options.signal?.aborted === true) {
           results.fill({ code: 'ABORTED', text: 'not sent' }, from)
           break
@@ -224,10 +226,10 @@ function joined(messages: readonly Buffer[], from: number, to: number): Buffer {
   return Buffer.from(first.buffer, first.byteOffset, end - first.byteOffset)
 }
 
-function chunkEnd(messages: readonly Buffer[], from: number): number {
+function chunkEnd(messages: readonly Buffer[], from: number, most: number): number {
   let bytes = 0
   let to = from
-  while (to < messages.length && to - from < CHUNK_MESSAGES) {
+  while (to < messages.length && to - from < most) {
     bytes += (messages[to] as Buffer).length
     if (bytes > CHUNK_BYTES && to > from) break
     to += 1

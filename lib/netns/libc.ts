@@ -112,6 +112,12 @@ export function sendto(fd: number, data: Uint8Array, address?: Uint8Array): void
   )
 }
 
+/** Reads one datagram into `into`: how many bytes; undefined (lastErrno) on failure, EAGAIN where nothing waits. */
+export function recv(fd: number, into: Uint8Array): number | undefined {
+  const length = call('long recv(int, _Out_ uint8_t *, size_t, int)', fd, into, into.length, 0)
+  return length < 0 ? undefined : length
+}
+
 export function setsockopt(fd: number, level: number, option: number, value: number | Uint8Array): void {
   const bytes = typeof value === 'number' ? Buffer.from(Int32Array.of(value).buffer) : value
   const prototype = 'int setsockopt(int, int, int, const uint8_t *, uint32_t)'

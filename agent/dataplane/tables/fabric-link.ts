@@ -1,17 +1,17 @@
 // Links in our own namespaces, all of them ours: bridges, VXLAN devices whose sockets stay in the host namespace, veths to
 // routers and containers, taps of VMs; `ip -n wrn-fabric -d link show`.
-import { existsSync } from 'node:fs'
 import { asError, hasCode, WarrenError } from '../../../lib/errors.js'
 import { formatOp } from '../../../lib/netlink/format.js'
-import type { Link, LinkInfo, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
-import { type Netns, openNetns } from '../../../lib/netns/netns.js'
+import type { Link, LinkInfo, Rtnl } from '../../../lib/netlink/types.js'
+import type { Netns } from '../../../lib/netns/netns.js'
 import { createTap } from '../../../lib/netns/tap.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import type { FabricLink } from '../../model/desired.js'
-import type { VethPeer } from '../../model/fabric.js'
 import { aliasPrefix } from '../../model/marks.js'
-import { isNamespace, type Space, type Spaces } from '../spaces.js'
+import type { Space, Spaces } from '../spaces.js'
 import { changes, equalLink, sameKind } from './fabric-link-changes.js'
+import { LinkDraft } from './fabric-link-draft.js'
+import { peerInfo, peerRefused } from './fabric-link-peer.js'
 
 export interface FabricLinkOptions {
   /** The host's namespace. */
@@ -28,48 +28,6 @@ function isBorrowed({ alias }: Link): boolean {
 
 function plain({ peer: _peer, tap: _tap, port: _port, ...link }: FabricLink): Link {
   return link
-}
-
-/** The end that a container or another namespace of ours has. `opened`: handles to close once it was made. */
-function peerInfo(link: FabricLink, peer: VethPeer, spaces: Spaces, opened: Netns[]): LinkInfo {
-  const { name, mac, mtu } = peer
-  const info = (netnsFd: number): LinkInfo => ({ kind: 'veth', peer: { name, address: mac, mtu, netnsFd } })
-  if (peer.space !== undefined) {
-    const space = spaces.get(peer.space)
-    if (space === undefined)
-      throw new WarrenError(`Cannot make link "${link.name}": namespace "${peer.space}" is not there`, {
-        code: 'NETNS',
-      })
-    return info(space.netns.fd)
-  }
-  let netns: Netns
-  try {
-    const path = peer.path ?? ''
-    // A name that is just being made, or whose namespace did not survive, is an empty file.
-    if (existsSync(path) && !isNamespace(path)) throw new Error(`"${path}" is no network namespace`)
-    netns = openNetns({ path })
-    opened.push(netns)
-  } catch (cause) {
-    throw new WarrenError(`Cannot plug "${link.name}" into "${peer.path}": it is not there`, {
-      code: 'NO_NETNS',
-      cause,
-      hint: 'is the container running? see "ip netns list"',
-    })
-  }
-  if (netns.linkIndex(name) !== undefined)
-    throw new WarrenError(`Cannot plug "${link.name}" into "${peer.path}": it has a link "${name}" already`, {
-      code: 'DEVICE_EXISTS',
-      hint: 'give the port another device name (warren port attach --name), or delete that link',
-    })
-  return info(netns.fd)
-}
-
-/** What one apply() is about to send, and who asked for it. */
-interface Draft {
-  say(i: number, ...more: readonly RtnlOp[]): void
-  flush(): Promise<void>
-  /** Of containers, until the end. */
-  readonly opened: Netns[]
 }
 
 const rank: Readonly<Record<string, number>> = { bridge: 0, vxlan: 1 }
@@ -118,18 +76,27 @@ class FabricLinks implements Table<FabricLink> {
     const results: OpResult[] = new Array(ops.length).fill(undefined)
     const space = this.#space
     if (space === undefined) return results
-    const draft = this.#draft(space, ops, results, signal)
+    const draft = new LinkDraft({
+      space,
+      host: this.#options.host.rtnl,
+      signal,
+      failed(i, error) {
+        const op = ops[i]
+        if (op?.verb === 'remove' && hasCode(error, 'ENODEV')) return
+        results[i] ??= op?.verb === 'remove' || op === undefined ? error : peerRefused(op.desired, error)
+      },
+    })
     try {
       for (const [i, op] of inOrder(ops)) {
         try {
-          if (op.verb === 'remove') await this.#unmake(space, i, op.observed, draft, signal)
-          else if (op.verb === 'add') await this.#make(space, i, op.desired, draft, signal)
+          if (op.verb === 'remove') await this.#unmake(space, i, op.observed, draft)
+          else if (op.verb === 'add') await this.#make(space, i, op.desired, draft)
           else if (sameKind(op.desired, op.observed))
             draft.say(i, { verb: 'set', object: changes(op.desired, op.observed) })
           else {
             draft.say(i, { verb: 'delete', object: plain(op.observed) })
             await draft.flush()
-            await this.#make(space, i, op.desired, draft, signal)
+            await this.#make(space, i, op.desired, draft)
           }
         } catch (error) {
           results[i] = asError(error)
@@ -137,49 +104,24 @@ class FabricLinks implements Table<FabricLink> {
       }
       await draft.flush()
     } finally {
-      for (const netns of draft.opened) netns.close()
+      draft.close()
     }
     return results
   }
 
-  #draft(space: Space, ops: readonly TableOp<FabricLink>[], results: OpResult[], signal: AbortSignal): Draft {
-    const messages: RtnlOp[] = []
-    const owner: number[] = []
-    return {
-      opened: [],
-      say(i, ...more) {
-        for (const message of more) {
-          messages.push(message)
-          owner.push(i)
-        }
-      },
-      async flush() {
-        if (messages.length === 0) return
-        const owners = owner.splice(0)
-        const answers = await space.rtnl.apply(messages.splice(0), signal)
-        answers.forEach((error, n) => {
-          const i = owners[n] ?? 0
-          if (error === undefined || (ops[i]?.verb === 'remove' && hasCode(error, 'ENODEV'))) return
-          results[i] ??= error
-        })
-      },
-    }
-  }
-
-  async #make(space: Space, i: number, link: FabricLink, draft: Draft, signal: AbortSignal): Promise<void> {
-    const { host, spaces } = this.#options
+  async #make(space: Space, i: number, link: FabricLink, draft: LinkDraft): Promise<void> {
     const bare = plain(link)
     const port = link.port === undefined ? {} : { port: link.port }
     if (link.info.kind === 'vxlan') {
-      await draft.flush()
       const { address: _address, mtu: _mtu, ...rest } = bare
-      const [error] = await host.rtnl.apply([{ verb: 'add', object: born(bare, space.netns.fd) }], signal)
-      if (error !== undefined) throw error
-      draft.say(i, { verb: 'set', object: { ...rest, ...port, info: { kind: 'other', name: 'vxlan' } } })
+      draft.bear(i, born(bare, space.netns.fd), {
+        ...draft.without(rest),
+        ...port,
+        info: { kind: 'other', name: 'vxlan' },
+      })
     } else if (link.info.kind === 'veth' && link.peer === undefined) {
       // It came with its other end.
-      await draft.flush()
-      const there = (await space.rtnl.list('link', { dev: link.name }, signal).catch(() => []))[0]
+      const there = (await draft.links()).get(link.name)
       if (there === undefined)
         throw new WarrenError(`Cannot set up link "${link.name}": its other end is not there yet`, {
           code: 'ENODEV',
@@ -187,12 +129,13 @@ class FabricLinks implements Table<FabricLink> {
       draft.say(i, { verb: 'set', object: changes(link, there) })
     } else if (link.tap !== undefined) {
       await draft.flush()
-      await this.#takeTap(space, link, signal)
+      await this.#takeTap(space, link, draft.signal)
       draft.say(i, { verb: 'set', object: { ...bare, ...port, info: { kind: 'other', name: 'tun' } } })
     } else {
       const { peer } = link
-      const info = peer === undefined ? link.info : peerInfo(link, peer, spaces, draft.opened)
-      draft.say(i, { verb: 'add', object: { ...bare, ...port, info } })
+      const info =
+        peer === undefined ? link.info : peerInfo(link, peer, this.#options.spaces, await draft.handles())
+      draft.say(i, { verb: 'add', object: { ...draft.without(bare), ...port, info } })
     }
   }
 
@@ -221,11 +164,11 @@ class FabricLinks implements Table<FabricLink> {
     if (error !== undefined) throw error
   }
 
-  async #unmake(space: Space, i: number, link: FabricLink, draft: Draft, signal: AbortSignal): Promise<void> {
+  async #unmake(space: Space, i: number, link: FabricLink, draft: LinkDraft): Promise<void> {
     // What was written says nothing of where it came from: the kernel does.
     const there =
       link.info.kind === 'tun'
-        ? (await space.rtnl.list('link', { dev: link.name }, signal).catch(() => []))[0]
+        ? (await space.rtnl.list('link', { dev: link.name }, draft.signal).catch(() => []))[0]
         : undefined
     if (there === undefined || !isBorrowed(there)) {
       draft.say(i, { verb: 'delete', object: plain(link) })
@@ -236,7 +179,7 @@ class FabricLinks implements Table<FabricLink> {
     draft.say(i, { verb: 'set', object: { ...bare, up: false, master: '' } })
     draft.say(i, { verb: 'set', object: { ...bare, netnsFd: host.netns.fd } })
     await draft.flush()
-    await host.rtnl.apply([{ verb: 'set', object: { ...bare, alias: '' } }], signal)
+    await host.rtnl.apply([{ verb: 'set', object: { ...bare, alias: '' } }], draft.signal)
   }
 
   format(op: TableOp<FabricLink>): string {

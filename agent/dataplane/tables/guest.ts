@@ -1,13 +1,16 @@
 // What a container finds on its end of a port: addresses, routes, MTU, link up; `ip -n NETNS address show dev eth0`. The
 // namespace is the container's: of all that is there only what a port says is looked at, and nothing else is removed.
-import { asError, hasCode, WarrenError } from '../../../lib/errors.js'
-import type { Address, Link, Route, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
+import { asError, WarrenError } from '../../../lib/errors.js'
+import type { RtnlOnce } from '../../../lib/netlink/once.js'
+import type { Address, Link, Route, RtnlOp } from '../../../lib/netlink/types.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import type { Guest } from '../../model/desired.js'
 import { guestRouteProtocol } from '../../model/marks.js'
 import { inContainer, isNamespace } from '../spaces.js'
 
 const mainTable = 254
+/** Namespaces between two turns of the event loop: a few milliseconds. */
+const atOnce = 32
 
 function addressOf({ dev }: Guest, { address, prefixLength, family }: Guest['addresses'][number]): Address {
   return {
@@ -56,11 +59,10 @@ function messages(desired: Guest, before: Guest | undefined): RtnlOp[] {
   ]
 }
 
-async function look(guest: Guest, rtnl: Rtnl, signal: AbortSignal): Promise<Guest> {
-  const { dev } = guest
-  const [link] = await rtnl.list('link', { dev }, signal)
-  const addresses = await rtnl.list('address', { dev }, signal)
-  const routes = await rtnl.list('route', { dev, protocol: guestRouteProtocol }, signal)
+function look(guest: Guest, rtnl: RtnlOnce): Guest {
+  const link = rtnl.link()
+  const addresses = rtnl.addresses()
+  const routes = rtnl.routes({ protocol: guestRouteProtocol })
   return {
     ...guest,
     mac: link?.address ?? '',
@@ -99,15 +101,21 @@ export function guestTable(wanted: () => Iterable<Guest>): Table<Guest> {
     equal,
     async observe(signal) {
       const found: Guest[] = []
-      for (const guest of wanted()) {
-        const seen = await inContainer(guest, rtnl => look(guest, rtnl, signal))
+      await eachInTurns(wanted(), signal, guest => {
+        const seen = inContainer(guest, rtnl => look(guest, rtnl))
         if (seen !== undefined) found.push(seen)
-      }
+      })
       return found
     },
     async apply(ops, signal) {
       const results: OpResult[] = []
-      for (const op of ops) results.push(await write(op, signal).catch((error: unknown) => asError(error)))
+      await eachInTurns(ops, signal, op => {
+        try {
+          results.push(write(op))
+        } catch (error) {
+          results.push(asError(error))
+        }
+      })
       return results
     },
     format(op) {
@@ -128,19 +136,30 @@ export function guestTable(wanted: () => Iterable<Guest>): Table<Guest> {
   }
 }
 
-async function write(op: TableOp<Guest>, signal: AbortSignal): Promise<OpResult> {
+/** All of it is done by the time that the kernel answers; what else waits in the event loop gets its turn in between. */
+async function eachInTurns<T>(items: Iterable<T>, signal: AbortSignal, f: (item: T) => void): Promise<void> {
+  let n = 0
+  for (const item of items) {
+    f(item)
+    n += 1
+    if (n % atOnce !== 0) continue
+    await new Promise<void>(resolve => setImmediate(resolve))
+    signal.throwIfAborted()
+  }
+}
+
+function write(op: TableOp<Guest>): OpResult {
   if (op.verb === 'remove') return undefined
   const { desired } = op
-  const answers = await inContainer(desired, rtnl =>
-    rtnl.apply(messages(desired, op.verb === 'change' ? op.observed : undefined), signal),
-  )
+  const there = inContainer(desired, rtnl => {
+    rtnl.write(messages(desired, op.verb === 'change' ? op.observed : undefined), ['ESRCH', 'EADDRNOTAVAIL'])
+    return true
+  })
+  if (there === true) return undefined
   // Without its link, too: the table of links says why.
-  if (answers === undefined) {
-    const [what, code] = isNamespace(desired.path) ? ['the link', 'NO_LINK'] : ['the namespace', 'NO_NETNS']
-    return new WarrenError(`Cannot set up "${desired.dev}" in "${desired.path}": ${what} is not there`, {
-      code,
-      hint: 'see the errors of table "fabric-link"',
-    })
-  }
-  return answers.find(error => error !== undefined && !hasCode(error, 'ESRCH', 'EADDRNOTAVAIL'))
+  const [what, code] = isNamespace(desired.path) ? ['the link', 'NO_LINK'] : ['the namespace', 'NO_NETNS']
+  return new WarrenError(`Cannot set up "${desired.dev}" in "${desired.path}": ${what} is not there`, {
+    code,
+    hint: 'see the errors of table "fabric-link"',
+  })
 }

@@ -37,6 +37,11 @@ export function mtuComesLater(link: Link): boolean {
   return link.info.kind === 'bridge'
 }
 
+/** A link that is made in another namespace has its bridge there. */
+function hasMasterAtBirth(link: Link): boolean {
+  return link.master !== undefined && link.master !== '' && link.netnsFd === undefined
+}
+
 /** The link itself, down, with what the kernel takes at creation; linkChanges() brings the rest. */
 export function encodeLinkCreate(out: MessageWriter, link: Link, names: DeviceNames): Buffer {
   out.begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL)
@@ -45,6 +50,7 @@ export function encodeLinkCreate(out: MessageWriter, link: Link, names: DeviceNa
   if (link.address !== undefined) out.attrBytes(IFLA.ADDRESS, macBytes(link.address))
   if (link.mtu !== undefined && !mtuComesLater(link)) out.attrU32(IFLA.MTU, link.mtu)
   if (link.netnsFd !== undefined) out.attrU32(IFLA.NET_NS_FD, link.netnsFd)
+  if (hasMasterAtBirth(link)) out.attrU32(IFLA.MASTER, names.indexOf(link.master ?? ''))
   if (link.info.kind === 'macvlan') out.attrU32(IFLA.LINK, names.indexOf(link.info.link))
   writeLinkInfo(out, link.info)
   return out.finish()
@@ -85,16 +91,19 @@ export function linkChanges(
   const change = !created && isChangeable(link.info)
   const mtu = created && !mtuComesLater(link) ? undefined : link.mtu
   const address = created ? undefined : link.address
-  const resized = mtu !== undefined || address !== undefined
-  if (resized || link.alias !== undefined || link.master !== undefined) {
+  const master = created && hasMasterAtBirth(link) ? undefined : link.master
+  const port = link.port !== undefined && Object.values(link.port).some(value => value !== undefined)
+  const resized = mtu !== undefined || address !== undefined || master !== undefined
+  // By itself it can wait for the flags.
+  const aliasLater = link.alias !== undefined && port && !resized
+  if (resized || (link.alias !== undefined && !aliasLater)) {
     out.begin(RTM_NEWLINK, 0)
     header(out, 0)
     out.attrString(IFLA.IFNAME, name)
     if (address !== undefined) out.attrBytes(IFLA.ADDRESS, macBytes(address))
     if (mtu !== undefined) out.attrU32(IFLA.MTU, mtu)
     if (link.alias !== undefined) out.attrString(IFLA.IFALIAS, link.alias)
-    if (link.master !== undefined)
-      out.attrU32(IFLA.MASTER, link.master === '' ? 0 : names.indexOf(link.master))
+    if (master !== undefined) out.attrU32(IFLA.MASTER, master === '' ? 0 : names.indexOf(master))
     messages.push(out.finish())
   }
   if (link.addrGenMode !== undefined) {
@@ -113,14 +122,15 @@ export function linkChanges(
     writeLinkChange(out, link.info)
     messages.push(out.finish())
   }
-  if (link.port !== undefined && Object.values(link.port).some(value => value !== undefined)) {
+  if (port && link.port !== undefined) {
+    // Flags and "up" in one message: the kernel takes the flags first (rtnl_changelink, then do_setlink).
     out.begin(RTM_NEWLINK, 0)
-    header(out, 0)
+    header(out, 0, link.up === true ? true : undefined)
     out.attrString(IFLA.IFNAME, name)
+    if (aliasLater && link.alias !== undefined) out.attrString(IFLA.IFALIAS, link.alias)
     writePort(out, link.port)
     messages.push(out.finish())
-  }
-  if (link.up === true) messages.push(upDown(out, name, true))
+  } else if (link.up === true) messages.push(upDown(out, name, true))
   return messages
 }
 

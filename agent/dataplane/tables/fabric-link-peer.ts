@@ -1,0 +1,64 @@
+// The other end of a port's or a gateway's veth: in a container, or in another namespace of ours.
+import { WarrenError } from '../../../lib/errors.js'
+import type { LinkInfo } from '../../../lib/netlink/types.js'
+import { type Netns, openNetns } from '../../../lib/netns/netns.js'
+import type { FabricLink } from '../../model/desired.js'
+import type { VethPeer } from '../../model/fabric.js'
+import { isNamespace, type Spaces } from '../spaces.js'
+
+/** The end that a container or another namespace of ours has. `opened`: handles to close once it was made. */
+export function peerInfo(link: FabricLink, peer: VethPeer, spaces: Spaces, opened: Netns[]): LinkInfo {
+  const { name, mac, mtu } = peer
+  const info = (netnsFd: number): LinkInfo => ({ kind: 'veth', peer: { name, address: mac, mtu, netnsFd } })
+  if (peer.space !== undefined) {
+    const space = spaces.get(peer.space)
+    if (space === undefined)
+      throw new WarrenError(`Cannot make link "${link.name}": namespace "${peer.space}" is not there`, {
+        code: 'NETNS',
+      })
+    return info(space.netns.fd)
+  }
+  const path = peer.path ?? ''
+  // A name that is just being made, or whose namespace did not survive, is an empty file.
+  if (!isNamespace(path)) throw notThere(link, peer)
+  try {
+    const netns = openNetns({ path })
+    opened.push(netns)
+    return info(netns.fd)
+  } catch (cause) {
+    throw notThere(link, peer, cause)
+  }
+}
+
+function notThere(link: FabricLink, peer: VethPeer, cause?: unknown): WarrenError {
+  return new WarrenError(`Cannot plug "${link.name}" into "${peer.path}": it is not there`, {
+    code: 'NO_NETNS',
+    cause,
+    hint: 'is the container running? see "ip netns list"',
+  })
+}
+
+/** Why the kernel would not make a link with that end: looked at only then, as most are made. */
+export function peerRefused(link: FabricLink, error: WarrenError): WarrenError {
+  const { peer } = link
+  if (peer?.path === undefined || !['EEXIST', 'EINVAL'].includes(error.code)) return error
+  if (!isNamespace(peer.path)) return notThere(link, peer, error)
+  try {
+    const netns = openNetns({ path: peer.path })
+    try {
+      if (netns.linkIndex(peer.name) === undefined) return error
+    } finally {
+      netns.close()
+    }
+  } catch {
+    return error
+  }
+  return new WarrenError(
+    `Cannot plug "${link.name}" into "${peer.path}": it has a link "${peer.name}" already`,
+    {
+      code: 'DEVICE_EXISTS',
+      cause: error,
+      hint: 'give the port another device name (warren port attach --name), or delete that link',
+    },
+  )
+}
