@@ -20,6 +20,7 @@ import { iptablesProblems, type ProgramFacts } from './api/service-problems.js'
 import { createCompute } from './compute/compute.js'
 import { surveyOf } from './compute/overlay/census.js'
 import { outerFamily, overlayMtu } from './compute/overlay/overlay.js'
+import type { DropCount, DropKeys } from './compute/tenant/port-accounts.js'
 import type { Config } from './config.js'
 import type { Reconciler } from './dataplane/reconciler.js'
 import type { Stage } from './dataplane/stage.js'
@@ -49,6 +50,7 @@ export interface ControlParts {
   readonly proxied: () => readonly Pick<ListenerStats, 'key' | 'connections'>[]
   /** Of a link in a namespace of ours. */
   readonly counters: (space: string, link: string) => PortCounters | undefined
+  readonly drops: (space: string, keys: DropKeys) => Promise<readonly DropCount[]>
   readonly receipts: Receipts
   readonly lease: NodeLease
   readonly clock: Clock

@@ -9,9 +9,10 @@ export interface TenantControl extends TenantInspector {
   withStatus(found: readonly ObjectWithOrigin[]): readonly ObjectWithOrigin[]
 }
 
-type Parts = Pick<ControlParts, 'config' | 'store' | 'desired' | 'reconciler' | 'counters'>
+type Parts = Pick<ControlParts, 'config' | 'store' | 'desired' | 'reconciler' | 'counters' | 'drops'>
 
-export function createTenantControl({ config, store, desired, reconciler, counters }: Parts): TenantControl {
+export function createTenantControl(parts: Parts): TenantControl {
+  const { config, store, desired, reconciler, counters, drops } = parts
   const facts = (): PortFacts => ({
     node: config.node,
     fabric: config.roles.includes('fabric'),
@@ -26,6 +27,14 @@ export function createTenantControl({ config, store, desired, reconciler, counte
     problems: () => desired()?.problems ?? store.snapshot().problems,
     portStatus: port => portStatus(port, facts()),
     counters,
+    drops,
+    dhcpFailure: network => {
+      for (const server of desired()?.dhcp.get(`network/${network}`) ?? []) {
+        const trouble = reconciler.failureOf('dhcp', server)
+        if (trouble !== undefined) return trouble
+      }
+      return undefined
+    },
   })
   return {
     ...inspector,

@@ -1,6 +1,7 @@
 // What `warren get ports`, `warren describe port` and `warren status` tell of tenants' Ports: types of the API.
 
-import type { PortStatus } from '../port-status.js'
+import type { DropCount } from '../compute/tenant/port-accounts.js'
+import type { PortStatus, Trouble } from '../port-status.js'
 
 /** Of its link, from the tenant's view. */
 export interface PortCounters {
@@ -38,6 +39,8 @@ export interface PortView {
   readonly groups: readonly GroupView[]
   /** Where its link is on this host. */
   readonly counters?: PortCounters
+  /** What rules dropped of it, by reason: those of the last day. */
+  readonly drops?: readonly DropCount[]
 }
 
 export interface NetworkView {
@@ -51,6 +54,8 @@ export interface NetworkView {
   readonly hosts?: readonly string[]
   /** `tenant/name`, sorted; on all hosts and on none. */
   readonly ports: readonly string[]
+  /** Why its DHCP, RA and DNS server is not up on this host. */
+  readonly dhcp?: Trouble
 }
 
 /** One line of `warren status`. */

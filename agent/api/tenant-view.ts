@@ -3,14 +3,15 @@
 
 import { networkLinks } from '../compute/tenant/devices.js'
 import { groupContents, groupExists, namedGroups, type RuleContent } from '../compute/tenant/group-rules.js'
-import type { FabricState } from '../model/fabric.js'
+import type { DropCount, DropKeys } from '../compute/tenant/port-accounts.js'
+import type { FabricPort, FabricState } from '../model/fabric.js'
 import type { Network } from '../model/network.js'
 import type { Problem } from '../model/object.js'
 import type { Port } from '../model/port.js'
 import type { Snapshot } from '../model/snapshot.js'
 import { inTenant, tenantName } from '../model/tenant.js'
 import { tenantValues } from '../model/tenant-values.js'
-import type { PortStatus } from '../port-status.js'
+import type { PortStatus, Trouble } from '../port-status.js'
 import type { GroupView, NetworkView, PortCounters, PortView, TenantSummary } from './port-view.js'
 
 export interface TenantFacts {
@@ -23,6 +24,10 @@ export interface TenantFacts {
   portStatus(port: Port): PortStatus | undefined
   /** Of a link in a namespace of ours; undefined: it is not there. */
   counters(space: string, link: string): PortCounters | undefined
+  /** In a namespace of ours; empty where it is not there. */
+  drops(space: string, keys: DropKeys): Promise<readonly DropCount[]>
+  /** Why the network's server of DHCP could not be written. */
+  dhcpFailure(network: string): Trouble | undefined
 }
 
 /** "in tcp 8080 from 10.0.0.0/8", "out IPv6 to anywhere". */
@@ -57,9 +62,14 @@ function deviceText({ device }: Port['spec']): string | undefined {
   return `veth ${device.name} in ${device.netns.startsWith('/') ? device.netns : `/run/netns/${device.netns}`}`
 }
 
+function dropKeys(port: FabricPort, vni: number): DropKeys {
+  const macs = [port.mac, ...port.pairs.flatMap(({ mac }) => mac ?? [])]
+  return { link: port.link, bridge: networkLinks(vni, false).bridge, macs }
+}
+
 export interface TenantInspector {
   network(network: Network): NetworkView
-  port(port: Port): PortView
+  port(port: Port): Promise<PortView>
   /** Undefined: the model has no tenants. */
   summary(): TenantSummary | undefined
 }
@@ -71,6 +81,7 @@ export function createTenantInspector(facts: TenantFacts): TenantInspector {
       const name = tenantName(network)
       const seen = facts.fabric()?.networks.get(name)
       const vni = seen?.vni ?? tenantValues(snapshot)(network).vni
+      const dhcp = facts.dhcpFailure(name)
       const ports: string[] = []
       for (const [ref, port] of snapshot.ports)
         if (inTenant(port.metadata.tenant, port.spec.network) === name) ports.push(ref)
@@ -86,10 +97,11 @@ export function createTenantInspector(facts: TenantFacts): TenantInspector {
             }),
         ...(seen?.router === undefined ? {} : { router: seen.router }),
         ports: ports.sort(),
+        ...(dhcp === undefined ? {} : { dhcp }),
       }
     },
 
-    port(port) {
+    async port(port) {
       const snapshot = facts.snapshot()
       const fabric = facts.fabric()
       const name = tenantName(port)
@@ -105,6 +117,8 @@ export function createTenantInspector(facts: TenantFacts): TenantInspector {
       const status = facts.portStatus(port)
       const here = seen?.node === facts.node && seen.device !== undefined && fabric !== undefined
       const counters = here ? facts.counters(fabric.space, seen.link) : undefined
+      const keys = here && network !== undefined ? dropKeys(seen, network.vni) : undefined
+      const drops = keys === undefined ? [] : await facts.drops(fabric?.space ?? '', keys)
       return {
         ...(status === undefined ? {} : { status }),
         network: ref,
@@ -122,6 +136,7 @@ export function createTenantInspector(facts: TenantFacts): TenantInspector {
         ...(network?.router === undefined ? {} : { router: network.router }),
         groups: groupViews(port, snapshot),
         ...(counters === undefined ? {} : { counters }),
+        ...(drops.length === 0 ? {} : { drops }),
       }
     },
 

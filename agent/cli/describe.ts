@@ -187,6 +187,7 @@ function factsOf(view: Description): readonly Fact[] {
         ['shared', object.spec.shared ? 'yes' : undefined],
         ['here', network?.bridge === undefined ? 'no' : `bridge ${network.bridge}, zone ${network.zone}`],
         ['other hosts', network?.hosts?.join(' ')],
+        ['DHCP', network?.dhcp && `${network.dhcp.message} (${network.dhcp.code})`],
         ['ports', network === undefined ? undefined : someText(network.ports, mostRows)],
       ]
     }

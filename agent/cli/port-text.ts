@@ -1,5 +1,6 @@
 // Ports of tenants in words: their state's colour, and what describe says of them.
 import type { PortView } from '../api/port-view.js'
+import type { DropCount } from '../compute/tenant/port-accounts.js'
 import type { PortStatus } from '../port-status.js'
 import { type Paint, printable, type Tone } from './table.js'
 
@@ -23,6 +24,21 @@ function bytes(count: number): string {
   return `${unit === 0 ? value : value.toFixed(1)} ${units[unit]}`
 }
 
+/** What was dropped, and why; of what it sent unless it says "to it". */
+const reasons: Readonly<Record<DropCount['reason'], string>> = {
+  address: 'from a MAC or an address that is not its own',
+  arp: 'ARP that is not its own',
+  nd: 'neighbor or router advertisements that are not its own',
+  type: 'neither IP nor ARP',
+  storm: 'more broadcasts and multicasts than it may send',
+  server: 'answers of a DHCP server',
+  state: 'of no connection',
+  rulesOut: 'no rule of its groups lets it out',
+  rulesIn: 'to it, no rule of its groups lets it in',
+  limitsOut: 'more connections than it may have',
+  limitsIn: 'to it, more connections than it may have',
+}
+
 export function portFacts(view: PortView): readonly (readonly [string, string | number | undefined])[] {
   const { status, counters } = view
   return [
@@ -39,7 +55,13 @@ export function portFacts(view: PortView): readonly (readonly [string, string | 
     ['MTU', view.mtu],
     ['sent', counters && `${bytes(counters.sentBytes)} in ${counters.sentPackets} packets`],
     ['received', counters && `${bytes(counters.receivedBytes)} in ${counters.receivedPackets} packets`],
-    ['dropped', counters !== undefined && counters.dropped > 0 ? counters.dropped : undefined],
+    [
+      'dropped',
+      counters !== undefined && counters.dropped > 0 ? `${counters.dropped} by its link` : undefined,
+    ],
+    ...(view.drops ?? []).map(
+      ({ reason, packets }) => ['dropped', `${packets}: ${reasons[reason]}`] as const,
+    ),
   ]
 }
 

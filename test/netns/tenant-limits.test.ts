@@ -2,11 +2,14 @@
 // are CPU time of this process: a frame's whole way through both hosts is part of the call that sends it.
 import t from 'tap'
 import { defaultLimits } from '../../agent/compute/tenant/fabric-marks.js'
+import type { DropKeys } from '../../agent/compute/tenant/port-accounts.js'
+import { portDrops } from '../../agent/dataplane/port-drops.js'
 import { datagram } from '../support/attacks/flow-attacks.js'
+import * as f from '../support/attacks/frames.js'
 import { pause } from '../support/attacks/wire.js'
 import { createTenantLab } from '../support/tenant-lab.js'
 import { arenaOf } from '../support/tenant-lab-arena.js'
-import { hosts } from '../support/tenant-lab-model.js'
+import { fabricPort, hosts, linksOf } from '../support/tenant-lab-model.js'
 import { loadGuards, loadRules } from '../support/tenant-lab-rules.js'
 
 t.setTimeout(180_000)
@@ -128,4 +131,66 @@ t.test('new connections at once: as many as the burst, then the rate', async t =
   t.equal((await burst('red', 4000, 2000)).heard, 2000, 'without the guard all pass')
   await loadGuards(lab, [], ['state'])
   forget()
+})
+
+t.test('what is dropped of a port is counted by reason, for that port alone', async t => {
+  const { netns } = lab.hosts.h1.fabric
+  const keysOf = (ref: string): DropKeys => {
+    const port = fabricPort(ref)
+    return { link: port.link, bridge: linksOf(port.network).bridge, macs: [port.mac] }
+  }
+  const drops = async (ref: string): Promise<Readonly<Record<string, number>>> =>
+    Object.fromEntries((await portDrops(netns, keysOf(ref))).map(({ reason, packets }) => [reason, packets]))
+  // Elements that the floods left go with their tables.
+  for (const family of ['bridge', 'inet'] as const) await lab.hosts.h1.nft.fabric.remove(family, 'warren')
+  await loadRules(lab)
+  t.same(await drops('red/a7'), {}, 'nothing was: no element')
+  const me = arena.at('red/a7')
+  const other = arena.at('red/a1')
+  const wire = arena.wires.get('red/a7')
+  if (wire === undefined) throw new Error('no wire of red/a7')
+  const ask = f.arp({
+    operation: 'request',
+    senderMac: me.mac,
+    sender: other.ip,
+    targetMac: '00:00:00:00:00:00',
+    target: '10.0.1.1',
+  })
+  const spoofed = datagram(
+    arena,
+    { from: 'red/a7', to: 'red/a2', dport: 8080, as: { ip: other.ip } },
+    4,
+    payload,
+  )
+  const ends = { src: me.linkLocal, dst: 'ff02::1' }
+  const advert = f.neighborAdvert(ends, other.ip6, me.mac)
+  const na = f.ethernet(
+    { src: me.mac, dst: f.groupMac('ff02::1') },
+    f.etherType.ip6,
+    f.ip6(ends, f.protocol.icmp6, advert),
+  )
+  const stray = { src: me.ip, dst: arena.at('red/a2').ip, sport: 4600, dport: 8080 }
+  const segment = f.tcp(stray, { flags: f.tcpFlag.syn | f.tcpFlag.ack, seq: 1, ack: 1 }, payload)
+  const ofNoFlow = f.ethernet(
+    { src: me.mac, dst: arena.at('red/a2').mac },
+    f.etherType.ip,
+    f.ip(stray, f.protocol.tcp, segment),
+  )
+  const rows: readonly (readonly [number, f.Bytes])[] = [
+    [3, f.ethernet({ src: me.mac, dst: f.broadcast }, f.etherType.arp, ask)],
+    [4, spoofed],
+    [5, na],
+    [6, f.ethernet({ src: me.mac, dst: other.mac }, 0x88b5, payload)],
+    [2, ofNoFlow],
+    // a7's group lets all out; a3's group lets nothing in.
+    [7, datagram(arena, { from: 'red/a7', to: 'red/a3', dport: 9999 }, 4, payload)],
+  ]
+  for (const [times, frame] of rows) for (let i = 0; i < times; i += 1) wire.send(frame)
+  const lone = datagram(arena, { from: 'red/a6', to: 'red/a3', dport: 9999 }, 4, payload)
+  for (let i = 0; i < 8; i += 1) arena.wires.get('red/a6')?.send(lone)
+  t.same(await drops('red/a7'), { arp: 3, address: 4, nd: 5, type: 6, state: 2 })
+  t.same(await drops('red/a3'), { rulesIn: 7 })
+  t.same(await drops('red/a6'), { rulesOut: 8 })
+  t.same(await drops('red/a1'), {}, 'nothing of who was pretended to be')
+  t.same(await drops('blue/a7'), {}, 'nor of the other tenant, with the same MAC')
 })

@@ -182,7 +182,7 @@ function inspectorOf(
       ...Array.from({ length: 20 }, (_, i) => receipt(i + 3, 'nodeport  31234')),
     ],
     network: () => ({ ports: [] }),
-    port: () => ({ network: '', addresses: [], gateways: [], groups: [] }),
+    port: async () => ({ network: '', addresses: [], gateways: [], groups: [] }),
     origin: ref => `objects/${ref}`,
   })
 }
