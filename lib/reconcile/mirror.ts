@@ -282,6 +282,8 @@ export class Mirror<T> {
         failed += 1
         this.#failed += 1
         this.#failures.set(key, { ...this.#failure((before?.attempts ?? 0) + 1, error), why })
+        // Told once, and again when it is over: a retry that fails in the same way is no news.
+        if (before?.error.message === error.message) return
       }
       const receipt: { -readonly [K in keyof NewReceipt]: NewReceipt[K] } = {
         at,

@@ -69,11 +69,13 @@ function createWorld() {
   /** A whole pass; returns its ops as lines, failed ones with a "!" in front. */
   const run = async (desired: Desired<Thing>): Promise<string[]> => {
     const plan = await mirror.plan(desired, never)
-    const after = receipts.list().at(-1)?.id ?? 0
     await mirror.execute(plan.writes, never)
     await mirror.execute(plan.removes, never)
     mirror.settle()
-    return receipts.list(after).map(({ line, error }) => (error === undefined ? line : `!${line}`))
+    return [...plan.writes, ...plan.removes].map(op => {
+      const { name } = op.verb === 'remove' ? op.observed : op.desired
+      return `${mirror.failureOf(name) === undefined ? '' : '!'}${table.format(op)}`
+    })
   }
   return { ...world, world, table, mirror, receipts, run }
 }
@@ -259,6 +261,11 @@ t.test('mirror: a failed op waits longer each time, and the others are not held 
   t.match(mirror.status, { state: 'converged', objects: 3 })
   t.equal(mirror.retryAt, Number.POSITIVE_INFINITY)
   t.equal(receipts.list().at(-1)?.cause, 'start', 'the receipt of a retry says why it was needed at first')
+  t.same(
+    receipts.list().flatMap(({ key, error }) => (key === 'b' ? [error] : [])),
+    ['Cannot add "b": EPERM', undefined],
+    'one event when it begins to fail, one when it is over, however often it was tried',
+  )
 })
 
 t.test(
