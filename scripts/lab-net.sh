@@ -8,7 +8,7 @@
 #   h1/                warrend.yaml .pid .log .sock, subnet.env, state/, pods (name, IPv4, IPv6 of each pod)
 
 # Defaults of `lab.sh up`; the other commands read what `up` was given from lab.env.
-HOSTS=3 PODS=2 BACKEND=vxlan STORE=file FAMILY=ipv4 UNDERLAY='' MTU=1500 DIRECT_ROUTING=false SERVICES=false PROXY_MODE=nftables TENANTS=false
+HOSTS=3 PODS=2 BACKEND=vxlan STORE=file FAMILY=ipv4 UNDERLAY='' MTU=1500 DIRECT_ROUTING=false SERVICES=false PROXY_MODE=nftables TENANTS=false REFLECTORS=0 BGP_TOPOLOGY=auto
 LAB_NAME=${WARREN_LAB:-lab}
 WARREN_DIST=${WARREN_DIST:-$WARREN_ROOT/dist}
 LAB_LOCK_FD=9
@@ -121,6 +121,7 @@ socket: $dir/warrend.sock
 stateDir: $dir/state
 subnetFile: $dir/subnet.env
 podBridge: wrn0
+gobgp: { socket: $dir/gobgpd.sock }
 YAML
 }
 
@@ -142,6 +143,7 @@ spec:
   backend: { $backend }
   masquerade: true
 YAML
+  [[ $BACKEND != bgp ]] || bgp_spec >>"$1"
   [[ $SERVICES != true ]] || printf '  serviceCIDRs: [%s]\n  proxyMode: %s\n' "$(service_cidrs)" "$PROXY_MODE" >>"$1"
 }
 
@@ -272,6 +274,7 @@ start_host() {
   local dir
   dir=$(host_dir "$1")
   proc_alive "$dir/warrend.pid" >/dev/null && return
+  [[ $BACKEND != bgp ]] || start_gobgpd "$1"
   nsenter --net="/run/netns/$(ns "$1")" setsid "$WARREN_DIST/warrend" --config "$dir/warrend.yaml" \
     >>"$dir/warrend.log" 2>&1 </dev/null {LAB_LOCK_FD}>&- &
   disown $!
@@ -340,7 +343,7 @@ none_inside() { [[ -z $(pids_inside "$@") ]]; }
 remove_lab() {
   local dir=$LAB_BASE/$1 file paths
   mapfile -t paths < <(lab_namespaces "$1")
-  for file in "$dir"/*/warrend.pid "$dir"/etcd.pid; do
+  for file in "$dir"/*/warrend.pid "$dir"/*/gobgpd.pid "$dir"/etcd.pid; do
     [[ ! -e $file ]] || proc_kill "$file" TERM 3 &
   done
   wait

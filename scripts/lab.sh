@@ -34,6 +34,8 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 . "$here/lab-net.sh"
 # shellcheck source=scripts/lab-show.sh
 . "$here/lab-show.sh"
+# shellcheck source=scripts/lab-bgp.sh
+. "$here/lab-bgp.sh"
 # shellcheck source=scripts/lab-services.sh
 . "$here/lab-services.sh"
 # shellcheck source=scripts/lab-tenants.sh
@@ -43,9 +45,10 @@ usage() {
   cat <<'TEXT'
 Usage: lab.sh COMMAND [--name NAME] ...          NAME: default "lab", or $WARREN_LAB; several labs live side by side
 
-  up [--hosts 3] [--pods 2] [--backend vxlan|host-gw] [--store file|etcd] [--family ipv4|ipv6|dual]
+  up [--hosts 3] [--pods 2] [--backend vxlan|host-gw|bgp] [--store file|etcd] [--family ipv4|ipv6|dual]
      [--underlay ipv4|ipv6|dual] [--mtu 1500] [--direct-routing] [--cluster FILE] [--keep]
      [--services] [--proxy-mode nftables|iptables|userspace] [--tenants] [--tenants-from FILE]
+     [--reflectors N] [--bgp-topology mesh|reflectors|auto]
                         --services: a backend in every pod and a Service in front of them;
                         --tenants: red and blue with the same addresses, two networks and a router each;
                         --tenants-from: objects of your own instead; the namespaces that its Ports name are made;
@@ -57,6 +60,8 @@ Usage: lab.sh COMMAND [--name NAME] ...          NAME: default "lab", or $WARREN
   ping [-o json|--tap]  every pair of pods; exit 1 when one gets no answer
   proxy-mode MODE       serves the Services in another way, from now on
   tenants               every pair of ports inside and across tenants; exit 1 when one is not as it should be
+  bgp [...]             `warren bgp` of every host
+  kill-gobgpd HOST      SIGKILL for its gobgpd, which is started again
   services [COUNT]      asks the Service from a pod, a node and outside; exit 1 when an answer is missing
   join                  adds a host, and tells how long it took
   start|stop|restart|kill HOST       its warrend (stop: SIGTERM, kill: SIGKILL)
@@ -84,7 +89,7 @@ need_host() {
 
 save_env() {
   local name
-  for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING SERVICES PROXY_MODE TENANTS WARREN_DIST; do
+  for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING SERVICES PROXY_MODE TENANTS REFLECTORS BGP_TOPOLOGY WARREN_DIST; do
     printf '%s=%q\n' "$name" "${!name}"
   done >"$LAB_DIR/lab.env.new"
   # Whose lab this is, when scripts/test.sh runs it.
@@ -118,17 +123,19 @@ cmd_up() {
       --direct-routing) DIRECT_ROUTING=true ;;
       --services) SERVICES=true ;;
       --tenants) TENANTS=true ;;
-      --hosts | --pods | --backend | --store | --family | --underlay | --mtu | --cluster | --proxy-mode | --tenants-from)
+      --hosts | --pods | --backend | --store | --family | --underlay | --mtu | --cluster | --proxy-mode | --tenants-from | --reflectors | --bgp-topology)
         (($# > 1)) || usage_error "$1 needs a value"
         case $1 in
           --hosts) HOSTS=$(number "$1" "$2" 1 200) ;;
           --pods) PODS=$(number "$1" "$2" 0 200) ;;
           --mtu) MTU=$(number "$1" "$2" 1280 65000) ;;
-          --backend) BACKEND=$(one_of "$1" "$2" vxlan host-gw) ;;
+          --backend) BACKEND=$(one_of "$1" "$2" vxlan host-gw bgp) ;;
           --store) STORE=$(one_of "$1" "$2" file etcd) ;;
           --family) FAMILY=$(one_of "$1" "$2" ipv4 ipv6 dual) ;;
           --underlay) UNDERLAY=$(one_of "$1" "$2" ipv4 ipv6 dual) ;;
           --cluster) cluster=$2 ;;
+          --reflectors) REFLECTORS=$(number "$1" "$2" 1 16) ;;
+          --bgp-topology) BGP_TOPOLOGY=$(one_of "$1" "$2" mesh reflectors auto) ;;
           --tenants-from) TENANTS=true TENANTS_FILE=$2 ;;
           --proxy-mode) PROXY_MODE=$(one_of "$1" "$2" nftables iptables userspace) ;;
         esac
@@ -143,6 +150,7 @@ cmd_up() {
   [[ -z $cluster || -r $cluster ]] || die "Cannot read the cluster file \"$cluster\"" "give a readable file with --cluster"
   [[ -z $TENANTS_FILE || -r $TENANTS_FILE ]] || die "Cannot read the tenants' file \"$TENANTS_FILE\"" "give a readable file with --tenants-from"
   need_packages "${RUN_PACKAGES[@]}"
+  [[ $BACKEND != bgp ]] || need_packages gobgpd:gobgpd
   [[ $STORE != etcd ]] || need_packages 'etcd:etcd-server|etcd' 'etcdctl:etcd-client|etcd'
   [[ $WARREN_DIST != "$WARREN_ROOT/dist" ]] || need_build
   lab_lock
@@ -342,12 +350,12 @@ main() {
       need_root
       "cmd_$command" "$@"
       ;;
-    exec | status | pods | ping | services | proxy-mode | tenants | join)
+    exec | status | pods | ping | services | proxy-mode | tenants | bgp | join)
       need_root
       need_lab
       "cmd_${command//-/_}" "$@"
       ;;
-    start | stop | restart | kill | attach | logs)
+    start | stop | restart | kill | attach | logs | kill-gobgpd)
       need_root
       need_lab
       (($#)) || usage_error "$command: which host?"
@@ -358,6 +366,7 @@ main() {
           cmd_start "$1"
           ;;
         attach) attach_pods "$1" ;;
+        kill-gobgpd) kill_gobgpd "$1" ;;
         logs)
           if [[ ${2-} == -f ]]; then exec tail -n 40 -f "$LAB_DIR/$1/warrend.log"; fi
           cat "$LAB_DIR/$1/warrend.log"

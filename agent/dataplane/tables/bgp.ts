@@ -93,7 +93,7 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
   }
 
   const speaker: Table<BgpSpeaker> = {
-    name: 'bgp speaker',
+    name: 'bgp-speaker',
     key: () => 'speaker',
     equal: (desired, observed) =>
       desired.asn === observed.asn &&
@@ -120,7 +120,7 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
   }
 
   const policy: Table<BgpNeighborPolicy> = {
-    name: 'bgp policy',
+    name: 'bgp-policy',
     key: ({ neighbor }) => neighbor,
     equal: sameText,
     observe: async () => [...policies.values()],
@@ -143,7 +143,7 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
   }
 
   const path: Table<BgpAnnouncement> = {
-    name: 'bgp path',
+    name: 'bgp-path',
     key: ({ prefix }) => prefix,
     equal: (desired, observed) => desired.nextHop === observed.nextHop,
     async observe() {
@@ -173,7 +173,7 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
   }
 
   const peer: Table<BgpPeerConfig> = {
-    name: 'bgp peer',
+    name: 'bgp-peer',
     key: ({ address }) => address,
     equal: (desired, observed) => samePeerConfig(observed, desired, access.asn()),
     async observe() {
