@@ -5,6 +5,7 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } fr
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import { dhcpProblems } from '../../agent/compute/tenant/dhcp.js'
 import { dnsmasqConf, dnsmasqHosts, dnsmasqNames, untold } from '../../lib/dnsmasq/config.js'
 import { dnsmasqAccount, lastLines, prepareDirectory, shorten } from '../../lib/dnsmasq/files.js'
 import { pruneLeases } from '../../lib/dnsmasq/leases.js'
@@ -171,6 +172,17 @@ t.test('conf: routes end where the option does, and what dnsmasq is given it tak
   }))
   const many = link({ subnets: [subnet('10.0.1.0/24', { gateway: '10.0.1.1', hostRoutes })] })
   t.same(untold(many), ['33 host routes of 10.0.1.0/24: a DHCP option holds 255 bytes'])
+  const server = { ...many, network: 'red/a', vni: 1001, netns: 'r' }
+  t.match(dhcpProblems(server), [
+    {
+      level: 'warning',
+      about: 'network/red/a',
+      code: 'DHCP',
+      message: /^Guests are not told 33 host routes of 10\.0\.1\.0\/24: a DHCP option holds 255 bytes$/,
+    },
+  ])
+  t.equal(dhcpProblems(server), dhcpProblems(server), 'of one server once')
+  t.same(dhcpProblems({ ...server, subnets: [] }), [])
   const conf = dnsmasqConf(many, directory)
   t.match(conf, /classless-static-route,0\.0\.0\.0\/0,10\.0\.1\.1,10\.1\.2\.0\/24/)
   t.ok(conf.split('\n').every(line => line.length < 1024))

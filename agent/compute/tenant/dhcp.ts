@@ -1,6 +1,8 @@
 // DHCP, RA and DNS of one network on this host: its ports here are served, the names of all are known. Pure.
+import { untold } from '../../../lib/dnsmasq/config.js'
 import type { DhcpServer } from '../../model/dhcp.js'
 import type { FabricNetwork, FabricPort } from '../../model/fabric.js'
+import type { Problem } from '../../model/object.js'
 import { gatewayLink, serverAddress } from './devices.js'
 
 /** Undefined: no subnet wants any. `netns`: where the network's gateway is. */
@@ -42,5 +44,32 @@ export function dhcpServer(
       hostName,
       addresses: addresses.map(({ address }) => address),
     })),
+  }
+}
+
+const told = new WeakMap<DhcpServer, readonly Problem[]>()
+
+/** What of a network clients cannot be told, by DHCP or at all. */
+export function dhcpProblems(server: DhcpServer): readonly Problem[] {
+  let problems = told.get(server)
+  if (problems === undefined) {
+    problems = wordsOf(server).map(text => ({
+      level: 'warning',
+      about: `network/${server.network}`,
+      code: 'DHCP',
+      message: `Guests are not told ${text}`,
+      hint: 'containers have what Warren writes into them; VMs need it by hand',
+    }))
+    told.set(server, problems)
+  }
+  return problems
+}
+
+/** None where a value cannot be written at all: the table says so. */
+function wordsOf(server: DhcpServer): readonly string[] {
+  try {
+    return untold(server)
+  } catch {
+    return []
   }
 }

@@ -6,10 +6,11 @@ import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
 import { type Cluster, tunnelOf } from '../../model/cluster.js'
 import type { DesiredState } from '../../model/desired.js'
 import type { Node } from '../../model/node.js'
-import { apiVersion } from '../../model/object.js'
+import { apiVersion, type Problem } from '../../model/object.js'
 import type { Self, Underlay } from '../../model/self.js'
 import { clusterOf, type Snapshot } from '../../model/snapshot.js'
 import { publishedAddresses } from '../record.js'
+import { dhcpProblems } from './dhcp.js'
 import { fabricSpace, TenantEntries, type TenantSite } from './entries.js'
 import { createFabric, type FabricView } from './fabric.js'
 import { tenantGuardElements, tenantGuardTable } from './vxlan-guard.js'
@@ -69,6 +70,8 @@ export function createTenantRole(): TenantRole {
   let guards: PersistentMap<readonly NftElement[]> = PersistentMap.empty()
   let guardKey = ''
   let guard: readonly [NftTableSpec] | undefined
+  let servers: DesiredState['dhcp'] | undefined
+  let unheard: readonly Problem[] = []
 
   /** Owners that the overlay does not have. */
   function withGuards(
@@ -125,7 +128,12 @@ export function createTenantRole(): TenantRole {
       ...entries.update(view),
       ...(record === undefined ? {} : { record: new Map([[`node/${self.node}`, [record]]]) }),
     }
-    const problems = view.problems.length === 0 ? state.problems : [...state.problems, ...view.problems]
+    if (tenants.dhcp !== servers) {
+      servers = tenants.dhcp
+      unheard = [...servers.values()].flat().flatMap(dhcpProblems)
+    }
+    const own = [...view.problems, ...unheard]
+    const problems = own.length === 0 ? state.problems : [...state.problems, ...own]
     const outer: Family = here.local.includes(':') ? 'inet6' : 'inet'
     const alone = state.filter.size === 0
     const table = tenantGuardTable(self.names, outer, here.vxlanPort, self.exclusiveVxlan)
