@@ -214,8 +214,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const spaceMonitor = createSpaceMonitor({
     spaces,
     reconciler,
-    guests: () => [...(desired?.guest.values() ?? [])].flat(),
-    links: () => [...(desired?.['fabric-link'].values() ?? [])].flat(),
+    desired: () => desired,
     host: kernel.netns,
     clock,
     isOurs: portId => kernel.rtnl.portIds.has(portId) || kernel.nft.portIds.has(portId),
@@ -245,6 +244,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     self: () => self,
     desired: () => desired,
     applied: () => appliedRevision,
+    bgpRefresh: bgp.refresh,
+    bgpFacts: bgp.facts,
     onPass,
     clock,
   })

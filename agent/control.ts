@@ -17,6 +17,7 @@ import type {
 import { createInspector } from './api/inspect.js'
 import type { PortCounters } from './api/port-view.js'
 import { iptablesProblems, type ProgramFacts } from './api/service-problems.js'
+import { createBgpControl } from './bgp-control.js'
 import { createCompute } from './compute/compute.js'
 import { surveyOf } from './compute/overlay/census.js'
 import { outerFamily, overlayMtu } from './compute/overlay/overlay.js'
@@ -24,6 +25,7 @@ import type { DropCount, DropKeys } from './compute/tenant/port-accounts.js'
 import type { Config } from './config.js'
 import type { Reconciler } from './dataplane/reconciler.js'
 import type { Stage } from './dataplane/stage.js'
+import type { BgpFacts } from './model/bgp-facts.js'
 import type { DesiredState, TableName } from './model/desired.js'
 import { parseDocuments } from './model/document.js'
 import { fullRef } from './model/kinds.js'
@@ -53,6 +55,8 @@ export interface ControlParts {
   readonly drops: (space: string, keys: DropKeys) => Promise<readonly DropCount[]>
   readonly receipts: Receipts
   readonly lease: NodeLease
+  readonly bgpRefresh: () => Promise<void>
+  readonly bgpFacts: () => BgpFacts | undefined
   readonly clock: Clock
   /** Called after every pass. */
   readonly onPass: Set<() => void>
@@ -301,6 +305,7 @@ export function createControl(parts: ControlParts): Control {
         [...snapshot.allocations].map(([key, { owner }]) => [key, owner] as const),
       )
     },
+    ...createBgpControl(parts),
     services: inspector.services,
     describe: inspector.describe,
     apply: (text, file) => applyText(parts.kv, text, file, { handWritten: store.handWritten() }),

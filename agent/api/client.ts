@@ -2,6 +2,7 @@
 import { type ClientRequest, request as httpRequest, type IncomingMessage } from 'node:http'
 import { codeOf, hasCode, WarrenError } from '../../lib/errors.js'
 import type { Receipt } from '../../lib/reconcile/receipt.js'
+import type { BgpRouteView, BgpView } from './bgp-view.js'
 import type {
   ApplyResult,
   DeleteResult,
@@ -30,6 +31,8 @@ export interface Client {
     readonly namespace?: string | undefined
     readonly connections: boolean
   }): Promise<ServiceList>
+  bgp(): Promise<BgpView>
+  bgpRoutes(within?: string): Promise<readonly BgpRouteView[]>
   describe(kind: string, name: string): Promise<Description>
   apply(text: string, file: string): Promise<ApplyResult>
   delete(ref: string): Promise<DeleteResult>
@@ -194,6 +197,9 @@ export function createClient(options: ClientOptions): Client {
         query: { namespace, connections: connections ? 1 : 0 },
         timeoutMs: 60_000,
       }),
+    bgp: () => json({ method: 'GET', path: '/v1/bgp' }),
+    bgpRoutes: within =>
+      json({ method: 'GET', path: '/v1/bgp/routes', query: { within }, timeoutMs: 60_000 }),
     describe: (kind, name) =>
       json({ method: 'GET', path: `/v1/describe/${segment(kind)}/${pathOf(name)}`, timeoutMs: 60_000 }),
     apply: (body, file) => json({ method: 'POST', path: '/v1/apply', query: { file }, body }),

@@ -12,6 +12,7 @@ import type { Lease } from '../model/self.js'
 import type { ServiceValues } from '../model/service-values.js'
 import type { TenantValues } from '../model/tenant-values.js'
 import type { PortStatus } from '../port-status.js'
+import type { BgpRouteView, BgpView } from './bgp-view.js'
 import type { TenantSummary } from './port-view.js'
 import type { Description, ServiceList } from './views.js'
 
@@ -129,6 +130,10 @@ export interface Control {
     query: { readonly namespace?: string | undefined; readonly connections: boolean },
     signal: AbortSignal,
   ): Promise<ServiceList>
+  /** Rejects with NOT_FOUND where this host does not speak BGP. */
+  bgp(): Promise<BgpView>
+  /** `within`: only those that touch that prefix. Errors: NOT_FOUND, PREFIX. */
+  bgpRoutes(within: string | undefined): Promise<readonly BgpRouteView[]>
   /** One object and all that this host knows of it. */
   describe(kind: string, name: string, signal: AbortSignal): Promise<Description>
   /** `text`: YAML documents; `file`: their name in messages. */

@@ -191,6 +191,14 @@ export const routes: readonly Route[] = [
       return { json: await control.services({ namespace, connections: flag(query, 'connections') }, signal) }
     },
   },
+  { method: 'GET', path: '/v1/bgp', handle: async (_, control) => ({ json: await control.bgp() }) },
+  {
+    method: 'GET',
+    path: '/v1/bgp/routes',
+    handle: async ({ query }, control) => ({
+      json: await control.bgpRoutes(query.get('within') ?? undefined),
+    }),
+  },
   {
     method: 'GET',
     path: '/v1/describe/:kind/*',

@@ -1,5 +1,6 @@
 // The registry of the commands of `warren`, in the order of --help. A new command is a line here.
 import { applyCommand } from './apply.js'
+import { bgpCommand } from './bgp.js'
 import { cleanupCommand } from './cleanup.js'
 import type { CommandModule } from './command.js'
 import { completionCommand } from './completion.js'
@@ -21,6 +22,7 @@ export const commands: readonly CommandModule[] = [
   deleteCommand,
   describeCommand,
   servicesCommand,
+  bgpCommand,
   portCommand,
   statusCommand,
   waitCommand,

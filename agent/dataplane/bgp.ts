@@ -1,4 +1,5 @@
 // BGP in this process: the client of the gobgpd beside us, opened when it is first needed; its RIB as a source; its tables.
+import { readFileSync } from 'node:fs'
 import type { Clock } from '../../lib/clock.js'
 import type { BgpPath } from '../../lib/gobgp/types.js'
 import type { Log } from '../../lib/log.js'
@@ -33,6 +34,8 @@ export interface BgpPart {
   /** Whether what stood before this process began is known: nothing may be swept sooner. */
   ready(): boolean
   kick(): void
+  /** What events do not tell is asked for, for those who look. */
+  refresh(): Promise<void>
   run(signal: AbortSignal): Promise<void>
 }
 
@@ -67,6 +70,15 @@ export function seedPaths(routes: readonly Route[], peers: Iterable<BGPPeer>): B
   return paths
 }
 
+/** Segments that the kernel of our namespace dropped for a missing, unexpected or wrong signature (RFC 2385), so far. */
+function md5Drops(): number {
+  const lines = readFileSync('/proc/self/net/netstat', 'utf8').split('\n')
+  const at = lines.findIndex(line => line.startsWith('TcpExt:'))
+  const names = (lines[at] ?? '').split(' ')
+  const values = (lines[at + 1] ?? '').split(' ')
+  return names.reduce((sum, name, i) => (name.startsWith('TCPMD5') ? sum + Number(values[i]) : sum), 0)
+}
+
 const isBgp = (snapshot: Snapshot): boolean => clusterOf(snapshot)?.spec.backend.type === 'bgp'
 
 export function createBgpPart(options: BgpPartOptions): BgpPart {
@@ -97,6 +109,7 @@ export function createBgpPart(options: BgpPartOptions): BgpPart {
       options.onChange()
       return found
     },
+    md5Drops,
     onChange: options.onChange,
     onReached() {
       tables.forget()
@@ -109,6 +122,7 @@ export function createBgpPart(options: BgpPartOptions): BgpPart {
     facts: () => (wanted() ? rib.facts() : undefined),
     ready: () => seeded || !wanted(),
     kick: rib.kick,
+    refresh: () => rib.refresh().catch(() => undefined),
     async run(signal) {
       try {
         await rib.run(signal)

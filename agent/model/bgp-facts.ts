@@ -16,6 +16,8 @@ export interface BgpFacts {
   readonly sessions: ReadonlyMap<string, BgpSession>
   /** What the neighbors announce, before any policy, by prefix; those of a neighbor that is restarting are kept, and stale. */
   readonly paths: PersistentMap<readonly BgpPath[]>
+  /** The kernel drops TCP segments of BGP's port, or of others, with a wrong or no MD5 signature just now. */
+  readonly md5Failures?: boolean
 }
 
 export const noBgpFacts: BgpFacts = { inSync: false, sessions: new Map(), paths: PersistentMap.empty() }

@@ -18,6 +18,8 @@ const syncPollMs = 200
 const idlePollMs = 10_000
 /** A neighbor without graceful restart sends no End-of-RIB: so long after its session is up it has said all, ms. */
 const quietMs = 5_000
+/** A neighbor with another password tries again every few seconds. */
+const suspectMs = 30_000
 
 export interface RibOptions {
   readonly clock: Clock
@@ -29,6 +31,8 @@ export interface RibOptions {
   readonly restartTime: () => number
   /** Routes of before this process began: until the neighbor speaks they are taken for announced. */
   readonly seed: () => Promise<readonly BgpPath[]>
+  /** TCP segments that the kernel dropped for their MD5 signature so far. */
+  readonly md5Drops: () => number
   readonly onChange: () => void
   /** It answers, for the first time or again: whatever was known of it may be over. */
   readonly onReached: () => void
@@ -40,6 +44,8 @@ export interface Rib {
   facts(): BgpFacts
   /** Something that `wanted` depends on changed. */
   kick(): void
+  /** Asks for all that events do not tell: counts, and what is announced to whom. */
+  refresh(): Promise<void>
   run(signal: AbortSignal): Promise<void>
 }
 
@@ -55,15 +61,25 @@ export function createRib(options: RibOptions): Rib {
   let inSync = false
   let failure: string | undefined
   let planned = false
+  let current: Gobgp | undefined
+  let md5 = Number.POSITIVE_INFINITY
+  let suspectUntil = 0
   const alarm = createAlarm(clock)
   const news = createAlarm(clock)
 
   function publish(): void {
     planned = false
-    const next: BgpFacts = { inSync, sessions, paths, ...(failure === undefined ? {} : { error: failure }) }
+    const next: BgpFacts = {
+      inSync,
+      sessions,
+      paths,
+      ...(failure === undefined ? {} : { error: failure }),
+      ...(clock.now() < suspectUntil ? { md5Failures: true } : {}),
+    }
     if (
       next.inSync === facts.inSync &&
       next.error === facts.error &&
+      next.md5Failures === facts.md5Failures &&
       sessions === facts.sessions &&
       paths === facts.paths
     )
@@ -135,14 +151,19 @@ export function createRib(options: RibOptions): Rib {
     const before = sessions.get(address)
     if (before?.state.session !== peer.state.session && before !== undefined)
       log.info('BGP session', { peer: peer.config.description ?? address, state: peer.state.session })
-    sessions = new Map(sessions).set(address, { ...peer, synced })
+    const now: BgpSession = { ...peer, synced }
+    if (JSON.stringify(before) !== JSON.stringify(now)) sessions = new Map(sessions).set(address, now)
     if (synced && held.has(address)) dropHeld(address)
     soon()
   }
 
   /** Asks for all neighbors: who is not among them is gone. What one has said is listed before it counts as all it knows. */
-  async function meetAll(client: Gobgp): Promise<void> {
-    const peers = await client.peers()
+  async function meetAll(client: Gobgp, advertised = false): Promise<void> {
+    const peers = await client.peers({ advertised })
+    const drops = options.md5Drops()
+    if (drops > md5 && peers.some(({ state }) => state.session !== 'established'))
+      suspectUntil = clock.now() + suspectMs
+    md5 = drops
     const done = new Set<string>()
     for (const peer of peers) {
       const { address } = peer.config
@@ -225,6 +246,11 @@ export function createRib(options: RibOptions): Rib {
       alarm.ring()
       idling()
     },
+    async refresh() {
+      if (current === undefined || !inSync) return
+      await meetAll(current, true)
+      publish()
+    },
     async run(signal) {
       let tries = 0
       let seeded = false
@@ -243,6 +269,7 @@ export function createRib(options: RibOptions): Rib {
         if (!seeded) await seedOnce()
         seeded = true
         const client = await options.open()
+        current = client
         const reached = clock.now()
         try {
           await connect(client, signal)
@@ -252,6 +279,7 @@ export function createRib(options: RibOptions): Rib {
           if (reason !== failure) log.warn('BGP speaker', { reason })
           failure = reason
         } finally {
+          current = undefined
           client.close()
         }
         if (signal.aborted) break

@@ -20,7 +20,9 @@ function stranger(path: BgpPath, owner: Node, context: GuardContext): Ruling | u
   const from = path.neighbor ?? ''
   const session = context.topology.sessions.get(from)
   if (owner.spec.addresses.includes(from) && path.originatorId === undefined) return undefined
-  const speaks = session?.role === 'reflector' || session?.role === 'mesh' || context.retained.has(from)
+  const { kind } = context.topology
+  const reflects = session?.role === 'reflector' || (session?.role === 'mesh' && kind === 'reflectors')
+  const speaks = reflects || context.retained.has(from)
   if (speaks && path.originatorId !== undefined && path.originatorId === owner.spec.bgp?.routerId)
     return undefined
   const by = path.originatorId === undefined ? '' : ` on behalf of router ${path.originatorId}`

@@ -108,6 +108,14 @@ function policyOf(session: WantedSession, input: BgpInput): BgpNeighborPolicy {
   }
 }
 
+/**
+ * Reflectors reflect for each other, too: GoBGP names the originator (RFC 4456 §8) to clients only, and without that name
+ * nobody could tell whose a path is. Each has a cluster id of its own, so that nothing goes round.
+ */
+function reflectsFor(role: WantedSession['role'], { kind }: Topology): boolean {
+  return role === 'client' || (role === 'mesh' && kind === 'reflectors')
+}
+
 function configOf(session: WantedSession, bgp: ClusterBgp, input: BgpInput, routerId: string): BgpPeerConfig {
   const { peer, role } = session
   const password = peer === undefined ? bgp.password : peer.spec.password
@@ -120,7 +128,7 @@ function configOf(session: WantedSession, bgp: ClusterBgp, input: BgpInput, rout
     description: session.ref,
     families: [...families].sort(),
     ...(password === undefined ? {} : { password }),
-    ...(role === 'client' ? { reflectorClient: { clusterId: routerId } } : {}),
+    ...(reflectsFor(role, input.topology) ? { reflectorClient: { clusterId: routerId } } : {}),
     ...(peer?.spec.multihop === undefined ? {} : { multihopTtl: peer.spec.multihop }),
     ...(peer?.spec.ttlSecurity === true ? { ttlSecurity: noHops } : {}),
     holdTime,

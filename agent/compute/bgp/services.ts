@@ -27,18 +27,20 @@ function localOf(
 }
 
 export function announcedServices(
-  state: Pick<DesiredState, 'serviceEntries' | 'serviceBase' | 'health'>,
-  snapshot: Pick<Snapshot, 'services'>,
+  serviceEntries: DesiredState['serviceEntries'],
+  serviceBase: DesiredState['serviceBase'],
+  health: DesiredState['health'],
+  services: Snapshot['services'],
   { announce }: ClusterBgp,
 ): ServiceAddresses {
   const own = new Set<string>()
   const all = new Set<string>()
-  const cidrs = state.serviceBase?.serviceCidrs ?? []
+  const cidrs = serviceBase?.serviceCidrs ?? []
   if (announce.clusterIPs) for (const cidr of cidrs) own.add(cidr)
   if (!announce.clusterIPs && !announce.externalIPs && !announce.loadBalancerIPs) return { own: [], all: [] }
-  for (const [ref, entries] of state.serviceEntries ?? []) {
-    const local = localOf(ref, entries, state.health)
-    const service = snapshot.services.get(ref.slice('service/'.length))
+  for (const [ref, entries] of serviceEntries ?? []) {
+    const local = localOf(ref, entries, health)
+    const service = services.get(ref.slice('service/'.length))
     const balanced = new Set(service?.spec.loadBalancerIPs ?? [])
     for (const { kind, address } of entries) {
       if (kind === 'nodeport') continue

@@ -16,7 +16,7 @@ import { clusterOf, type Snapshot } from '../../model/snapshot.js'
 import type { OverlayContext } from '../overlay/backend.js'
 import { leaseBlocks } from '../overlay/blocks.js'
 import { createOwners, createRib } from './rib.js'
-import { planBgp, retainedSessions, routerIdProblem, settled } from './role.js'
+import { type BgpPlan, planBgp, retainedSessions, routerIdProblem, settled } from './role.js'
 import { announcedServices } from './services.js'
 import { topologyOf } from './topology.js'
 
@@ -100,6 +100,8 @@ export function createBgp(): Bgp {
       isServiceAddress: () => false,
     }),
   )
+  const announced = remember(announcedServices)
+  let last: { readonly key: readonly unknown[]; readonly value: BgpPlan } | undefined
   const importing = remember((dev: string, onLink: OverlayContext['onLink']) => ({ dev, onLink }))
 
   /** Once spoken, we go on for those who still do: a record without BGP is the last thing that a node writes. */
@@ -158,23 +160,48 @@ export function createBgp(): Bgp {
       const cluster = clusterOf(snapshot)
       const { bgp } = state
       if (bgp === undefined || cluster === undefined || state.hold !== undefined) return state
-      const announced = announcedServices(state, snapshot, bgpOf(cluster))
-      const plan = planBgp(
-        {
-          self,
-          cluster,
-          topology: bgp.topology,
-          addresses: bgp.addresses,
-          blocks: leaseBlocks(self),
-          services: announced.own,
-          serviceAddresses: announced.all,
-        },
-        snapshot.live,
+      const { own, all } = announced(
+        state.serviceEntries,
+        state.serviceBase,
+        state.health,
+        snapshot.services,
+        bgpOf(cluster),
       )
+      const retained = [...bgp.guard.retained].join(' ')
+      const key = [
+        cluster,
+        bgp.topology,
+        bgp.addresses.join(' '),
+        self.lease,
+        own,
+        all,
+        retained,
+        snapshot.live,
+      ]
+      if (last?.key.every((each, i) => Object.is(each, key[i])) !== true)
+        last = {
+          key,
+          value: planBgp(
+            {
+              self,
+              cluster,
+              topology: bgp.topology,
+              addresses: bgp.addresses,
+              blocks: leaseBlocks(self),
+              services: own,
+              serviceAddresses: all,
+            },
+            snapshot.live,
+          ),
+        }
+      const plan = last.value
       const clash = routerIdProblem(self.node, bgp.routerId, snapshot.nodes.values())
       const problems: Problem[] = [...plan.problems, ...(clash === undefined ? [] : [clash])]
+      const addressed = new Set(all)
+      const guard: GuardContext = { ...bgp.guard, isServiceAddress: ({ text }) => addressed.has(text) }
       return {
         ...state,
+        bgp: { ...bgp, guard },
         'bgp-speaker': plan.speaker,
         'bgp-policy': plan.policy,
         'bgp-path': plan.path,
