@@ -66,6 +66,8 @@ export function createRib(options: RibOptions): Rib {
   let suspectUntil = 0
   const alarm = createAlarm(clock)
   const news = createAlarm(clock)
+  /** A neighbor's notice came since its list was asked for. */
+  let again = false
 
   function publish(): void {
     planned = false
@@ -185,6 +187,7 @@ export function createRib(options: RibOptions): Rib {
     if (event.type === 'paths') learn(event.paths)
     else if (event.type === 'peer' || event.type === 'end-of-rib') {
       if (event.type === 'peer' && !sessions.has(event.peer.address)) options.onPeers()
+      again = true
       news.ring()
     }
   }
@@ -195,8 +198,9 @@ export function createRib(options: RibOptions): Rib {
       const waiting = [...sessions.values()].some(
         ({ state, synced }) => state.session === 'established' && !synced,
       )
-      await news.wait(waiting || held.size > 0 ? syncPollMs : idlePollMs, signal)
+      if (!again) await news.wait(waiting || held.size > 0 ? syncPollMs : idlePollMs, signal)
       if (signal.aborted) return
+      again = false
       for (const [neighbor, until] of held) if (clock.now() >= until) dropHeld(neighbor)
       await meetAll(client)
     }
