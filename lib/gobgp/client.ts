@@ -1,6 +1,7 @@
 // The client of one GoBGP 3 over its unix socket. Nothing is remembered here: what gobgpd has is asked of it.
 import { WarrenError } from '../errors.js'
-import { peerDifferences } from './compare.js'
+import { lacksRestartBits, peerDifferences } from './compare.js'
+import { globalMistake, peerMistake } from './mistakes.js'
 import { pathRefusal, readPath, wirePath, wireWithdrawal } from './path-codec.js'
 import {
   readFamily,
@@ -47,6 +48,11 @@ export function gobgpClient(options: GobgpOptions): Gobgp {
     return readGlobal(answer.global)
   }
 
+  const refuse = (what: string, mistake: string | undefined): void => {
+    if (mistake !== undefined)
+      throw new WarrenError(`Cannot ${what} at ${name}: ${mistake}`, { code: 'GOBGP_REFUSED' })
+  }
+
   const localAsn = async (): Promise<number> => {
     const found = await global()
     if (found !== undefined) return found.asn
@@ -69,6 +75,7 @@ export function gobgpClient(options: GobgpOptions): Gobgp {
   }
 
   const addPeer = async (config: BgpPeerConfig, asn: number): Promise<void> => {
+    refuse(`add peer "${config.address}"`, peerMistake(config))
     await transport.call('AddPeer', ['AddPeerRequest', { peer: wirePeer(config, asn) }], 'Empty', {
       what: `add peer "${config.address}"`,
       ms,
@@ -89,7 +96,9 @@ export function gobgpClient(options: GobgpOptions): Gobgp {
       throw new WarrenError(`Cannot change peer "${config.address}" at ${name}: it is not there`, {
         code: 'GOBGP_NOT_FOUND',
       })
-    const differences = peerDifferences(listed.config, config, asn)
+    refuse(`change peer "${config.address}"`, peerMistake(config))
+    const differences = [...peerDifferences(listed.config, config, asn)]
+    if (lacksRestartBits(listed, config)) differences.push('gracefulRestart.restarting')
     if (differences.length === 0) return false
     // UpdatePeer leaves reflector and TTL settings as they were, and forgets which families restart gracefully: the
     // next loss of the session would drop the peer's paths (updatePrefixLimitConfig in pkg/server/peer.go).
@@ -179,6 +188,7 @@ export function gobgpClient(options: GobgpOptions): Gobgp {
       await global()
     },
     start: async wanted => {
+      refuse(`start AS ${wanted.asn}`, globalMistake(wanted))
       try {
         await transport.call('StartBgp', ['StartBgpRequest', { global: wireGlobal(wanted) }], 'Empty', {
           what: `start AS ${wanted.asn}`,
@@ -193,6 +203,12 @@ export function gobgpClient(options: GobgpOptions): Gobgp {
     },
     stop: () => stopBgp(transport, ms),
     addPeer: async config => addPeer(config, await localAsn()),
+    resetPeer: async address => {
+      await transport.call('ResetPeer', ['ResetPeerRequest', { address }], 'Empty', {
+        what: `reset peer "${address}"`,
+        ms,
+      })
+    },
     softReset: async (address, direction) => {
       await transport.call(
         'ResetPeer',

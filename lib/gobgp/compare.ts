@@ -1,6 +1,6 @@
 // Is a peer in gobgpd the one that is wanted? gobgpd tells the session's own local address in place of the configured
 // one, and its AS where none was set: what it cannot tell apart is no difference.
-import type { BgpPeerConfig } from './types.js'
+import type { BgpPeer, BgpPeerConfig } from './types.js'
 
 /** What of the listed peer differs from the wanted one; empty: nothing. `restarting` is a state, not a setting. */
 export function peerDifferences(
@@ -40,3 +40,14 @@ export function peerDifferences(
 
 export const samePeerConfig = (listed: BgpPeerConfig, wanted: BgpPeerConfig, localAsn: number): boolean =>
   peerDifferences(listed, wanted, localAsn).length === 0
+
+/**
+ * The R and F bits are wanted, but the OPEN would not have them any more. GoBGP 3.37 takes them from every peer as soon as
+ * all peers that are up have sent End-of-RIB, though others have not even connected; those lose them, and a peer that
+ * goes by the F bit (RFC 4724, 4.2) drops our stale routes. updatePeer() adds such a peer anew: it has no session yet.
+ */
+export const lacksRestartBits = (listed: BgpPeer, wanted: BgpPeerConfig): boolean =>
+  wanted.gracefulRestart?.restarting === true &&
+  !listed.state.localRestarting &&
+  listed.state.families.length === 0 &&
+  ['idle', 'connect', 'active'].includes(listed.state.session)

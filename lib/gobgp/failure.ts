@@ -5,7 +5,7 @@ import type { GobgpCode } from './types.js'
 
 const notStarted = /hasn't started yet/
 const exists = /can't overwrite the existing peer|already started|already defined/
-const notFound = /doesn't exist|not found|can't find|no such|not exist/
+const notFound = /doesn't exist|not found|can't find|no such|not exist|can't delete a peer configuration/
 const portTaken = /address already in use/
 
 /** `status`: google.golang.org/grpc/codes; `words`: what gobgpd said. */

@@ -3,9 +3,13 @@
 // (wrn-pending-in, wrn-pending-out): whoever comes after us, had we died in between, finishes it.
 import { hasCode } from '../errors.js'
 import {
+  accepts,
   addressOfHost,
+  anything,
+  covers,
   type Direction,
   desiredPolicies,
+  emptyObjects,
   hostPrefix,
   mark,
   type PolicyObjects,
@@ -14,7 +18,6 @@ import {
   readRange,
   sameSet,
   sameStatement,
-  verdicts,
 } from './policy.js'
 import type { Transport } from './transport.js'
 import type { BgpNeighborPolicy, BgpPolicyChange } from './types.js'
@@ -98,19 +101,39 @@ export async function applyPolicies(
       if (there.has(address)) await softReset(transport, address, direction, listMs)
     if (affected[direction].size > 0) await write.remove(neighborType, pendingName(direction))
   }
+  const present = (addresses: Iterable<string>): string[] => [...new Set(addresses)].filter(a => there.has(a))
   return {
     writes: write.count(),
-    reset: [...new Set([...affected.in, ...affected.out])].filter(a => there.has(a)),
+    reset: present([...affected.in, ...affected.out]),
+    narrowed: present(
+      everybody
+        ? narrowed(emptyObjects, wanted, affected.out)
+        : narrowed(
+            found,
+            wanted,
+            [...affected.out].filter(address => accepts(found, 'out').has(address)),
+          ),
+    ),
   }
 }
 
-/** Neighbors whose verdict is not what it was, and those that were left pending. */
+/** Neighbors of whom other prefixes are accepted than before, and those that were left pending. */
 function concerned(found: Observed, wanted: PolicyObjects, direction: Direction): Set<string> {
-  const [before, after] = [verdicts(found, direction), verdicts(wanted, direction)]
+  const [before, after] = [accepts(found, direction), accepts(wanted, direction)]
   const addresses = new Set([...found.pending[direction]].map(addressOfHost))
+  const none: ReadonlySet<string> = new Set()
   for (const address of new Set([...before.keys(), ...after.keys()]))
-    if (before.get(address) !== after.get(address)) addresses.add(address)
+    if (!sameSet(before.get(address) ?? none, after.get(address) ?? none)) addresses.add(address)
   return addresses
+}
+
+function narrowed(before: PolicyObjects, after: PolicyObjects, addresses: Iterable<string>): string[] {
+  const [had, has] = [accepts(before, 'out'), accepts(after, 'out')]
+  const none: ReadonlySet<string> = new Set()
+  // No set of ours before: nothing was refused.
+  return [...addresses].filter(
+    address => !covers(has.get(address) ?? none, had.get(address) ?? new Set([anything])),
+  )
 }
 
 async function observe(transport: Transport, ms: number): Promise<Observed> {

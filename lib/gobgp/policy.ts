@@ -108,16 +108,45 @@ export const sameSet = (a: ReadonlySet<string>, b: ReadonlySet<string>): boolean
 export const sameStatement = (a: PolicyStatement | undefined, b: PolicyStatement): boolean =>
   a !== undefined && a.prefixSet === b.prefixSet && a.neighborSet === b.neighborSet && a.local === b.local
 
-/**
- * For each neighbor what decides of it, as text: equal texts accept the same. A neighbor of no set is not in the map.
- */
-export function verdicts(objects: PolicyObjects, direction: Direction): ReadonlyMap<string, string> {
-  const parts = new Map<string, string[]>()
-  for (const { name, neighborSet, prefixSet } of objects.statements[direction].values()) {
+export const anything = 'any'
+
+/** For each neighbor of a set: the ranges that are accepted ("prefix min max"), or `anything`. */
+export function accepts(
+  objects: PolicyObjects,
+  direction: Direction,
+): ReadonlyMap<string, ReadonlySet<string>> {
+  const found = new Map<string, Set<string>>()
+  for (const { neighborSet, prefixSet } of objects.statements[direction].values()) {
     if (neighborSet === undefined) continue
-    const ranges = prefixSet === undefined ? ['any'] : [...(objects.prefixSets.get(prefixSet) ?? [])].sort()
-    for (const host of objects.neighborSets.get(neighborSet) ?? [])
-      parts.set(host, [...(parts.get(host) ?? []), `${name}: ${ranges.join(', ')}`])
+    const ranges = prefixSet === undefined ? [anything] : (objects.prefixSets.get(prefixSet) ?? [])
+    for (const host of objects.neighborSets.get(neighborSet) ?? []) {
+      const of = found.get(addressOfHost(host)) ?? new Set()
+      found.set(addressOfHost(host), of)
+      for (const range of ranges) of.add(range)
+    }
   }
-  return new Map([...parts].map(([host, list]) => [addressOfHost(host), list.sort().join('\n')]))
+  return found
+}
+
+export const emptyObjects: PolicyObjects = {
+  prefixSets: new Map(),
+  neighborSets: new Map(),
+  statements: { in: new Map(), out: new Map() },
+}
+
+/** Whatever `inner` accepts, `outer` accepts too. */
+export function covers(outer: ReadonlySet<string>, inner: ReadonlySet<string>): boolean {
+  if (outer.has(anything)) return true
+  if (inner.has(anything)) return false
+  const wide = [...outer].map(readRange)
+  return [...inner]
+    .map(readRange)
+    .every(range =>
+      wide.some(
+        ({ prefix, min, max }) =>
+          min <= range.min &&
+          range.max <= max &&
+          containsPrefix(parsePrefix(prefix), parsePrefix(range.prefix)),
+      ),
+    )
 }

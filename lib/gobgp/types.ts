@@ -86,7 +86,10 @@ export interface BgpGracefulRestart {
 
 export type BgpSessionState = 'idle' | 'connect' | 'active' | 'opensent' | 'openconfirm' | 'established'
 
-/** Prefixes of one family: received from the peer, of these accepted; announced to the peer (only where it was asked for). */
+/**
+ * Prefixes of one family: received from the peer; of these without an AS loop and not our own (the import policies are
+ * not in it); announced to the peer, only where it was asked for.
+ */
 export interface BgpCounts {
   readonly received: number
   readonly accepted: number
@@ -206,10 +209,15 @@ export interface BgpNeighborPolicy {
   readonly export: readonly BgpPrefixRange[] | 'any'
 }
 
-/** What setPolicies wrote, and the neighbors whose paths were looked at again. */
 export interface BgpPolicyChange {
   readonly writes: number
+  /** Neighbors whose paths were looked at again. */
   readonly reset: readonly string[]
+  /**
+   * Neighbors that may be sent less than before. What was announced to them already stays with them until it is withdrawn
+   * or the session begins anew (resetPeer): GoBGP 3 takes nothing back for a policy (filterpath in pkg/server/server.go).
+   */
+  readonly narrowed: readonly string[]
 }
 
 /** "adj-in": all that peers send, before the policies; "post-policy": what they accept; "best": what wins, ours included. */
@@ -244,6 +252,8 @@ export interface Gobgp {
   deletePeer(address: string): Promise<void>
   /** Applies the policies again to what was received (in) and to what is announced (out); the session stays. */
   softReset(address: string, direction: 'in' | 'out' | 'both'): Promise<void>
+  /** Ends the session with a NOTIFICATION (Cease, administrative reset); it comes back by itself after 5 s or more. */
+  resetPeer(address: string): Promise<void>
   /** One result for each path, in their order: undefined when it is in. A path of the same prefix is replaced. */
   addPaths(paths: readonly BgpLocalPath[]): Promise<readonly (WarrenError | undefined)[]>
   /** By prefix; one that is not there is no error. */

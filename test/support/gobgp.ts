@@ -65,7 +65,8 @@ export function newerGobgpd(): { readonly path: string } | { readonly missing: s
     })
     return { path }
   } catch (error) {
-    const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim().split('\n').at(-1) : ''
+    const said =
+      error instanceof Error && 'stderr' in error ? String(error.stderr).trim().split('\n').at(-1) : ''
     return { missing: `GoBGP ${gobgpVersion} cannot be built: ${said}` }
   }
 }
@@ -123,7 +124,11 @@ export function createSpeakers(binary = 'gobgpd'): Speakers {
             stream.on('data', (data: Buffer) => {
               log = (log + data.toString()).slice(-2_000_000)
             })
-          await until(() => (existsSync(socket) ? true : undefined), 10_000, () => `gobgpd's socket; it said: ${log}`)
+          await until(
+            () => (existsSync(socket) ? true : undefined),
+            10_000,
+            () => `gobgpd's socket; it said: ${log}`,
+          )
         },
       }
       await gobgpd.start()
