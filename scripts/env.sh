@@ -26,7 +26,7 @@ RUN_PACKAGES=(
 TEST_PACKAGES=(
   iperf3:iperf3 conntrack:conntrack tcpdump:tcpdump socat:socat
   'etcd:etcd-server|etcd' 'etcdctl:etcd-client|etcd' shellcheck:shellcheck shfmt:shfmt
-  gobgpd:gobgpd
+  gobgpd:gobgpd bird:bird2 /usr/lib/frr/bgpd:frr
 )
 # shellcheck disable=SC2034
 TEST_PACKAGES_OPTIONAL=(
@@ -108,7 +108,7 @@ env_services_hold() {
   ENV_POLICY_OURS='' ENV_SERVICES=()
   local unit
   if command -v systemctl >/dev/null; then
-    for unit in docker.service docker.socket containerd.service etcd.service gobgpd.service; do
+    for unit in docker.service docker.socket containerd.service etcd.service gobgpd.service bird.service frr.service; do
       [[ -e /lib/systemd/system/$unit || -e /usr/lib/systemd/system/$unit ]] || ENV_SERVICES+=("$unit")
     done
   fi
