@@ -4,7 +4,7 @@ import type { Family } from '../../lib/netlink/types.js'
 import type { NftSetRef, NftTableSpec } from '../../lib/nftables/types.js'
 import { type Cluster, tunnelOf } from '../model/cluster.js'
 import type { Names } from '../model/marks.js'
-import type { TenantGuard } from './tenant/vxlan-guard.js'
+import { shortFragments, type TenantGuard } from './tenant/vxlan-guard.js'
 
 /**
  * Outer source address of every member: who may send us VXLAN frames of our VNI. A set of addresses, the VNI stands in the
@@ -38,7 +38,7 @@ function chain(name: string, hook: string, priority: string, rules: readonly str
 
 /**
  * `outer`: family of the outer packets, undefined for a backend without encapsulation. The guard sits in the input
- * hook: merely forwarded VXLAN (nested clusters) is none of our business, and fragments come reassembled. A VNI that is
+ * hook: merely forwarded VXLAN (nested clusters) is none of our business, and fragments come reassembled (IPv6: by shortFragments). A VNI that is
  * not ours passes untouched (Docker Swarm uses 4789 too), unless the port is `exclusive`. `tenants`: their part of the guard.
  */
 export function clusterTable(
@@ -62,6 +62,12 @@ export function clusterTable(
     const frame = `udp dport ${sends.port} @th,96,24 ${sends.vni}`
     rawPrerouting.push(`${frame} ${ip} saddr @${set} notrack`)
     rawOutput.push(`${frame} notrack`)
+    // The tenants' part of the guard has it already.
+    if (outer === 'inet6' && tenants === undefined) {
+      const { declaration, rule } = shortFragments(sends.port)
+      parts.push(declaration)
+      guard.push(rule)
+    }
     guard.push(`${frame} goto members`, ...(exclusive ? [`udp dport ${sends.port} counter drop`] : []))
     parts.push(`\tset ${set} {\n\t\ttype ${outer === 'inet' ? 'ipv4_addr' : 'ipv6_addr'}\n\t}\n`)
     members.push(`\tchain members {\n\t\t${ip} saddr @${set} accept\n\t\tcounter drop\n\t}\n`)

@@ -12,7 +12,6 @@ import {
   networkOf,
   networkRefs,
   type Tenant,
-  vteps,
 } from './tenant-lab-model.js'
 
 export function arenaOf(lab: TenantLab): Arena & { close(): void } {
@@ -69,7 +68,7 @@ export function arenaOf(lab: TenantLab): Arena & { close(): void } {
     },
     vni: network => networkOf(network).vni,
     underlay: place => ({
-      ip: vteps[(place.split('/')[1] ?? place) as HostName],
+      ip: lab.vteps[(place.split('/')[1] ?? place) as HostName],
       mac: / link\/ether (\S+)/.exec(worldOf(place).sh('ip link show eth0'))?.[1] ?? '',
     }),
     sh: (place, script) => worldOf(place).sh(script),

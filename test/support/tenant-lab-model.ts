@@ -19,6 +19,8 @@ export const vteps: Readonly<Record<HostName | 'stranger', string>> = {
   h2: '192.0.2.2',
   stranger: '192.0.2.9',
 }
+/** The same hosts where the underlay is of IPv6 alone. */
+export const vteps6: typeof vteps = { h1: '2001:db8::1', h2: '2001:db8::2', stranger: '2001:db8::9' }
 export const gatewayMac = '0a:ff:00:00:00:01'
 export const mtu = 1450
 

@@ -19,6 +19,7 @@ import {
 import { tenantGuardElements, tenantGuardTable } from '../../agent/compute/tenant/vxlan-guard.js'
 import type { FabricGroup, FabricPort } from '../../agent/model/fabric.js'
 import { namesOf } from '../../agent/model/marks.js'
+import type { Family } from '../../lib/netlink/types.js'
 import { elementKey, nftElement } from '../../lib/nftables/elements.js'
 import type { Nft, NftElement, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Guard } from './attacks/arena.js'
@@ -35,6 +36,7 @@ import {
   type Tenant,
   tenants,
   vteps,
+  vteps6,
 } from './tenant-lab-model.js'
 
 export type TableId = Guard['table']
@@ -102,19 +104,20 @@ const names = namesOf('wrn', undefined)
 /** `accept`: VNIs that the other host may send; all unless said otherwise. */
 export function hostRules(
   host: HostName,
-  { accept, exclusive }: Choices = {},
+  { accept, exclusive, outer = 'inet' }: Choices = {},
 ): Readonly<Record<'host', Rules>> {
-  const other = hosts.filter(each => each !== host).map(each => vteps[each])
+  const at = outer === 'inet' ? vteps : vteps6
+  const other = hosts.filter(each => each !== host).map(each => at[each])
   return {
     host: {
-      spec: tenantGuardTable(names, 'inet', 4789, exclusive),
+      spec: tenantGuardTable(names, outer, 4789, exclusive),
       elements: networkRefs
         .map(fabricNetwork)
         .flatMap(({ vni }) =>
           tenantGuardElements(
             { vni, accept: accept === undefined || accept.includes(vni) ? other : [] },
             names,
-            'inet',
+            outer,
             4789,
           ),
         ),
@@ -126,10 +129,11 @@ export function hostRules(
 export async function loadMembers(lab: TenantLab, choices: Choices): Promise<void> {
   for (const host of hosts) {
     const { nft } = lab.hosts[host]
+    const { outer } = lab
     const wanted = new Map(
-      hostRules(host, choices).host.elements.map(element => [elementKey(element), element]),
+      hostRules(host, { ...choices, outer }).host.elements.map(element => [elementKey(element), element]),
     )
-    const all = hostRules(host).host.elements
+    const all = hostRules(host, { outer }).host.elements
     const ops = all.map(
       element => ({ verb: wanted.has(elementKey(element)) ? 'add' : 'delete', element }) as const,
     )
@@ -147,7 +151,7 @@ export async function loadRules(lab: TenantLab): Promise<void> {
   for (const host of hosts) {
     const { nft } = lab.hosts[host]
     const { bridge, state } = fabricRules(host)
-    await loadTable(nft.host, hostRules(host).host)
+    await loadTable(nft.host, hostRules(host, { outer: lab.outer }).host)
     await loadTable(nft.fabric, bridge)
     await loadTable(nft.fabric, state)
     for (const tenant of tenants) {
@@ -172,6 +176,8 @@ export interface Choices {
   readonly ports?: readonly FabricPort[]
   readonly accept?: readonly number[]
   readonly exclusive?: boolean
+  /** Of the underlay. */
+  readonly outer?: Family
   readonly groups?: readonly FabricGroup[]
   readonly revoking?: boolean
 }
@@ -189,7 +195,8 @@ export async function loadGuards(
     for (const table of tables) {
       const mine = guards.filter(guard => guard.table === table)
       if (table === 'bridge' || table === 'state') await nft.fabric.load(weakened(fabric[table].spec, mine))
-      else if (table === 'host') await nft.host.load(weakened(hostRules(host, choices).host.spec, mine))
+      else if (table === 'host')
+        await nft.host.load(weakened(hostRules(host, { ...choices, outer: lab.outer }).host.spec, mine))
       else
         for (const tenant of tenants)
           await nft.router[tenant].load(weakened(routerRules(tenant)[table].spec, mine))

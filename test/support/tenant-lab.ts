@@ -1,6 +1,7 @@
 // The recipe's lab in namespaces without names: an underlay switch, two hosts and a stranger on it, a fabric namespace and two
 // router namespaces per host, one namespace per port. Links by ip(8) and bridge(8), rules by agent/compute/tenant.
 import { execFileSync } from 'node:child_process'
+import type { Family } from '../../lib/netlink/types.js'
 import { childArgv } from '../../lib/netns/child.js'
 import { openNft } from '../../lib/nftables/nft.js'
 import type { Nft } from '../../lib/nftables/types.js'
@@ -19,6 +20,7 @@ import {
   type Tenant,
   tenants,
   vteps,
+  vteps6,
 } from './tenant-lab-model.js'
 
 export interface LabHost {
@@ -31,6 +33,9 @@ export interface LabHost {
 export interface TenantLab {
   readonly hosts: Readonly<Record<HostName, LabHost>>
   readonly stranger: World
+  /** Underlay addresses, and their family. */
+  readonly vteps: typeof vteps
+  readonly outer: Family
   /** "red/a1": the namespace of a port, its link is eth0. */
   readonly ports: ReadonlyMap<string, World>
   close(): void
@@ -56,7 +61,12 @@ sysctl -qw net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0 net
 ip link set lo up
 `
 
-function buildNetwork(name: HostName, { host, fabric, router }: Omit<LabHost, 'nft'>, ref: string): void {
+function buildNetwork(
+  name: HostName,
+  { host, fabric, router }: Omit<LabHost, 'nft'>,
+  ref: string,
+  at: typeof vteps,
+): void {
   const { vni, number, tenant } = networkOf(ref)
   const other = hosts.find(each => each !== name) as HostName
   const { bridge, vxlan, router: veth } = linksOf(ref)
@@ -64,7 +74,7 @@ function buildNetwork(name: HostName, { host, fabric, router }: Omit<LabHost, 'n
     `link add ${bridge} address 0a:fe:00:00:0${number}:${tenant === 'red' ? '01' : '02'} type bridge mcast_snooping 0 stp_state 0 vlan_default_pvid 0 nf_call_iptables 1 nf_call_ip6tables 1`,
   ])
   batch(host, 'ip', [
-    `link add ${vxlan} netns ${pathOf(fabric)} mtu ${mtu} type vxlan id ${vni} local ${vteps[name]} dev eth0 dstport 4789 nolearning ttl 64`,
+    `link add ${vxlan} netns ${pathOf(fabric)} mtu ${mtu} type vxlan id ${vni} local ${at[name]} dev eth0 dstport 4789 nolearning ttl 64`,
   ])
   fabric.sh(
     `sysctl -qw net.ipv6.conf.${bridge}.addr_gen_mode=1 net.ipv6.conf.${bridge}.accept_ra=0 net.ipv6.conf.${vxlan}.disable_ipv6=1`,
@@ -84,7 +94,7 @@ function buildNetwork(name: HostName, { host, fabric, router }: Omit<LabHost, 'n
     `link set dev ${vxlan} learning off flood off neigh_suppress ${ref === 'red/a' ? 'off' : 'on'}`,
     `link set dev ${veth} learning off flood off`,
     `fdb replace ${gatewayMac} dev ${veth} master static`,
-    `fdb append 00:00:00:00:00:00 dev ${vxlan} dst ${vteps[other]} self permanent`,
+    `fdb append 00:00:00:00:00:00 dev ${vxlan} dst ${at[other]} self permanent`,
   ])
   batch(router[tenant], 'ip', [
     `link set n${vni} up`,
@@ -98,6 +108,7 @@ function buildPort(
   lab: Readonly<Record<HostName, Omit<LabHost, 'nft'>>>,
   ref: string,
   container: World,
+  at: typeof vteps,
 ): void {
   const [tenant, name = ''] = ref.split('/') as [Tenant, string]
   const { mac, ip, ip6, linkLocal } = addressesOf(ref)
@@ -115,7 +126,7 @@ function buildPort(
         `link set ${link} addrgenmode none up`,
       ])
     batch(fabric, 'ip', [
-      ...[ip, ip6, linkLocal].map(at => `neigh replace ${at} lladdr ${mac} dev ${bridge} nud permanent`),
+      ...[ip, ip6, linkLocal].map(own => `neigh replace ${own} lladdr ${mac} dev ${bridge} nud permanent`),
     ])
     batch(
       fabric,
@@ -123,12 +134,12 @@ function buildPort(
       local
         ? [`link set dev ${link} learning off flood off`, `fdb replace ${mac} dev ${link} master static`]
         : [
-            `fdb replace ${mac} dev ${vxlan} dst ${vteps[home]} self static`,
+            `fdb replace ${mac} dev ${vxlan} dst ${at[home]} self static`,
             `fdb replace ${mac} dev ${vxlan} master static`,
           ],
     )
     batch(router[tenant], 'ip', [
-      ...[ip, ip6, linkLocal].map(at => `neigh replace ${at} lladdr ${mac} dev n${vni} nud permanent`),
+      ...[ip, ip6, linkLocal].map(own => `neigh replace ${own} lladdr ${mac} dev n${vni} nud permanent`),
     ])
   }
   container.sh(quiet)
@@ -141,8 +152,9 @@ function buildPort(
   ])
 }
 
-/** Without any rules; `tenant-lab-rules.ts` loads them. */
-export function createTenantLab(): TenantLab {
+/** Without any rules; `tenant-lab-rules.ts` loads them. `outer`: family of the underlay, which has no other then. */
+export function createTenantLab(outer: Family = 'inet'): TenantLab {
+  const at = outer === 'inet' ? vteps : vteps6
   const open: { close(): void }[] = []
   const keep = <T extends { close(): void }>(one: T): T => {
     open.push(one)
@@ -152,18 +164,21 @@ export function createTenantLab(): TenantLab {
     for (const one of open.reverse()) one.close()
   }
   try {
-    const wire = keep(createWorld('ip link add sw type bridge mcast_snooping 0; ip link set sw up'))
+    const wire = keep(createWorld('ip link add sw mtu 1600 type bridge mcast_snooping 0; ip link set sw up'))
     const attach = (name: string, address: string): World => {
       const world = keep(createWorld(quiet))
       batch(wire, 'ip', [
-        `link add s-${name} type veth peer name eth0 netns ${pathOf(world)}`,
+        `link add s-${name} mtu 1600 type veth peer name eth0 mtu 1600 netns ${pathOf(world)}`,
         `link set s-${name} master sw up`,
       ])
-      batch(world, 'ip', ['link set eth0 up', `addr add ${address}/24 dev eth0`])
+      batch(world, 'ip', [
+        'link set eth0 up',
+        `addr add ${address}/${outer === 'inet' ? '24' : '64 nodad'} dev eth0`,
+      ])
       return world
     }
     const bare = (name: HostName): LabHost => {
-      const host = attach(name, vteps[name])
+      const host = attach(name, at[name])
       const fabric = keep(
         createWorld(
           `sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0 net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 net.bridge.bridge-nf-call-arptables=0`,
@@ -189,10 +204,10 @@ export function createTenantLab(): TenantLab {
       }
     }
     const lab = { h1: bare('h1'), h2: bare('h2') }
-    for (const host of hosts) for (const ref of networkRefs) buildNetwork(host, lab[host], ref)
+    for (const host of hosts) for (const ref of networkRefs) buildNetwork(host, lab[host], ref, at)
     const ports = new Map(portRefs.map(ref => [ref, keep(createWorld())] as const))
-    for (const [ref, world] of ports) buildPort(lab, ref, world)
-    return { hosts: lab, stranger: attach('x', vteps.stranger), ports, close }
+    for (const [ref, world] of ports) buildPort(lab, ref, world, at)
+    return { hosts: lab, stranger: attach('x', at.stranger), vteps: at, outer, ports, close }
   } catch (error) {
     close()
     throw error

@@ -396,9 +396,15 @@ t.test('the VXLAN guard: tenants beside the cluster, and alone', async t => {
     ],
     'members of either first, then nobody',
   )
+  const short = 'meta nfproto ipv6 exthdr frag exists udp dport 4789 jump short-fragments'
   t.same(lines(tenantGuardTable(names, 'inet6', 4789).text).slice(1), [
+    short,
     'meta nfproto ipv6 udp dport 4789 jump tenant-members',
     'udp dport 4789 jump tenant-frames',
   ])
+  const six = clusterTable(cluster, names, 'inet6', false)
+  t.equal(lines(six.text)[1], short, "the cluster's guard has it without tenants, too")
+  const sixBoth = clusterTable(cluster, names, 'inet6', false, tenantGuard(names, 'inet6', 4789))
+  t.equal(sixBoth.text.split('chain short-fragments').length, 2, 'and once beside them')
   t.equal(tenantGuardTable(names, 'inet', 4789).name, both.name, 'one table, whoever is there')
 })

@@ -1,6 +1,6 @@
 // Who may send us frames of tenants' VNIs: part of the one VXLAN guard in the host's own table, beside the cluster's
 // (../rules.ts); `nft list table inet warren`. Input hook: merely forwarded VXLAN is none of our business, and fragments come
-// reassembled. A VNI that is neither a tenant's nor the cluster's passes untouched (Docker Swarm uses 4789 too). Limit: who can
+// reassembled (IPv6: see shortFragments). A VNI that is neither a tenant's nor the cluster's passes untouched (Docker Swarm uses 4789 too). Limit: who can
 // forge a member's underlay address gets in, so the underlay must filter sources.
 // The keys are raw payload, which nft has no type for before 1.0.3: raw rules, and sets declared by types of the same size.
 // So `nft list` shows VNI 1001 as 0.3.233.0.
@@ -42,6 +42,20 @@ export interface TenantGuard {
   readonly raw: readonly NftRawRule[]
 }
 
+/**
+ * IPv6 fragments are put together behind the input hook, unless somebody tracks connections. Of each packet the first one
+ * decides (no others overlap it, RFC 8200 §4.5, and it holds UDP's header): of 8 bytes it says no VNI, and no VTEP sends such.
+ */
+export function shortFragments(port: number): { readonly declaration: string; readonly rule: string } {
+  return {
+    declaration: block('chain', 'short-fragments', [
+      '@th,96,24 & 0x0 == 0x0 return comment "says a VNI"',
+      'counter drop',
+    ]),
+    rule: `meta nfproto ipv6 exthdr frag exists udp dport ${port} jump short-fragments`,
+  }
+}
+
 export function tenantGuard(names: Names, outer: Family, port: number): TenantGuard {
   const sets = tenantGuardSets(names, outer)
   // Behind UDP's 8 bytes: flags and reserved, 4 bytes, then 3 of VNI (RFC 7348 §5). Registers of 4 bytes, zeros behind.
@@ -51,12 +65,14 @@ export function tenantGuard(names: Names, outer: Family, port: number): TenantGu
   const ours: NftRawRule['expressions'] = [vni, payload('transport', 2, 2, 1), lookup(sets.vnis.set, 0)]
   const family = `meta nfproto ${outer === 'inet' ? 'ipv4' : 'ipv6'}`
   const frame = `udp dport ${port}`
+  const short = outer === 'inet6' ? shortFragments(port) : undefined
   const set = ({ set: name }: NftSetRef, type: string): string => block('set', name, [`type ${type}`])
   const key = `@th,96,24 . ${outer === 'inet' ? 'ip' : 'ip6'} saddr @${sets.vteps.set}`
   return {
     declarations: [
       set(sets.vteps, outer === 'inet' ? 'ipv4_addr . ipv4_addr' : 'ipv4_addr . ipv6_addr'),
       set(sets.vnis, 'ipv4_addr . inet_service'),
+      ...(short === undefined ? [] : [short.declaration]),
       block('chain', 'tenant-members-raw', [`# raw: ${key} notrack`]),
       block('chain', 'tenant-output-raw', [`# raw: @th,96,24 . udp dport @${sets.vnis.set} notrack`]),
       block('chain', 'tenant-members', [`# raw: ${key} accept`]),
@@ -64,7 +80,11 @@ export function tenantGuard(names: Names, outer: Family, port: number): TenantGu
     ].join(''),
     rawPrerouting: [`${family} ${frame} jump tenant-members-raw`],
     rawOutput: [`${frame} jump tenant-output-raw`],
-    guard: [`${family} ${frame} jump tenant-members`, `${frame} jump tenant-frames`],
+    guard: [
+      ...(short === undefined ? [] : [short.rule]),
+      `${family} ${frame} jump tenant-members`,
+      `${frame} jump tenant-frames`,
+    ],
     raw: [
       rawRule('tenant-members-raw', [...member, notrack()]),
       rawRule('tenant-output-raw', [...ours, notrack()]),

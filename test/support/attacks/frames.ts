@@ -111,8 +111,18 @@ export function ip(
   return Buffer.concat([head, payload])
 }
 
-/** Hop limit 255, which ND demands. */
-export function ip6(ends: Ends, next: number, payload: Uint8Array): Bytes {
+/** Hop limit 255, which ND demands. `fragment`: as in `ip`, by a header of its own. */
+export function ip6(
+  ends: Ends,
+  next: number,
+  payload: Uint8Array,
+  fragment?: { readonly id: number; readonly offset: number; readonly more: boolean },
+): Bytes {
+  if (fragment !== undefined) {
+    const { id, offset, more } = fragment
+    const head = Buffer.concat([Buffer.of(next, 0), u16(offset | (more ? 1 : 0)), u32(id)])
+    return ip6(ends, protocol.fragment, Buffer.concat([head, payload]))
+  }
   const head = Buffer.concat([u32(0x6000_0000), u16(payload.length), Buffer.of(next, 255)])
   return Buffer.concat([head, addressBytes(ends.src), addressBytes(ends.dst), payload])
 }

@@ -25,20 +25,31 @@ export function injected(
   const ends = { src, dst: arena.underlay('host/h1').ip }
   const macs = { src: arena.underlay(from).mac, dst: arena.underlay('host/h1').mac }
   const body = f.udp({ ...ends, sport: 50_000, dport: 4789 }, f.vxlan(vni, inner))
-  const pieces: f.Bytes[] = []
+  const six = ends.dst.includes(':')
   const id = Math.floor(Math.random() * 0xffff)
   const size = fragment ?? body.length
+  const pieces: f.Bytes[] = []
   for (let offset = 0; offset < body.length; offset += size) {
     const more = offset + size < body.length
     const part = body.subarray(offset, offset + size)
     const piece = fragment === undefined ? undefined : { id, offset, more }
-    pieces.push(f.ethernet(macs, f.etherType.ip, f.ip(ends, f.protocol.udp, part, piece)))
+    pieces.push(
+      six
+        ? f.ethernet(macs, f.etherType.ip6, f.ip6(ends, f.protocol.udp, part, piece))
+        : f.ethernet(macs, f.etherType.ip, f.ip(ends, f.protocol.udp, part, piece)),
+    )
   }
   return pieces
 }
 
 /** The raw rules cannot be edited as text, but what leads to them can. */
 const guard: readonly Guard[] = [{ table: 'host', from: 'udp dport 4789 jump tenant-frames', to: 'counter' }]
+/** Where the underlay is of IPv6. */
+export const shortFragment: Guard = {
+  table: 'host',
+  from: 'udp dport 4789 jump short-fragments',
+  to: 'udp dport 4789 counter',
+}
 
 export function injection(name: string, from: string, victim: string, fragment?: number): Attack {
   return {
@@ -59,6 +70,7 @@ export function injection(name: string, from: string, victim: string, fragment?:
 export const underlayAttacks: readonly Attack[] = [
   injection("from a host that is nobody's", 'stranger', 'red/a1'),
   injection('the same in fragments of 8 bytes', 'stranger', 'red/a1', 8),
+  injection('the same in fragments of 16 bytes', 'stranger', 'red/a1', 16),
   injection("a member of red's network into blue's", 'host/h2', 'blue/a1'),
   injection('the same in fragments of 8 bytes', 'host/h2', 'blue/a1', 8),
 ]
