@@ -8,7 +8,7 @@
 #   h1/                warrend.yaml .pid .log .sock, subnet.env, state/, pods (name, IPv4, IPv6 of each pod)
 
 # Defaults of `lab.sh up`; the other commands read what `up` was given from lab.env.
-HOSTS=3 PODS=2 BACKEND=vxlan STORE=file FAMILY=ipv4 UNDERLAY='' MTU=1500 DIRECT_ROUTING=false SERVICES=false PROXY_MODE=nftables TENANTS=false REFLECTORS=0 BGP_TOPOLOGY=auto
+HOSTS=3 PODS=2 BACKEND=vxlan STORE=file FAMILY=ipv4 UNDERLAY='' MTU=1500 DIRECT_ROUTING=false SERVICES=false PROXY_MODE=nftables TENANTS=false REFLECTORS=0 BGP_TOPOLOGY=auto RACKS=1 ENCAPSULATION=never
 LAB_NAME=${WARREN_LAB:-lab}
 WARREN_DIST=${WARREN_DIST:-$WARREN_ROOT/dist}
 LAB_LOCK_FD=9
@@ -17,14 +17,18 @@ LAB_BASE=${WARREN_LAB_DIR:-/run/warren-lab}
 
 # Reserved for documentation (RFC 5737, RFC 3849): no machine's real network.
 readonly EXT4=192.0.2.1 EXT6=2001:db8::1 ETCD4=192.0.2.2 ETCD6=2001:db8::2
+# Of the second rack, whose L2 `sw` routes to the first one's.
+readonly RACK4=203.0.113.1 RACK6=2001:db8:113::1
 readonly INTERNET4=198.51.100.1 INTERNET6=2001:db8:ffff::1
 
 ns() { printf 'wl-%s-%s' "$LAB_NAME" "${1//\//-}"; }
 host_dir() { printf '%s/%s' "$LAB_DIR" "$1"; }
 has4() { [[ $UNDERLAY != ipv6 ]]; }
 has6() { [[ $UNDERLAY != ipv4 ]]; }
-host_addr4() { printf '192.0.2.%d' $((10 + $1)); }
-host_addr6() { printf '2001:db8::%d' $((10 + $1)); }
+# With two racks every other host is in the second one.
+second_rack() { ((RACKS == 2 && $1 % 2 == 0)); }
+host_addr4() { printf '%s.%d' "$(second_rack "$1" && echo 203.0.113 || echo 192.0.2)" $((10 + $1)); }
+host_addr6() { printf '%s::%d' "$(second_rack "$1" && echo 2001:db8:113 || echo 2001:db8)" $((10 + $1)); }
 
 # Names of the lab's hosts, in order.
 lab_hosts() {
@@ -63,18 +67,29 @@ make_switch() {
     ! has6 || echo "address add $ETCD6/64 dev br0 nodad"
     echo "link add ext mtu $MTU type veth peer name eth0 mtu $MTU netns $(ns ext)"
     echo "link set ext master br0 up"
+    ((RACKS == 1)) || {
+      printf 'link add br1 mtu %s type bridge stp_state 0 mcast_snooping 0\nlink set br1 up\n' "$MTU"
+      ! has4 || printf '%s\n' "address add $RACK4/24 dev br1" "route add default via $EXT4"
+      ! has6 || printf '%s\n' "address add $RACK6/64 dev br1 nodad" "route add default via $EXT6"
+    }
   } | ip_batch sw
+  ((RACKS == 1)) || in_ns sw sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1
   {
     echo "link set lo up"
     echo "link set eth0 up"
     ! has4 || printf 'address add %s\n' "$EXT4/24 dev eth0" "$INTERNET4/32 dev lo"
     ! has6 || printf 'address add %s nodad\n' "$EXT6/64 dev eth0" "$INTERNET6/128 dev lo"
+    ((RACKS == 1)) || {
+      ! has4 || echo "route add ${RACK4%.*}.0/24 via $ETCD4"
+      ! has6 || echo "route add ${RACK6%::*}::/64 via $ETCD6"
+    }
   } | ip_batch ext
 }
 
 # make_host N: namespaces of the host and its pods, its cable, and a veth for each pod that no bridge has yet.
 make_host() {
-  local n=$1 host=h$1 p
+  local n=$1 host=h$1 p bridge=br0 gw4=$EXT4 gw6=$EXT6
+  ! second_rack "$n" || bridge=br1 gw4=$RACK4 gw6=$RACK6
   mkdir -p "$(host_dir "$host")/state"
   write_host_config "$host"
   {
@@ -85,13 +100,17 @@ make_host() {
   in_ns "$host" sysctl -qw net.ipv6.conf.default.accept_dad=0
   {
     echo "link add $host mtu $MTU type veth peer name eth0 mtu $MTU netns $(ns "$host")"
-    echo "link set $host master br0 up"
+    echo "link set $host master $bridge up"
   } | ip_batch sw
   {
     echo "link set lo up"
     echo "link set eth0 up"
-    ! has4 || printf '%s\n' "address add $(host_addr4 "$n")/24 dev eth0" "route add default via $EXT4"
-    ! has6 || printf '%s\n' "address add $(host_addr6 "$n")/64 dev eth0 nodad" "route add default via $EXT6"
+    ! has4 || printf '%s\n' "address add $(host_addr4 "$n")/24 dev eth0" "route add default via $gw4"
+    ! has6 || printf '%s\n' "address add $(host_addr6 "$n")/64 dev eth0 nodad" "route add default via $gw6"
+    ((RACKS == 1)) || second_rack "$n" || {
+      ! has4 || echo "route add ${RACK4%.*}.0/24 via $ETCD4"
+      ! has6 || echo "route add ${RACK6%::*}::/64 via $ETCD6"
+    }
     for ((p = 1; p <= PODS; p++)); do
       echo "link add veth-p$p type veth peer name eth0 netns $(ns "$host/p$p")"
       echo "link set veth-p$p up"
@@ -122,6 +141,7 @@ stateDir: $dir/state
 subnetFile: $dir/subnet.env
 podBridge: wrn0
 gobgp: { socket: $dir/gobgpd.sock }
+labels: { rack: $(second_rack "${1#h}" && echo r2 || echo r1) }
 YAML
 }
 
@@ -132,6 +152,7 @@ write_cluster() {
     ipv6) cidrs='"fd00:244::/48"' ;;
     dual) cidrs='10.244.0.0/16, "fd00:244::/48"' ;;
   esac
+  [[ $BACKEND != bgp ]] || backend+=", encapsulation: $ENCAPSULATION"
   [[ $BACKEND != vxlan ]] || backend+=", vni: 1, port: 4789, directRouting: $DIRECT_ROUTING"
   cat >"$1" <<YAML
 apiVersion: warren/v1
@@ -343,7 +364,7 @@ none_inside() { [[ -z $(pids_inside "$@") ]]; }
 remove_lab() {
   local dir=$LAB_BASE/$1 file paths
   mapfile -t paths < <(lab_namespaces "$1")
-  for file in "$dir"/*/warrend.pid "$dir"/*/gobgpd.pid "$dir"/etcd.pid; do
+  for file in "$dir"/*/warrend.pid "$dir"/*/gobgpd.pid "$dir"/tor.pid "$dir"/etcd.pid; do
     [[ ! -e $file ]] || proc_kill "$file" TERM 3 &
   done
   wait

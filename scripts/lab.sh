@@ -48,8 +48,10 @@ Usage: lab.sh COMMAND [--name NAME] ...          NAME: default "lab", or $WARREN
   up [--hosts 3] [--pods 2] [--backend vxlan|host-gw|bgp] [--store file|etcd] [--family ipv4|ipv6|dual]
      [--underlay ipv4|ipv6|dual] [--mtu 1500] [--direct-routing] [--cluster FILE] [--keep]
      [--services] [--proxy-mode nftables|iptables|userspace] [--tenants] [--tenants-from FILE]
-     [--reflectors N] [--bgp-topology mesh|reflectors|auto]
+     [--reflectors N] [--bgp-topology mesh|reflectors|auto] [--racks 1|2] [--encapsulation never|crossSubnet]
                         --services: a backend in every pod and a Service in front of them;
+                        --racks 2: every other host on a second L2; with backend bgp the router between
+                        them (BIRD, in sw) peers with all;
                         --tenants: red and blue with the same addresses, two networks and a router each;
                         --tenants-from: objects of your own instead; the namespaces that its Ports name are made;
                         --cluster: a Cluster object of your own; --keep: leave what is there when it fails
@@ -89,7 +91,7 @@ need_host() {
 
 save_env() {
   local name
-  for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING SERVICES PROXY_MODE TENANTS REFLECTORS BGP_TOPOLOGY WARREN_DIST; do
+  for name in HOSTS PODS BACKEND STORE FAMILY UNDERLAY MTU DIRECT_ROUTING SERVICES PROXY_MODE TENANTS REFLECTORS BGP_TOPOLOGY RACKS ENCAPSULATION WARREN_DIST; do
     printf '%s=%q\n' "$name" "${!name}"
   done >"$LAB_DIR/lab.env.new"
   # Whose lab this is, when scripts/test.sh runs it.
@@ -123,7 +125,7 @@ cmd_up() {
       --direct-routing) DIRECT_ROUTING=true ;;
       --services) SERVICES=true ;;
       --tenants) TENANTS=true ;;
-      --hosts | --pods | --backend | --store | --family | --underlay | --mtu | --cluster | --proxy-mode | --tenants-from | --reflectors | --bgp-topology)
+      --hosts | --pods | --backend | --store | --family | --underlay | --mtu | --cluster | --proxy-mode | --tenants-from | --reflectors | --bgp-topology | --racks | --encapsulation)
         (($# > 1)) || usage_error "$1 needs a value"
         case $1 in
           --hosts) HOSTS=$(number "$1" "$2" 1 200) ;;
@@ -135,6 +137,8 @@ cmd_up() {
           --underlay) UNDERLAY=$(one_of "$1" "$2" ipv4 ipv6 dual) ;;
           --cluster) cluster=$2 ;;
           --reflectors) REFLECTORS=$(number "$1" "$2" 1 16) ;;
+          --racks) RACKS=$(number "$1" "$2" 1 2) ;;
+          --encapsulation) ENCAPSULATION=$(one_of "$1" "$2" never crossSubnet) ;;
           --bgp-topology) BGP_TOPOLOGY=$(one_of "$1" "$2" mesh reflectors auto) ;;
           --tenants-from) TENANTS=true TENANTS_FILE=$2 ;;
           --proxy-mode) PROXY_MODE=$(one_of "$1" "$2" nftables iptables userspace) ;;
@@ -150,7 +154,7 @@ cmd_up() {
   [[ -z $cluster || -r $cluster ]] || die "Cannot read the cluster file \"$cluster\"" "give a readable file with --cluster"
   [[ -z $TENANTS_FILE || -r $TENANTS_FILE ]] || die "Cannot read the tenants' file \"$TENANTS_FILE\"" "give a readable file with --tenants-from"
   need_packages "${RUN_PACKAGES[@]}"
-  [[ $BACKEND != bgp ]] || need_packages gobgpd:gobgpd
+  [[ $BACKEND != bgp ]] || need_packages gobgpd:gobgpd bird:bird2
   [[ $STORE != etcd ]] || need_packages 'etcd:etcd-server|etcd' 'etcdctl:etcd-client|etcd'
   [[ $WARREN_DIST != "$WARREN_ROOT/dist" ]] || need_build
   lab_lock
@@ -165,6 +169,7 @@ cmd_up() {
   progress "lab \"$LAB_NAME\": switch, $HOSTS hosts, $((HOSTS * PODS)) pods ..."
   make_switch
   [[ $STORE != etcd ]] || start_etcd
+  ((RACKS == 1)) || [[ $BACKEND != bgp ]] || start_tor
   [[ $STORE != file ]] || cp "$LAB_DIR/cluster.yaml" "$LAB_DIR/cluster/cluster.yaml"
   for ((n = 1; n <= HOSTS; n++)); do
     make_host "$n" &

@@ -19,6 +19,7 @@ export function peerDifferences(
   differ('description', listed.description ?? '', wanted.description ?? '')
   differ('families', [...listed.families].sort(), [...wanted.families].sort())
   differ('reflectorClient', listed.reflectorClient?.clusterId, wanted.reflectorClient?.clusterId)
+  differ('allowOwnAsn', listed.allowOwnAsn ?? 0, wanted.allowOwnAsn ?? 0)
   differ('passive', listed.passive ?? false, wanted.passive ?? false)
   differ('multihopTtl', listed.multihopTtl, wanted.multihopTtl)
   differ('ttlSecurity', listed.ttlSecurity, wanted.ttlSecurity)

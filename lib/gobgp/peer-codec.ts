@@ -54,6 +54,7 @@ export function wirePeer(config: BgpPeerConfig, localAsn: number): Draft<WirePee
       neighborAddress: config.address,
       peerAsn: config.asn,
       type: own === config.asn ? 0 : 1,
+      allowOwnAsn: config.allowOwnAsn ?? 0,
     },
     ...(config.multihopTtl === undefined
       ? {}
@@ -150,6 +151,7 @@ function readConfig(peer: WirePeer): BgpPeerConfig {
     ...(routeReflector?.routeReflectorClient === true
       ? { reflectorClient: { clusterId: routeReflector.routeReflectorClusterId } }
       : {}),
+    ...optional('allowOwnAsn', conf?.allowOwnAsn || undefined),
     ...(transport?.passiveMode === true ? { passive: true } : {}),
     ...optional('multihopTtl', ebgpMultihop?.enabled === true ? ebgpMultihop.multihopTtl : undefined),
     ...optional('ttlSecurity', ttlSecurity?.enabled === true ? ttlSecurity.ttlMin : undefined),

@@ -35,6 +35,7 @@ message Peer {
 message PeerConf {
   string auth_password = 1; string description = 2; uint32 local_asn = 3; string neighbor_address = 4; uint32 peer_asn = 5;
   uint32 type = 7;                                              // INTERNAL 0, EXTERNAL 1
+  uint32 allow_own_asn = 13;
 }
 message EbgpMultihop { bool enabled = 1; uint32 multihop_ttl = 2; }
 message TtlSecurity { bool enabled = 1; uint32 ttl_min = 2; }

@@ -51,6 +51,8 @@ export interface BgpPeerConfig {
   readonly families: readonly BgpFamily[]
   /** The peer is a client of this reflector (RFC 4456); `clusterId` is a dotted quad. */
   readonly reflectorClient?: { readonly clusterId: string }
+  /** How often our own AS may stand in a path of the peer (RFC 4271 §9.1.2 would leave it out); absent: never. */
+  readonly allowOwnAsn?: number
   /** Never opens the connection itself. */
   readonly passive?: boolean
   /** TTL of an eBGP session over several hops; absent: 1 for eBGP, 64 for iBGP. */

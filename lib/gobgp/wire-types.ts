@@ -67,6 +67,7 @@ export interface WirePeer {
     readonly neighborAddress: string
     readonly peerAsn: number
     readonly type: number
+    readonly allowOwnAsn: number
   } | null
   readonly ebgpMultihop: { readonly enabled: boolean; readonly multihopTtl: number } | null
   readonly routeReflector: {

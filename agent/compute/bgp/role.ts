@@ -131,6 +131,8 @@ function configOf(session: WantedSession, bgp: ClusterBgp, input: BgpInput, rout
     ...(reflectsFor(role, input.topology) ? { reflectorClient: { clusterId: routerId } } : {}),
     ...(peer?.spec.multihop === undefined ? {} : { multihopTtl: peer.spec.multihop }),
     ...(peer?.spec.ttlSecurity === true ? { ttlSecurity: noHops } : {}),
+    // Between racks our own AS is on both sides of the router.
+    ...(role === 'external' ? { allowOwnAsn: 1 } : {}),
     holdTime,
     keepalive: Math.max(1, Math.floor(holdTime / 3)),
     connectRetry,
