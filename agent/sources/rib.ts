@@ -177,8 +177,10 @@ export function createRib(options: RibOptions): Rib {
         learn(await client.paths('adj-in', family, { neighbor: address }))
     }
     const all = new Set(peers.map(({ config }) => config.address))
-    if ([...sessions.keys()].some(address => !all.has(address)))
+    if ([...sessions.keys()].some(address => !all.has(address))) {
       sessions = new Map([...sessions].filter(([address]) => all.has(address)))
+      options.onPeers()
+    }
     for (const peer of peers) meet(peer, done.has(peer.config.address))
     soon()
   }
