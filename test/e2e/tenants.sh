@@ -14,14 +14,7 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 # shellcheck source=test/support/traffic.sh
 . "$here/../support/traffic.sh"
 
-cleanup() {
-  local file
-  for file in "$TRAFFIC_DIR"/*.pid; do [[ ! -e $file ]] || proc_kill "$file" KILL; done
-  lab_run down 2>/dev/null || :
-  rm -rf "$TRAFFIC_DIR"
-}
-on_exit cleanup
-lab_use "tn$$"
+lab_alone "tn$$"
 
 # --- where things are ------------------------------------------------------------------------------------------------------
 

@@ -1,27 +1,16 @@
 // Services over time, with real packets, in every proxy mode: affinity, how evenly load is spread, connection tracking,
 // connections through changes and restarts of agents, rolling updates, and walks from any set of Services to any other.
 import t, { type Test } from 'tap'
-import { buildPrograms, killAgents } from '../support/agents.js'
+import type { Family } from '../../lib/netlink/types.js'
 import { chiSquare, chiSquareOfFive, countAnswers, startLoad, tell } from '../support/service-flows-load.js'
 import { flowService, nodePortOf, objectsOf, refsOf, servicePort } from '../support/service-flows-model.js'
+import { openServicePlace, proxyModes } from '../support/service-flows-place.js'
 import { clientsOf, flowIds, fresh, kept, setEndpoints, wanderers } from '../support/service-flows-state.js'
-import { createServiceWorld, externalAddress, type StationName } from '../support/service-world.js'
+import { externalAddress, type StationName } from '../support/service-world.js'
 import { families } from '../support/service-world-sockets.js'
 
-t.setTimeout(900_000)
-const modes = ['nftables', 'iptables', 'userspace']
-const programs = await buildPrograms()
-const open: { close(): void }[] = []
-t.teardown(() => {
-  if (!t.passing()) for (const { log } of Object.values(world.agent)) t.comment(log().slice(-4000))
-  killAgents()
-  for (const one of open) one.close()
-  programs.remove()
-})
-process.once('exit', killAgents)
-
-const world = await createServiceWorld(programs, 'state', { proxyMode: modes[0] ?? '' })
-open.push(world)
+const modes = proxyModes
+const world = await openServicePlace('state')
 
 const pause = (ms: number): Promise<void> => new Promise(resolve => setTimeout(resolve, ms))
 const places: readonly StationName[] = ['ac', 'bc', 'A', 'B', 'ext']
@@ -271,6 +260,47 @@ async function rollingUpdate(t: Test): Promise<void> {
   await world.remove(refsOf(service))
 }
 
+/** What a load balancer asks of A knows of a change before the rules have it: it sends nobody where nobody is any more. */
+async function healthFirst(t: Test): Promise<void> {
+  const healthCheckNodePort = 30_777
+  const service = flowService('watched', 50, {
+    endpoints: 'a1 a2 b1',
+    lb: 50,
+    spec: { externalTrafficPolicy: 'Local', healthCheckNodePort },
+  })
+  await world.apply(objectsOf(world, service))
+  const asked = (family: Family): string => {
+    const host = world.addressOf('A', family)
+    const url = `http://${family === 'inet6' ? `[${host}]` : host}:${healthCheckNodePort}/`
+    return world.ext.sh(`curl -s --max-time 2 -g -w ' %{http_code}' '${url}' | tr -d '\\n'`)
+  }
+  const [client] = clientsOf(world, service, 'tcp', ['ext'])
+  const throughA = async (): Promise<string> => {
+    if (client === undefined) return ''
+    const question = { ...client.question, to: world.addressOf('A', 'inet'), ms: 500 }
+    return tell(await client.station.ask(question))
+  }
+  for (const family of families) t.match(asked(family), /"localEndpoints":2.* 200$/, family)
+  for (const [endpoints, status, answer] of [
+    ['a1:down a2:down b1', / 503$/, /^dropped/],
+    ['a1 a2:down b1', /"localEndpoints":1.* 200$/, /^a1:/],
+    ['b1', / 503$/, /^dropped/],
+  ] as const) {
+    const after = (await world.client.A.events()).at(-1)?.id ?? 0
+    await setEndpoints(world, service, endpoints)
+    t.match(asked('inet'), status, `${endpoints}: ${status}`)
+    t.match(await throughA(), answer, `${endpoints}: a client from outside: ${answer}`)
+    const written = (await world.client.A.events(after)).map(({ table }) => table)
+    const health = written.indexOf('health')
+    const rules = written.findIndex(table => ['proxy', 'service', 'service-iptables'].includes(table))
+    t.ok(
+      health >= 0 && rules > health,
+      `${endpoints}: the answer first, then the rules: ${written.join(' ')}`,
+    )
+  }
+  await world.remove(refsOf(service))
+}
+
 for (const proxyMode of modes) {
   t.test(proxyMode, { timeout: 300_000 }, async t => {
     await world.cluster({ proxyMode })
@@ -286,6 +316,7 @@ for (const proxyMode of modes) {
     await Promise.all([waits, works])
     await t.test('changes and restarts', t => throughRestarts(t, proxyMode))
     await t.test('rolling update', rollingUpdate)
+    await t.test('health checks', healthFirst)
   })
 }
 t.test('from mode to mode', { timeout: 120_000 }, modeSwitches)

@@ -1,27 +1,14 @@
 // Services with real packets: every row of test/support/service-flows-rows.ts in every proxy mode and both families.
 import t, { type Test } from 'tap'
-import { buildPrograms, killAgents } from '../support/agents.js'
 import { random } from '../support/random.js'
 import { nameOf, rowsOf, runRows } from '../support/service-flows.js'
 import { fixtureOf, objectsOf, refsOf } from '../support/service-flows-model.js'
+import { openServicePlace, proxyModes } from '../support/service-flows-place.js'
 import { fixture, nodePortAddresses, restrictedRows, rows } from '../support/service-flows-rows.js'
 import { randomServices, type WalkService } from '../support/service-flows-walk.js'
-import { createServiceWorld } from '../support/service-world.js'
 
-t.setTimeout(900_000)
-const modes = ['nftables', 'iptables', 'userspace']
-const programs = await buildPrograms()
-const open: { close(): void }[] = []
-t.teardown(() => {
-  if (!t.passing()) for (const { log } of Object.values(world.agent)) t.comment(log().slice(-4000))
-  killAgents()
-  for (const one of open) one.close()
-  programs.remove()
-})
-process.once('exit', killAgents)
-
-const world = await createServiceWorld(programs, 'flows', { proxyMode: modes[0] ?? '' })
-open.push(world)
+const modes = proxyModes
+const world = await openServicePlace('flows')
 await world.apply(Object.values(fixture).flatMap(service => objectsOf(world, service)))
 
 async function probe(t: Test, text: string, mode: string): Promise<void> {

@@ -3,6 +3,7 @@
 # scripts/lib.sh and scripts/lab-net.sh. Files and processes live below $TRAFFIC_DIR.
 #
 #   lab_use NAME                          the lab that all of the below acts on
+#   lab_alone NAME                        the same for a lab that ends with this script, as do processes of $TRAFFIC_DIR/*.pid
 #   lab_run COMMAND ... / on HOST ARGS...                lab.sh; warren on a host
 #   each_host CMD...                      runs CMD HOST for every host at the same time; fails when one does
 #   converged HOST / all_converged        within 20 s
@@ -27,6 +28,18 @@ lab_use() {
   LAB_DIR=$LAB_BASE/$1
   # shellcheck disable=SC1091
   [[ ! -r $LAB_DIR/lab.env ]] || . "$LAB_DIR/lab.env"
+}
+
+lab_end() {
+  local file
+  for file in "$TRAFFIC_DIR"/*.pid; do [[ ! -e $file ]] || proc_kill "$file" KILL; done
+  lab_run down 2>/dev/null || :
+  rm -rf "$TRAFFIC_DIR"
+}
+
+lab_alone() {
+  on_exit lab_end
+  lab_use "$1"
 }
 
 lab_run() {

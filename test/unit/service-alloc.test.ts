@@ -13,15 +13,11 @@ import {
   serviceRanges,
 } from '../../agent/model/service-ranges.js'
 import type { Allocation } from '../../agent/model/snapshot.js'
-import { applyObjects, deleteObject, ensureFormat } from '../../agent/objects.js'
+import { applyObjects, deleteObject } from '../../agent/objects.js'
 import { createServiceAllocator } from '../../agent/service-alloc.js'
-import { createStore } from '../../agent/store.js'
-import { systemClock } from '../../lib/clock.js'
-import type { Kv, KvBatch } from '../../lib/kv/kv.js'
-import { memoryKv } from '../../lib/kv/memory.js'
-import { silentLog } from '../../lib/log.js'
 import { parsePrefix } from '../../lib/net/prefix.js'
 import { PersistentMap } from '../../lib/persistent/map.js'
+import { allocRace } from '../support/alloc-race.js'
 
 function object(text: string): unknown {
   const { objects, problems } = parseDocuments(text, { file: 'x.yaml', strict: true })
@@ -260,70 +256,29 @@ t.test('plan: the last value of a range is given, and then there is none', async
 t.test(
   'allocator: agents that race give every Service one cluster IP of its own, and take back what nobody needs',
   async t => {
-    const kv = memoryKv()
-    await ensureFormat(kv)
-    const stop = new AbortController()
-    t.teardown(() => stop.abort())
-    const names = ['a', 'b', 'c', 'd', 'e']
-    const runs = names.map(node => {
-      const store = createStore({ kv, clock: systemClock, log: silentLog, graceMs: 20 })
-      const allocator = createServiceAllocator({
-        kv,
-        store,
-        node,
-        clock: systemClock,
-        log: silentLog,
-        identityHeld: () => true,
-        turnMs: 0,
-        releaseAfterMs: 30,
-      })
-      return { store, all: [store.run(stop.signal), allocator.run(stop.signal)] }
-    })
-    const owners = new Map<string, string>()
-    const robbed: string[] = []
-    const onBatch = ({ puts, deletes }: KvBatch): void => {
-      for (const key of deletes) owners.delete(key)
-      for (const { key, value } of puts) {
-        const { owner } = JSON.parse(value) as { readonly owner: string }
-        if ((owners.get(key) ?? owner) !== owner) robbed.push(key)
-        owners.set(key, owner)
-      }
-    }
-    const watching = kv.watch('alloc/', 0, { onBatch }, stop.signal)
-    const records = async (): Promise<Map<string, string>> =>
-      new Map(
-        (await kv.list('alloc/')).entries.map(({ key, value }) => [key, JSON.parse(value).owner as string]),
-      )
-    const until = async (done: () => Promise<boolean>): Promise<void> => {
-      for (let i = 0; i < 400 && !(await done()); i += 1)
-        await new Promise(resolve => setTimeout(resolve, 25))
-    }
+    const race = await allocRace(['a', 'b', 'c', 'd', 'e'], createServiceAllocator)
+    t.teardown(() => race.end())
+    const { kv, records } = race
     const wanted = Array.from({ length: 60 }, (_, i) =>
       service(`s${i}`, i === 7 ? 'clusterIPs: [10.0.0.9]' : 'type: NodePort'),
     )
     await applyObjects(kv, [single, ...wanted])
-    await until(async () => (await records()).size === 60 + 59)
+    await race.until(60 + 59)
     const found = await records()
     t.equal(found.size, 119, 'a cluster IP each, and a nodePort of those that want one')
     t.equal(new Set(found.values()).size, 119, 'nobody has two')
     t.equal(found.get('alloc/service-ipv4/10.0.0.9'), 'service/default/s7', 'what the spec gives is claimed')
 
-    await unset(kv, [...found.keys()])
-    await until(async () => (await records()).size === 119)
+    await race.lose(found.keys())
+    await race.until(119)
     t.strictSame(await records(), found, 'a store that lost its records has the same ones again')
 
     await deleteObject(kv, 'service/default/s3')
-    await until(async () => (await records()).size === 117)
+    await race.until(117)
     const left = [...(await records()).values()]
     t.equal(left.length, 117)
     t.notOk(left.some(owner => /^service\/default\/s3(:|$)/.test(owner)))
-    t.strictSame(robbed, [], 'no record ever went from one owner to another')
-    stop.abort()
-    await Promise.all([watching, ...runs.flatMap(run => run.all)])
+    t.strictSame(race.robbed, [], 'no record ever went from one owner to another')
+    await race.end()
   },
 )
-
-async function unset(kv: Kv, keys: readonly string[]): Promise<void> {
-  for (let at = 0; at < keys.length; at += 50)
-    await kv.txn({ compare: [], puts: [], deletes: keys.slice(at, at + 50) })
-}

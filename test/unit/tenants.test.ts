@@ -13,15 +13,12 @@ import { emptySnapshot, fieldOf, type Snapshot } from '../../agent/model/snapsho
 import { createTenantAssignments } from '../../agent/model/tenant-assignments.js'
 import { gatewayMac, slaacAddress } from '../../agent/model/tenant-claims.js'
 import { tenantValues } from '../../agent/model/tenant-values.js'
-import { applyObjects, deleteObject, ensureFormat } from '../../agent/objects.js'
-import { createStore } from '../../agent/store.js'
+import { applyObjects, deleteObject } from '../../agent/objects.js'
 import { createTenantAllocator } from '../../agent/tenant-alloc.js'
-import { systemClock } from '../../lib/clock.js'
-import type { Kv, KvBatch } from '../../lib/kv/kv.js'
 import { memoryKv } from '../../lib/kv/memory.js'
-import { silentLog } from '../../lib/log.js'
 import { containsAddress, parsePrefix } from '../../lib/net/prefix.js'
 import { PersistentMap } from '../../lib/persistent/map.js'
+import { allocRace } from '../support/alloc-race.js'
 import { random } from '../support/random.js'
 
 const doc = (kind: string, name: string, spec = ''): string =>
@@ -535,43 +532,9 @@ t.test('checks before a write and a deletion: what would break is refused, namin
 t.test(
   'allocator: agents that race give each port values of its own, and take back what nobody needs',
   async t => {
-    const kv = memoryKv()
-    await ensureFormat(kv)
-    const stop = new AbortController()
-    t.teardown(() => stop.abort())
-    const runs = ['h1', 'h2', 'h3'].flatMap(node => {
-      const store = createStore({ kv, clock: systemClock, log: silentLog, graceMs: 20 })
-      const allocator = createTenantAllocator({
-        kv,
-        store,
-        node,
-        clock: systemClock,
-        log: silentLog,
-        identityHeld: () => true,
-        turnMs: 0,
-        releaseAfterMs: 30,
-      })
-      return [store.run(stop.signal), allocator.run(stop.signal)]
-    })
-    const owners = new Map<string, string>()
-    const robbed: string[] = []
-    const onBatch = ({ puts, deletes }: KvBatch): void => {
-      for (const key of deletes) owners.delete(key)
-      for (const { key, value } of puts) {
-        const { owner } = JSON.parse(value) as { readonly owner: string }
-        if ((owners.get(key) ?? owner) !== owner) robbed.push(key)
-        owners.set(key, owner)
-      }
-    }
-    const watching = kv.watch('alloc/', 0, { onBatch }, stop.signal)
-    const records = async (): Promise<Map<string, string>> =>
-      new Map(
-        (await kv.list('alloc/')).entries.map(({ key, value }) => [key, JSON.parse(value).owner as string]),
-      )
-    const until = async (size: number): Promise<void> => {
-      for (let i = 0; i < 400 && (await records()).size !== size; i += 1)
-        await new Promise(resolve => setTimeout(resolve, 25))
-    }
+    const race = await allocRace(['h1', 'h2', 'h3'], createTenantAllocator)
+    t.teardown(() => race.end())
+    const { kv, records } = race
     const ports = Array.from({ length: 50 }, (_, i) =>
       doc('Port', `red/p${i}`, `network: a${i === 7 ? ', fixedIPs: [10.0.1.50]' : ''}`),
     )
@@ -583,23 +546,22 @@ t.test(
         puts: [{ key: objectKey(object), value: JSON.stringify(object) }],
         deletes: [],
       })
-    await until(151)
+    await race.until(151)
     const found = await records()
     t.equal(found.size, 151, 'a VNI, and a MAC and two addresses of each port out of 61 there are')
     t.equal(found.get('alloc/port-ip/red/a/10.0.1.50'), 'port/red/p7', 'what the spec gives is claimed')
     for (let i = 0; i < 50; i += 1)
       t.equal([...found.values()].filter(owner => owner === `port/red/p${i}`).length, 3)
 
-    await unset(kv, [...found.keys()])
-    await until(151)
+    await race.lose(found.keys())
+    await race.until(151)
     t.strictSame(await records(), found, 'a store that lost its records has the same ones again')
 
     await deleteObject(kv, 'port/red/p3')
-    await until(148)
+    await race.until(148)
     t.notOk([...(await records()).values()].includes('port/red/p3'))
-    t.strictSame(robbed, [], 'no record ever went from one owner to another')
-    stop.abort()
-    await Promise.all([watching, ...runs])
+    t.strictSame(race.robbed, [], 'no record ever went from one owner to another')
+    await race.end()
   },
 )
 
@@ -648,11 +610,6 @@ t.test(
     t.equal((await owned()).filter(line => line.startsWith('port-ip/red/s/')).length, 5)
   },
 )
-
-async function unset(kv: Kv, keys: readonly string[]): Promise<void> {
-  for (let at = 0; at < keys.length; at += 50)
-    await kv.txn({ compare: [], puts: [], deletes: keys.slice(at, at + 50) })
-}
 
 t.test('gateways: one MAC on every host, none that a port is given by itself', async t => {
   t.equal(gatewayMac('red/a'), gatewayMac('red/a'))
