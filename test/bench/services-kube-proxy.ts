@@ -82,16 +82,25 @@ async function answersAfter(place: Place, what: string, address: string): Promis
   return Number(BigInt(data.toString()) - began) / 1e6
 }
 
-async function changeRows(kube: KubeApi, path: string, bench: KubeProxyBench, name: string): Promise<Row[]> {
+async function changeRows(
+  kube: KubeApi,
+  proxy: KubeProxy,
+  path: string,
+  bench: KubeProxyBench,
+  name: string,
+): Promise<Row[]> {
   const { services, endpoints } = bench.size
   const notices = watchKubeRules(path)
   const times: number[] = []
   for (let i = 1; i <= bench.changes; i += 1) {
     await delay(pauseMs)
     const n = (i * 7919) % services
+    const before = proxy.syncs().length
     const written = notices.changed(n, 60_000)
     const told = kube.put(kubeEndpointSlice(endpointsOf(n, endpoints, i)))
     times.push((await written) - told)
+    // A pass goes on after it has written: the next change is not to wait for its end.
+    await until(proxy, () => proxy.syncs().length > before, patience, 50)
   }
   notices.close()
   return [
@@ -158,7 +167,7 @@ async function sizeRows(
     row(`${name}-start-${size}`, cold, 'ms', {
       note: `from its start until the last Service answers; its own first pass ${first?.toFixed(2)} s, CPU ${cpuOf(proxy.pid)} ms (without what nft or iptables-restore take)${await variantOf(mode)}`,
     }),
-    ...(await changeRows(kube, place.path('h1'), bench, name)),
+    ...(await changeRows(kube, proxy, place.path('h1'), bench, name)),
     row(`${name}-rss-${size}`, rssOf(proxy.pid), 'MB', { note: `after ${bench.changes} changes` }),
     await connectRow(place, bench, name),
   ]
@@ -261,7 +270,9 @@ export async function kubeProxyRows(place: Place, bench: KubeProxyBench): Promis
   if (program === undefined) throw new Error('set KUBE_PROXY to the path of a kube-proxy')
   const rows: Row[] = []
   for (const mode of bench.modes) {
-    rows.push(...(await sizeRows(place, program, mode, bench)))
+    // iptables-nft-restore takes minutes over so many rules of its own.
+    const restarts = mode === 'iptables' ? Math.min(1, bench.restarts) : bench.restarts
+    rows.push(...(await sizeRows(place, program, mode, { ...bench, restarts })))
     rows.push(await streamRow(place, program, mode, bench))
   }
   return rows
