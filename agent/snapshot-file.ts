@@ -1,44 +1,60 @@
-// The last good model on disk, <stateDir>/snapshot.json: what a host knows when it boots and no store answers. Written
-// whole and put in place by rename(2), readable by root only. Look: jq . /var/lib/warren/snapshot.json
-import { mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+// The last good model on disk, <stateDir>/snapshot.json: what a host knows when it boots and no store answers, and what
+// spares it the list of a large store. Written whole and put in place by rename(2), readable by root only: a JSON array,
+// one element a line; the first is the head, the last the hash of all lines before it, between them are rows
+// (model/rows.ts) and allocations. Look: jq -c '.[0]' /var/lib/warren/snapshot.json
+import { createHash } from 'node:crypto'
+import { mkdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs'
 import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { codeOf, WarrenError } from '../lib/errors.js'
 import { z } from './model/check.js'
+import type { ModelObject } from './model/kinds.js'
+import { refOf } from './model/object.js'
+import { createRowReader, createRowWriter, type Noted, type RowLine } from './model/rows.js'
+import { readFirstVersion } from './snapshot-first.js'
 import type { SavedDirectory } from './sources/directory.js'
 import type { SavedStore } from './sources/kv-records.js'
+import { version } from './version.js'
 
-export const snapshotVersion = 1
+export const snapshotVersion = 2
 
 export interface SavedModel {
   readonly store: SavedStore
   readonly directory: SavedDirectory | undefined
 }
 
-const isObject = (value: unknown): boolean =>
-  Array.isArray(value) &&
-  value.length === 3 &&
-  typeof value[0] === 'string' &&
-  typeof value[1] === 'number' &&
-  typeof value[2] === 'string'
+/** What another build writes is checked again. */
+export function thisProgram(): string {
+  try {
+    const { size, mtimeMs } = statSync(process.argv[1] ?? '')
+    return `${version} ${size} ${mtimeMs}`
+  } catch {
+    return version
+  }
+}
 
-const isTexts = (value: unknown): boolean =>
-  typeof value === 'object' &&
-  value !== null &&
-  !Array.isArray(value) &&
-  Object.values(value).every(text => typeof text === 'string')
+const texts = z.array(z.string())
 
-const savedSchema = z.object({
+const headSchema = z.object({
   version: z.literal(snapshotVersion),
+  program: z.string(),
   store: z.object({
     name: z.string(),
     format: z.string().optional(),
     revision: z.number(),
     lost: z.boolean(),
-    held: z.array(z.string()),
-    // By hand: there are ten thousands of them.
-    objects: z.custom<SavedStore['objects']>(value => Array.isArray(value) && value.every(isObject)),
-    allocations: z.custom<SavedStore['allocations']>(isTexts),
+    held: texts,
+    resume: z
+      .object({
+        cluster: z.string(),
+        revision: z.number(),
+        count: z.number(),
+        newest: z.array(z.tuple([z.string(), z.number(), z.number()])),
+        since: z.number(),
+        live: texts,
+        others: texts,
+      })
+      .optional(),
   }),
   directory: z
     .object({
@@ -48,61 +64,131 @@ const savedSchema = z.object({
     .optional(),
 })
 
+const hint = 'it is written again as soon as the sources are in sync'
+
+function damaged(path: string, cause?: unknown): WarrenError {
+  return new WarrenError(`Cannot use snapshot "${path}": it does not hold what this program writes there`, {
+    code: 'SNAPSHOT',
+    hint,
+    cause,
+  })
+}
+
+function readBytes(path: string): Buffer | undefined {
+  try {
+    return readFileSync(path)
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined
+    const reason = error instanceof Error ? error.message : error
+    throw new WarrenError(`Cannot read snapshot "${path}": ${reason}`, {
+      code: 'SNAPSHOT',
+      hint,
+      cause: error,
+    })
+  }
+}
+
+/** The elements of the array, of which each ends its line by a comma, or the last one by a bracket. */
+function* elements(text: string): Generator<unknown> {
+  for (let at = text.indexOf('[') + 1; at < text.length; ) {
+    const end = text.indexOf('\n', at)
+    if (end < 0) return
+    yield JSON.parse(text.slice(at, end - 1))
+    at = end + 1
+  }
+}
+
+function versionOf(head: unknown): number {
+  const said = (head as { readonly version?: unknown } | null | undefined)?.version
+  return typeof said === 'number' ? said : Number.NaN
+}
+
+function sumOf(bytes: Buffer): string {
+  return createHash('sha256').update(bytes).digest('base64')
+}
+
+function readLines(bytes: Buffer, text: string): SavedModel | undefined {
+  const lines = elements(text)
+  const head = headSchema.safeParse(lines.next().value)
+  if (!head.success) return undefined
+  const end = bytes.lastIndexOf('\n', bytes.length - 2) + 1
+  const sum = (JSON.parse(bytes.toString('utf8', end).slice(0, -2)) as { readonly sum?: unknown }).sum
+  if (sum !== sumOf(bytes.subarray(0, end))) return undefined
+  const { program, store, directory } = head.data
+  const noted: Noted[] = []
+  const read = createRowReader(noted)
+  const allocations: (readonly [string, string])[] = []
+  for (const line of lines) {
+    const { allocations: cells } = line as { readonly allocations?: readonly string[] }
+    if (cells === undefined) read(line as RowLine)
+    else for (let i = 0; i < cells.length; i += 2) allocations.push([cells[i] ?? '', cells[i + 1] ?? ''])
+  }
+  const objects = noted.map(({ modRevision, hash, object }) => ({
+    ref: refOfWhole(object),
+    modRevision,
+    hash,
+    object,
+  }))
+  const { format, resume } = store
+  const trusted = program === thisProgram()
+  return { store: { ...store, format, resume, objects, allocations, trusted }, directory }
+}
+
+/** refOf as a string of its own: a key in memory for as long as the object lives. */
+function refOfWhole(object: ModelObject): string {
+  return refOf(object).split('/').join('/')
+}
+
 /**
  * Reads the last good model; undefined when there is none yet.
  * Errors: SNAPSHOT_VERSION (a newer version wrote it), SNAPSHOT (damaged, unreadable). Both mean: start without it.
  */
 export function loadModel(path: string): SavedModel | undefined {
-  let value: unknown
+  const bytes = readBytes(path)
+  if (bytes === undefined) return undefined
+  let model: SavedModel | undefined
+  let wrote: number
   try {
-    value = JSON.parse(readFileSync(path, 'utf8'))
+    // Version 1 is an object.
+    const text = bytes.toString()
+    const first = !text.startsWith('[')
+    const head: unknown = first ? JSON.parse(text) : elements(text).next().value
+    wrote = versionOf(head)
+    if (first) model = readFirstVersion(head)
+    else if (wrote === snapshotVersion) model = readLines(bytes, text)
   } catch (error) {
-    if (codeOf(error) === 'ENOENT') return undefined
-    throw new WarrenError(
-      `Cannot read snapshot "${path}": ${error instanceof Error ? error.message : error}`,
-      {
-        code: 'SNAPSHOT',
-        hint: 'it is written again as soon as the sources are in sync',
-        cause: error,
-      },
-    )
+    throw damaged(path, error)
   }
-  const version = (value as { readonly version?: unknown } | null)?.version
-  if (typeof version === 'number' && version > snapshotVersion)
+  if (wrote > snapshotVersion)
     throw new WarrenError(
-      `Cannot use snapshot "${path}": version ${version} is newer than ${snapshotVersion}, which this program knows`,
+      `Cannot use snapshot "${path}": version ${wrote} is newer than ${snapshotVersion}, which this program knows`,
       {
         code: 'SNAPSHOT_VERSION',
         hint: 'start the version that wrote it, or wait until the store is reached',
       },
     )
-  const parsed = savedSchema.safeParse(value)
-  if (!parsed.success)
-    throw new WarrenError(`Cannot use snapshot "${path}": it does not hold what this program writes there`, {
-      code: 'SNAPSHOT',
-      hint: 'it is written again as soon as the sources are in sync',
-      cause: parsed.error,
-    })
-  const { store, directory } = parsed.data
-  return { store: { ...store, format: store.format }, directory }
+  if (model === undefined) throw damaged(path)
+  return model
 }
 
-/** Objects per piece of the file: some 50 KB, 1 ms. */
+/** Objects or allocations per piece of the file: some 50 KB at most, 1 ms. */
 const pieceSize = 200
 
 function* pieces({ store, directory }: SavedModel): Generator<string> {
-  const { objects, ...rest } = store
-  const head = JSON.stringify({ version: snapshotVersion, directory, store: rest })
-  yield `${head.slice(0, -2)},"objects":[`
+  const { objects, allocations, trusted, ...rest } = store
+  yield `[${JSON.stringify({ version: snapshotVersion, program: thisProgram(), store: rest, directory })},\n`
+  const rows = createRowWriter()
   for (let at = 0; at < objects.length; at += pieceSize) {
-    const list = JSON.stringify(objects.slice(at, at + pieceSize)).slice(1, -1)
-    yield at === 0 ? list : `,${list}`
+    let text = ''
+    for (const line of rows(objects.slice(at, at + pieceSize))) text += `${JSON.stringify(line)},\n`
+    yield text
   }
-  yield ']}}'
+  for (let at = 0; at < allocations.length; at += 5 * pieceSize)
+    yield `${JSON.stringify({ allocations: allocations.slice(at, at + 5 * pieceSize).flat() })},\n`
 }
 
 /**
- * Writes it piece by piece, so that 5,000 nodes (3 MB) hold up no event for longer than a millisecond.
+ * Writes it piece by piece, so that 10,000 Services (3 MB) hold up no event for longer than a millisecond.
  * Errors: SNAPSHOT_WRITE.
  */
 export async function saveModel(path: string, model: SavedModel): Promise<void> {
@@ -110,8 +196,13 @@ export async function saveModel(path: string, model: SavedModel): Promise<void> 
   try {
     mkdirSync(dirname(path), { recursive: true })
     const file = await open(draft, 'w', 0o600)
+    const sum = createHash('sha256')
     try {
-      for (const piece of pieces(model)) await file.appendFile(piece)
+      for (const piece of pieces(model)) {
+        sum.update(piece)
+        await file.appendFile(piece)
+      }
+      await file.appendFile(`${JSON.stringify({ sum: sum.digest('base64') })}]\n`)
       await file.sync()
     } finally {
       await file.close()

@@ -9,7 +9,7 @@ import { aborted, type Part, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
 import { PersistentMap } from '../lib/persistent/map.js'
 import type { ParsedObject } from './model/document.js'
-import { formatKey } from './model/keys.js'
+import { formatKey, keyOfRef } from './model/keys.js'
 import { findKind, type ModelObject } from './model/kinds.js'
 import type { Problem } from './model/object.js'
 import { emptySnapshot, fieldOf, type ObjectField, type Origin, type Snapshot } from './model/snapshot.js'
@@ -44,6 +44,8 @@ export interface StoreOptions {
   readonly settleMs?: number
   readonly absentMs?: number
   readonly pollMs?: number
+  /** As of the source of the store. */
+  readonly verifyMs?: number
   /** How long the sources may take to speak before the last good model on disk goes first; default 2000. */
   readonly patienceMs?: number
 }
@@ -131,7 +133,7 @@ export function createStore(options: StoreOptions): Store {
     const written = directory?.objects.get(ref)
     if (written !== undefined) return { from: 'file', file: written.file, line: written.line }
     const stored = store.model.objects.get(ref)
-    return stored === undefined ? undefined : { from: 'store', key: stored.key }
+    return stored === undefined ? undefined : { from: 'store', key: keyOfRef(ref) ?? '' }
   }
 
   /** The object in force, and a problem when it stands in both places. */
@@ -144,7 +146,7 @@ export function createStore(options: StoreOptions): Store {
         level: 'warning',
         about: ref,
         code: 'CONFLICT',
-        message: `${ref} stands in ${written.file}:${written.line}, which is in force, and in ${kv.name} as ${stored.key}`,
+        message: `${ref} stands in ${written.file}:${written.line}, which is in force, and in ${kv.name} as ${keyOfRef(ref)}`,
         hint: 'delete one of the two',
       })
     return written?.object ?? stored?.object

@@ -26,13 +26,13 @@ export function objectKey(object: { readonly kind: string; readonly metadata: Me
   return `${objectsPrefix}${object.kind.toLowerCase()}/${scope}/${object.metadata.name}`
 }
 
-const objectKeyPattern = /^objects\/([^/]+)\/([^/]+)\/([^/]+)$/
-
 /** `node/h1` of `objects/node/-/h1`; undefined when it is no key of an object. */
 export function refOfKey(key: string): string | undefined {
-  const [, kind, scope, name] = objectKeyPattern.exec(key) ?? []
-  if (kind === undefined) return undefined
-  return scope === '-' ? `${kind}/${name}` : `${kind}/${scope}/${name}`
+  if (!key.startsWith(objectsPrefix)) return undefined
+  const [, kind, scope, name, more] = key.split('/')
+  if (!kind || !scope || !name || more !== undefined) return undefined
+  // join: a string of its own, that holds no longer one in memory.
+  return (scope === '-' ? [kind, name] : [kind, scope, name]).join('/')
 }
 
 /** The key of an object by its reference; undefined when `ref` is none. */

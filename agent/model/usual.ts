@@ -102,9 +102,19 @@ function endpointOf(value: unknown): Endpoint | undefined {
   const { addresses, nodeName, ready = true, terminating = false } = value
   if (!Array.isArray(addresses) || addresses.length !== 1 || !isUsualAddress(addresses[0])) return undefined
   if (!absentOr(nodeName, isName) || !isBoolean(ready) || !isBoolean(terminating)) return undefined
+  return usualEndpoint(addresses, nodeName === undefined ? undefined : shared(nodeName), ready, terminating)
+}
+
+/** Written out, here and below: objects of a kind have one hidden class, and a spread costs more than all the rest. */
+export function usualEndpoint(
+  addresses: string[],
+  nodeName: string | undefined,
+  ready: boolean,
+  terminating: boolean,
+): Endpoint {
   return nodeName === undefined
     ? { addresses, ready, terminating }
-    : { addresses, nodeName: shared(nodeName), ready, terminating }
+    : { addresses, nodeName, ready, terminating }
 }
 
 function endpointPortOf(value: unknown): Endpoints['spec']['ports'][number] | undefined {
@@ -113,6 +123,22 @@ function endpointPortOf(value: unknown): Endpoints['spec']['ports'][number] | un
   if (!absentOr(name, isPortName) || !isProtocol(protocol) || !isPort(port)) return undefined
   return name === undefined ? { protocol, port } : { name: shared(name), protocol, port }
 }
+
+/** Lists of ports that thousands of objects have stand in memory once. Nobody changes an object of the model. */
+const lists = new Map<string, readonly unknown[]>()
+const mostLists = 1_000
+
+function sameList<T>(list: T[] | undefined): T[] | undefined {
+  if (list === undefined) return undefined
+  const text = JSON.stringify(list)
+  const found = lists.get(text)
+  if (found !== undefined) return found as T[]
+  if (lists.size >= mostLists) lists.clear()
+  lists.set(text, list)
+  return list
+}
+
+const noAddresses: string[] = []
 
 /** Every element read, or undefined. */
 function each<T>(value: unknown, most: number, read: (item: unknown) => T | undefined): T[] | undefined {
@@ -132,7 +158,7 @@ function endpointsSpec(spec: Fields): Endpoints['spec'] | undefined {
   if (!only(spec, known.endpoints)) return undefined
   const { service } = spec
   const endpoints = each(spec['endpoints'], 10_000, endpointOf)
-  const ports = each(spec['ports'], 250, endpointPortOf)
+  const ports = sameList(each(spec['ports'], 250, endpointPortOf))
   if (!isName(service) || endpoints === undefined || ports === undefined) return undefined
   return { service, endpoints, ports }
 }
@@ -143,10 +169,17 @@ function servicePortOf(value: unknown, published: boolean): ServicePort | undefi
   if (!absentOr(name, isPortName) || !isProtocol(protocol) || !isPort(port)) return undefined
   if (targetPort !== undefined && !isPort(targetPort) && !isPortName(targetPort)) return undefined
   if (nodePort !== undefined && (!published || !isPort(nodePort))) return undefined
-  const found: ServicePort = name === undefined ? { protocol, port } : { name: shared(name), protocol, port }
-  if (targetPort !== undefined) found.targetPort = targetPort
-  if (nodePort !== undefined) found.nodePort = nodePort
-  return found
+  const given = name === undefined ? undefined : shared(name)
+  if (nodePort === undefined) {
+    if (targetPort === undefined)
+      return given === undefined ? { protocol, port } : { name: given, protocol, port }
+    return given === undefined ? { protocol, port, targetPort } : { name: given, protocol, port, targetPort }
+  }
+  if (targetPort === undefined)
+    return given === undefined ? { protocol, port, nodePort } : { name: given, protocol, port, nodePort }
+  return given === undefined
+    ? { protocol, port, targetPort, nodePort }
+    : { name: given, protocol, port, targetPort, nodePort }
 }
 
 const types = new Set<unknown>(['ClusterIP', 'NodePort', 'LoadBalancer'])
@@ -178,30 +211,43 @@ function serviceSpec(spec: Fields): Service['spec'] | undefined {
   if (clusterIPs !== undefined && addresses === undefined) return undefined
   const port = servicePortOf(ports[0], type !== 'ClusterIP')
   if (port === undefined) return undefined
-  // Written out: a spread costs more than all the rest.
-  const rest = [port]
+  const list = port.nodePort === undefined ? (sameList([port]) ?? [port]) : [port]
+  return usualServiceSpec(addresses, list, { type, externalTrafficPolicy, internalTrafficPolicy, selector })
+}
+
+export type UsualService = Pick<
+  Service['spec'],
+  'type' | 'externalTrafficPolicy' | 'internalTrafficPolicy' | 'selector'
+>
+
+/** What a usual Service does not say is the same for all. */
+export function usualServiceSpec(
+  clusterIPs: string[] | undefined,
+  ports: ServicePort[],
+  { type, externalTrafficPolicy, internalTrafficPolicy, selector }: UsualService,
+): Service['spec'] {
   const read: Service['spec'] =
-    addresses === undefined
+    clusterIPs === undefined
       ? {
           type,
-          ipFamilyPolicy,
-          ports: rest,
-          sessionAffinity,
+          ipFamilyPolicy: 'SingleStack',
+          ports,
+          sessionAffinity: 'None',
           externalTrafficPolicy,
           internalTrafficPolicy,
-          externalIPs: [],
-          loadBalancerIPs: [],
+          externalIPs: noAddresses,
+          loadBalancerIPs: noAddresses,
         }
       : {
           type,
-          clusterIPs: addresses,
-          ipFamilyPolicy,
-          ports: rest,
-          sessionAffinity,
+          clusterIPs,
+          ipFamilyPolicy: 'SingleStack',
+          ports,
+          sessionAffinity: 'None',
           externalTrafficPolicy,
           internalTrafficPolicy,
-          externalIPs: [],
-          loadBalancerIPs: [],
+          externalIPs: noAddresses,
+          loadBalancerIPs: noAddresses,
         }
   if (selector !== undefined) read.selector = selector
   return read

@@ -8,9 +8,17 @@
 // stands, or their block has another owner; objects of other kinds go the ordinary way.
 import type { KvBatch, KvEntry, KvList } from '../../lib/kv/kv.js'
 import { PersistentMap } from '../../lib/persistent/map.js'
-import { parseObjectText } from '../model/document.js'
-import { allocPrefix, blockKey, formatKey, livePrefix, objectsPrefix, refOfKey } from '../model/keys.js'
-import { findKind } from '../model/kinds.js'
+import { parseObject, parseObjectText } from '../model/document.js'
+import {
+  allocPrefix,
+  blockKey,
+  formatKey,
+  keyOfRef,
+  livePrefix,
+  objectsPrefix,
+  refOfKey,
+} from '../model/keys.js'
+import { findKind, type ModelObject } from '../model/kinds.js'
 import { type Problem, refOf } from '../model/object.js'
 import type { Allocation } from '../model/snapshot.js'
 import {
@@ -22,7 +30,9 @@ import {
   type SavedStore,
   type StoredObject,
   storeProblems,
+  textHash,
 } from './kv-records.js'
+import { createTail, type ResumePoint } from './kv-resume.js'
 
 export interface KvModel {
   readonly objects: ReadonlyMap<string, StoredObject>
@@ -38,8 +48,13 @@ export interface KvModel {
   revision(): number
   problems(): readonly Problem[]
   seed(saved: SavedStore): void
+  /** Where the seed stopped, for as long as it may be gone on from there instead of by a list. */
+  resumePoint(): ResumePoint | undefined
+  /** The store still is as it was at that point: the seed is the whole of it. */
+  resume(): void
   list(list: KvList, now: number): void
-  batch(batch: KvBatch, now: number): void
+  /** False: this is not enough, the store must be listed again (`format` came, or came back). */
+  batch(batch: KvBatch, now: number): boolean
   /** Milliseconds of the clock at which removals take effect, when any wait. */
   nextDue(): number | undefined
   /** Lets the removals take effect whose time has come. */
@@ -59,8 +74,11 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   const live = new Set<string>()
   const held = new Set<string>()
   const heldBlocks = new Map<string, string>()
-  // The store as it is, also while the model is held: objects, allocations and liveness.
-  let raw = new Map<string, KvEntry>()
+  /** Keys of the store that say nothing of the model. */
+  const others = new Set<string>()
+  const tail = createTail()
+  /** Where the seed stopped. */
+  let point: ResumePoint | undefined
   const pending = new Set<string>()
   let firstPending = { at: 0, revision: 0 }
   let lastPending = 0
@@ -102,7 +120,10 @@ export function createKvModel(name: string, graceMs: number): KvModel {
 
   function accept(entry: KvEntry): void {
     const ref = refOfKey(entry.key)
-    if (ref === undefined) return
+    if (ref === undefined) {
+      others.add(entry.key)
+      return
+    }
     const known = objects.get(ref)
     const kind = ref.slice(0, ref.indexOf('/'))
     const info = findKind(kind)
@@ -113,15 +134,10 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       return
     }
     pending.delete(ref)
-    if (known?.value === entry.value) {
+    const hash = textHash(entry.value)
+    // One revision of one key has one text. The hash is for a store that went back in time and on another way.
+    if (known?.hash === hash && known.modRevision === entry.modRevision) {
       release(ref)
-      // Its text too: that of the last good model need not stay in memory beside it.
-      objects.set(ref, {
-        key: entry.key,
-        modRevision: entry.modRevision,
-        value: entry.value,
-        object: known.object,
-      })
       return
     }
     const about = `${name}: ${entry.key}`
@@ -137,13 +153,13 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       return
     }
     release(ref)
+    const same = known?.hash === hash && JSON.stringify(known.object) === JSON.stringify(parsed.object)
     objects.set(ref, {
-      key: entry.key,
       modRevision: entry.modRevision,
-      value: entry.value,
-      object: parsed.object,
+      hash,
+      object: same ? known.object : parsed.object,
     })
-    change(ref)
+    if (!same) change(ref)
   }
 
   function forget(key: string, now: number): void {
@@ -154,7 +170,10 @@ export function createKvModel(name: string, graceMs: number): KvModel {
 
   function allocate(entry: KvEntry): void {
     const value = poolValue(entry.key)
-    if (value === undefined) return
+    if (value === undefined) {
+      others.add(entry.key)
+      return
+    }
     const owner = ownerOf(entry.value)
     if (owner === undefined) {
       const message = `Cannot use ${name}: ${entry.key}: it names no owner`
@@ -178,11 +197,12 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       const node = entry.key.slice(livePrefix.length)
       if (!live.has(node)) changedLive = true
       live.add(node)
-    }
+    } else others.add(entry.key)
   }
 
   function unsee(key: string, now: number): void {
     if (pending.size > 0) lastPending = now // a wipe goes on, whatever it deletes at the moment
+    others.delete(key)
     if (key.startsWith(objectsPrefix)) forget(key, now)
     else if (key.startsWith(allocPrefix)) {
       if (bad.delete(key)) problems = undefined
@@ -200,9 +220,9 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   }
 
   /** Everything in force that the store does not have: held, or on its way out. */
-  function reconcileMissing(hold: boolean, now: number): void {
+  function reconcileMissing(there: ReadonlySet<string>, hold: boolean, now: number): void {
     for (const [ref, stored] of objects) {
-      if (raw.has(stored.key) || held.has(ref)) continue
+      if (there.has(keyOfRef(ref) ?? '') || held.has(ref)) continue
       if (hold && isNode(ref)) {
         pending.delete(ref)
         held.add(ref)
@@ -213,9 +233,9 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     }
   }
 
-  /** The whole store again: after a list, or when `format` came back. */
-  function readAll(now: number, replaced: boolean): void {
-    const next = readFormat(raw.get(formatKey))
+  /** The whole store. */
+  function readAll(entries: readonly KvEntry[], now: number, replaced: boolean): void {
+    const next = readFormat(entries.find(({ key }) => key === formatKey))
     if (next.state !== 'present') {
       lose(next)
       return
@@ -225,27 +245,40 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     formatId = next.id
     lost = false
     problems = undefined
+    const there = new Set(entries.map(({ key }) => key))
     for (const key of [...bad.keys(), ...unknownKinds.keys()]) {
-      if (raw.has(key)) continue
+      if (there.has(key)) continue
       bad.delete(key)
       unknownKinds.delete(key)
     }
+    others.clear()
     gathered = []
     for (const value of allocations.keys())
-      if (!raw.has(allocPrefix + value)) gathered.push([value, undefined])
+      if (!there.has(allocPrefix + value)) gathered.push([value, undefined])
     for (const node of live) {
-      if (raw.has(livePrefix + node)) continue
+      if (there.has(livePrefix + node)) continue
       live.delete(node)
       changedLive = true
     }
-    reconcileMissing(hold, now)
-    for (const entry of raw.values()) see(entry)
+    reconcileMissing(there, hold, now)
+    for (const entry of entries) see(entry)
     allocations = allocations.withAll(gathered)
     gathered = undefined
     for (const [block, ref] of heldBlocks) {
       const owner = allocations.get(block)?.owner
       if (owner !== undefined && owner !== nameOf(ref)) remove(ref)
     }
+  }
+
+  /** What is in force is all that the store says, and the number of its keys is known. */
+  const whole = (): boolean => format.state === 'present' && pending.size + bad.size + unknownKinds.size === 0
+
+  /** An object of a last good model that this very program did not write is looked at once more. */
+  function checked(object: unknown, ref: string): ModelObject | undefined {
+    const info = findKind(ref.slice(0, ref.indexOf('/')))
+    if (info === undefined) return undefined
+    const parsed = parseObject(object, { about: `the last good model: ${ref}`, strict: !info.record })
+    return parsed.ok && refOf(parsed.object) === ref ? parsed.object : undefined
   }
 
   return {
@@ -272,10 +305,15 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       formatId = saved.format
       lost = saved.lost
       revision = saved.revision
-      for (const [key, modRevision, value] of saved.objects)
-        accept({ key, value, modRevision, createRevision: modRevision })
+      point = saved.trusted ? saved.resume : undefined
+      for (const { ref, modRevision, hash, object } of saved.objects) {
+        const good = saved.trusted ? object : checked(object, ref)
+        if (good === undefined) continue
+        objects.set(ref, { modRevision, hash, object: good })
+        change(ref)
+      }
       allocations = allocations.withAll(
-        Object.entries(saved.allocations).map(([value, owner]) => [value, { owner }] as const),
+        saved.allocations.map(([value, owner]) => [value, { owner }] as const),
       )
       for (const ref of saved.held) {
         const object = objects.get(ref)?.object
@@ -284,24 +322,40 @@ export function createKvModel(name: string, graceMs: number): KvModel {
         for (const block of object.spec.podCIDRs) heldBlocks.set(blockKey(block), ref)
       }
     },
+    resumePoint: () => point,
+    resume() {
+      if (point === undefined || formatId === undefined) return
+      format = { state: 'present', id: formatId }
+      problems = undefined
+      tail.restore(point)
+      for (const key of point.others) others.add(key)
+      for (const node of point.live) live.add(node)
+      changedLive = true
+      point = undefined
+    },
     list(list, now) {
       const replaced = list.revision < revision
-      raw = new Map(list.entries.map(entry => [entry.key, entry]))
       revision = list.revision
+      point = undefined
       pending.clear()
-      readAll(now, replaced)
+      tail.list(list)
+      readAll(list.entries, now, replaced)
     },
     batch(batch, now) {
       revision = batch.revision
-      for (const key of batch.deletes) raw.delete(key)
-      for (const entry of batch.puts) raw.set(entry.key, entry)
-      if (batch.puts.some(entry => entry.key === formatKey) || batch.deletes.includes(formatKey)) {
-        readAll(now, false)
-        return
+      const put = batch.puts.find(({ key }) => key === formatKey)
+      if (put !== undefined) {
+        const next = readFormat(put)
+        if (format.state !== 'present' || next.state !== 'present' || next.id !== format.id) return false
+      } else if (batch.deletes.includes(formatKey)) {
+        lose({ state: 'absent' })
+        return true
       }
-      if (format.state !== 'present') return
+      if (format.state !== 'present') return true
+      tail.batch(batch)
       for (const key of batch.deletes) unsee(key, now)
       for (const entry of batch.puts) see(entry)
+      return true
     },
     nextDue: () =>
       pending.size === 0 || format.state !== 'present'
@@ -324,8 +378,17 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       revision,
       lost: lost || format.state === 'absent',
       held: [...held],
-      objects: [...objects.values()].map(stored => [stored.key, stored.modRevision, stored.value] as const),
-      allocations: Object.fromEntries([...allocations].map(([value, { owner }]) => [value, owner])),
+      objects: Array.from(objects, ([ref, stored]) => ({ ref, ...stored })),
+      allocations: Array.from(allocations, ([value, { owner }]) => [value, owner] as const),
+      trusted: true,
+      resume: whole()
+        ? tail.point(
+            revision,
+            objects.size - held.size + allocations.size + live.size + others.size,
+            [...live],
+            [...others],
+          )
+        : undefined,
     }),
   }
 }

@@ -3,16 +3,23 @@ import type { KvEntry } from '../../lib/kv/kv.js'
 import { allocPrefix, formatVersion, pools } from '../model/keys.js'
 import type { ModelObject } from '../model/kinds.js'
 import type { Problem } from '../model/object.js'
+import type { ResumePoint } from './kv-resume.js'
 
 /** Lines of problems that a status can show before it is noise. */
 const mostProblems = 100
 
-/** An object in force, and the text it came from: an equal text is the same object after any number of lists. */
+/** An object in force; of its text in the store only what tells whether another one says the same. */
 export interface StoredObject {
-  readonly key: string
   readonly modRevision: number
-  readonly value: string
+  readonly hash: number
   readonly object: ModelObject
+}
+
+/** FNV-1a of the text's UTF-16 units, 32 bits signed: V8 keeps such a number in the object itself. */
+export function textHash(text: string): number {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
+  return hash | 0
 }
 
 /** What changed since the last call of `take`. */
@@ -29,8 +36,17 @@ export interface SavedStore {
   /** The store had no `format` when this was written. */
   readonly lost: boolean
   readonly held: readonly string[]
-  readonly objects: readonly (readonly [key: string, modRevision: number, value: string])[]
-  readonly allocations: Readonly<Record<string, string>>
+  readonly objects: readonly SavedObject[]
+  /** `pool/value` and owner. */
+  readonly allocations: readonly (readonly [string, string])[]
+  /** This very program wrote it, so that its objects need no check. */
+  readonly trusted: boolean
+  /** Undefined where it was not the whole store, or nobody can tell. */
+  readonly resume: ResumePoint | undefined
+}
+
+export interface SavedObject extends StoredObject {
+  readonly ref: string
 }
 
 export type Format =
@@ -70,8 +86,9 @@ export function ownerOf(value: string): string | undefined {
 /** `node-ipv4/10.244.1.0-24` of an allocator's key; undefined in pools that the model does not show. */
 export function poolValue(key: string): string | undefined {
   if (!key.startsWith(allocPrefix)) return undefined
-  const rest = key.slice(allocPrefix.length)
-  return pools.some(pool => rest.startsWith(`${pool}/`)) ? rest : undefined
+  const [, pool = '', ...value] = key.split('/')
+  // join: a string of its own, that does not hold the key in memory.
+  return value.length > 0 && pools.includes(pool) ? [pool, ...value].join('/') : undefined
 }
 
 export interface StoreState {

@@ -6,6 +6,7 @@ import type { Kv } from '../../lib/kv/kv.js'
 import type { Log } from '../../lib/log.js'
 import type { Problem } from '../model/object.js'
 import { createKvModel, type KvModel } from './kv-model.js'
+import { sameHistory } from './kv-resume.js'
 import { nextStatus, notReadYet, type SourceStatus } from './source.js'
 
 const firstBackoffMs = 100
@@ -21,6 +22,8 @@ export interface KvSourceOptions {
   readonly onChange: () => void
   /** How long `format` must outlive a delete before it is believed; default 300 ms. */
   readonly graceMs?: number
+  /** A store that was not listed at the start is listed about so long after it; default 60,000 ms. */
+  readonly verifyMs?: number
   /** 0 to 1, for the jitter; default Math.random. */
   readonly random?: () => number
 }
@@ -36,6 +39,7 @@ export interface KvSource {
 export function createKvSource(options: KvSourceOptions): KvSource {
   const { kv, clock, log, onChange } = options
   const random = options.random ?? Math.random
+  const verifyMs = options.verifyMs ?? 60_000
   const model = createKvModel(kv.name, options.graceMs ?? 300)
   let status: SourceStatus = {
     name: kv.name,
@@ -90,16 +94,58 @@ export function createKvSource(options: KvSourceOptions): KvSource {
     return list.revision
   }
 
-  async function follow(signal: AbortSignal): Promise<void> {
-    const revision = await read(signal)
+  /** Goes on where the last good model stopped, if the store still is what it was then; undefined: it must be listed. */
+  async function resume(signal: AbortSignal): Promise<number | undefined> {
+    const point = model.resumePoint()
+    if (point === undefined || kv.look === undefined) return undefined
+    const { revision, since, newest } = point
+    try {
+      const look = await kv.look('', { revision, since, most: newest.length + 1 }, signal)
+      if (!sameHistory(point, look)) {
+        log.info('store is not what it was, listing it', { store: kv.name })
+        return undefined
+      }
+    } catch (error) {
+      if (!hasCode(error, 'COMPACTED')) throw error
+      log.info('store history compacted, listing', { store: kv.name })
+      return undefined
+    }
+    connected = true
+    failure = undefined
+    model.resume()
+    log.info('store is what it was, not listed', { store: kv.name, revision })
+    return revision
+  }
+
+  /** True: the watch is over because the store is to be listed again, not because of a failure. */
+  async function follow(signal: AbortSignal): Promise<boolean> {
+    const resumed = await resume(signal)
+    const revision = resumed ?? (await read(signal))
     changed()
     arm(signal)
+    if (signal.aborted) return false
+    const scope = new AbortController()
+    const stop = (): void => scope.abort(signal.reason)
+    let again = false
+    const listAgain = (): void => {
+      again = true
+      scope.abort()
+    }
     const onBatch = (batch: Parameters<KvModel['batch']>[0]): void => {
-      model.batch(batch, clock.now())
+      if (!model.batch(batch, clock.now())) listAgain()
       changed()
       arm(signal)
     }
-    await kv.watch('', revision, { onBatch }, signal)
+    signal.addEventListener('abort', stop, { once: true }) // AbortSignal.any would stay with `signal` after each watch
+    if (resumed !== undefined)
+      void clock.sleep(verifyMs * (0.5 + random()), scope.signal).then(listAgain, () => undefined)
+    try {
+      await kv.watch('', revision, { onBatch }, scope.signal)
+    } finally {
+      signal.removeEventListener('abort', stop)
+      scope.abort()
+    }
+    return again
   }
 
   return {
@@ -125,8 +171,9 @@ export function createKvSource(options: KvSourceOptions): KvSource {
         const started = clock.now()
         let again = false
         try {
-          await follow(signal)
+          const listAgain = await follow(signal)
           if (signal.aborted) break
+          if (listAgain) continue
           changed('the watch ended')
         } catch (error) {
           if (signal.aborted) break

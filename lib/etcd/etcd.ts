@@ -1,7 +1,7 @@
 // The shared store in etcd (3.4 and newer), below one key prefix. Look: etcdctl get --prefix /warren/ --keys-only
 import { type Clock, systemClock } from '../clock.js'
 import { hasCode, WarrenError } from '../errors.js'
-import type { Kv, KvCompare, KvEntry, KvList, KvTxn, KvTxnResult } from '../kv/kv.js'
+import type { Kv, KvCompare, KvEntry, KvList, KvLook, KvTxn, KvTxnResult } from '../kv/kv.js'
 import { checkTxn, leaseOver } from '../kv/state.js'
 import { type EtcdTls, gateway, type Json } from './gateway.js'
 import { keysBelow, readEntry } from './keys.js'
@@ -69,6 +69,7 @@ export function etcdKv(options: EtcdOptions): Kv {
     const entries: KvEntry[] = []
     let from = key
     let revision: number | undefined
+    let cluster = ''
     for (;;) {
       const body = {
         key: from,
@@ -78,11 +79,31 @@ export function etcdKv(options: EtcdOptions): Kv {
       }
       const page = await gate.call(`list "${prefix}"`, '/v3/kv/range', body, { signal, idempotent: true })
       revision ??= revisionOf(page)
+      cluster = clusterOf(page)
       const kvs = arrayOf(page['kvs'])
       for (const kv of kvs) entries.push(readEntry(keys, kv))
       const last = kvs.at(-1)
-      if (page['more'] !== true || last === undefined) return { revision, entries }
+      if (page['more'] !== true || last === undefined) return { revision, entries, cluster }
       from = Buffer.concat([Buffer.from(String(last['key']), 'base64'), Buffer.of(0)]).toString('base64')
+    }
+  }
+
+  async function look(
+    prefix: string,
+    at: { readonly revision: number; readonly since: number; readonly most: number },
+    signal?: AbortSignal,
+  ): Promise<KvLook> {
+    const body = {
+      ...keys.range(prefix),
+      revision: String(at.revision),
+      min_mod_revision: String(at.since),
+      limit: String(at.most),
+    }
+    const answer = await gate.call(`look at "${prefix}"`, '/v3/kv/range', body, { signal, idempotent: true })
+    return {
+      cluster: clusterOf(answer),
+      count: Number(answer['count'] ?? 0),
+      newest: arrayOf(answer['kvs']).map(kv => readEntry(keys, kv)),
     }
   }
 
@@ -138,6 +159,7 @@ export function etcdKv(options: EtcdOptions): Kv {
       if (over?.lease !== undefined) throw leaseOver(over.key, over.lease)
       return txn(wanted, signal)
     },
+    look,
     lease: (ttl, signal) => grantLease(gate, { ttl, clock, timeoutMs, signal, closed: closed.signal }),
     watch: async (prefix, fromRevision, watcher, signal) => {
       if (signal.aborted) return
@@ -184,6 +206,10 @@ function comparison(compare: KvCompare): Json {
 
 function revisionOf(answer: Json): number {
   return Number((answer['header'] as Json | undefined)?.['revision'] ?? 0)
+}
+
+function clusterOf(answer: Json): string {
+  return String((answer['header'] as Json | undefined)?.['cluster_id'] ?? '')
 }
 
 function arrayOf(value: unknown): readonly Json[] {

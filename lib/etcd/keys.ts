@@ -28,9 +28,11 @@ export function rangeEnd(bytes: Buffer): Buffer {
 /** `prefix` "/warren" puts everything below "/warren/". */
 export function keysBelow(prefix: string): Keys {
   const root = `${prefix.replace(/\/+$/, '')}/`
+  const bytes = Buffer.byteLength(root)
   return {
     encode: key => base64(Buffer.from(root + key)),
-    decode: text => Buffer.from(text, 'base64').toString('utf8').slice(root.length),
+    // Not a slice of the whole key, which that would keep in memory.
+    decode: text => Buffer.from(text, 'base64').toString('utf8', bytes),
     range: below => {
       const start = Buffer.from(root + below)
       return { key: base64(start), range_end: base64(rangeEnd(start)) }

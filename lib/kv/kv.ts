@@ -43,6 +43,17 @@ export interface KvLease {
 export interface KvList {
   readonly revision: number
   readonly entries: readonly KvEntry[]
+  /** Which servers said so, where the store has `look`. */
+  readonly cluster?: string
+}
+
+/** A store at one revision, as far as it tells whether that is the history that one knows. */
+export interface KvLook {
+  readonly cluster: string
+  /** Of keys. */
+  readonly count: number
+  /** Those written at the revision `since` or later, and not deleted; no more than `most`. */
+  readonly newest: readonly KvEntry[]
 }
 
 /** Every change of one revision, in one batch; a delete has no value. */
@@ -69,6 +80,15 @@ export interface Kv {
   readonly name: string
   list(prefix: string, signal?: AbortSignal): Promise<KvList>
   txn(txn: KvTxn, signal?: AbortSignal): Promise<KvTxnResult>
+  /**
+   * What stood under `prefix` at `revision`: for a reader that goes on from there after a restart. Only where a list of
+   * everything costs much more. Errors: COMPACTED too (that revision is not there any more, or not yet).
+   */
+  look?(
+    prefix: string,
+    at: { readonly revision: number; readonly since: number; readonly most: number },
+    signal?: AbortSignal,
+  ): Promise<KvLook>
   /** Grants a lease of `ttl` seconds and keeps it alive until `signal` aborts (it then expires by itself). */
   lease(ttl: number, signal: AbortSignal): Promise<KvLease>
   /**
