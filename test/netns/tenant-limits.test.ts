@@ -26,9 +26,14 @@ interface Burst {
   readonly us: number
 }
 
-/** `count` new flows of UDP from a1 to a2 on the other host; `first` of 64,000. */
-async function burst(tenant: 'red' | 'blue', first: number, count: number): Promise<Burst> {
-  const [from, to] = [`${tenant}/a1`, `${tenant}/a2`] as const
+/** `count` new flows of UDP from a1, to a2 on the other host unless said otherwise; `first` of 64,000. */
+async function burst(
+  tenant: 'red' | 'blue',
+  first: number,
+  count: number,
+  to = `${tenant}/a2`,
+): Promise<Burst> {
+  const from = `${tenant}/a1`
   const wire = arena.wires.get(from)
   const ear = arena.wires.get(to)
   if (wire === undefined || ear === undefined) throw new Error(`no wire of ${from} or ${to}`)
@@ -109,6 +114,13 @@ t.test("a tenant's flood: bounded, cheap, and nothing that the other tenant sees
   }
   forget()
   t.equal((await burst('red', 0, 300)).heard, 300, 'when they have ended, others may begin')
+})
+
+t.test('of 6,000 flows that no rule lets in not one comes through, whatever its share', async t => {
+  forget()
+  t.equal((await burst('red', 0, 6000, 'red/a3')).heard, 0, 'a stranger on the same host')
+  forget()
+  t.equal((await burst('red', 0, 500, 'red/a7')).heard, 500, 'while its neighbour hears all')
 })
 
 t.test('new connections at once: as many as the burst, then the rate', async t => {

@@ -91,11 +91,12 @@ export function connectionLimits({ connections, begun }: PortLimits): readonly s
     dynamic(`conns_${way}_${connections}`, `${fields} . mark`, mostConnections),
     dynamic(`begun_${way}_${begun}`, fields, mostPorts),
   ]
-  // The mark has done its work: what comes after sets another one.
+  // The mark names the share, and nothing of it may be left: one of these numbers is that of what was let through.
   const over = (way: string, key: string): readonly string[] => [
     `add @begun_${way}_${begun} { ${key} limit rate over ${begun}/second burst ${2 * begun} packets } jump over_${way}`,
     `meta mark set ct id & ${shares - 1}`,
     `add @conns_${way}_${connections} { ${key} . meta mark ct count over ${each} } jump over_${way}`,
+    'meta mark set 0x0',
   ]
   return [
     ...sets('out', ofMac.join(' . ')),
