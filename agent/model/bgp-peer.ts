@@ -29,8 +29,8 @@ export const bgpPeerSpecSchema = z
       .int()
       .min(1)
       .max(1_000_000)
-      .default(1000)
-      .describe('Of a family; one more ends the session.'),
+      .optional()
+      .describe("Of a family; one more ends the session. Default: 1000, of a reflector the Cluster's."),
     multihop: z
       .int()
       .min(2)

@@ -33,8 +33,14 @@ export interface Topology {
   readonly reflectors: readonly string[]
   /** By address of the neighbor. */
   readonly sessions: ReadonlyMap<string, WantedSession>
-  /** Nodes that cannot be peered with, by name: why. */
-  readonly unreachable: ReadonlyMap<string, string>
+  /** Nodes by name and BGPPeers by reference that cannot be peered with. */
+  readonly unreachable: ReadonlyMap<string, Obstacle>
+}
+
+/** Why there is no session, and what to do. */
+export interface Obstacle {
+  readonly reason: string
+  readonly hint: string
 }
 
 export type Ruling =
@@ -49,6 +55,7 @@ export type Ruling =
   | { readonly ok: false; readonly code: RulingCode; readonly reason: string }
 
 export type RulingCode =
+  | 'MALFORMED'
   | 'DEFAULT_ROUTE'
   | 'OUTSIDE'
   | 'OURS'

@@ -11,6 +11,8 @@ export interface ServiceTarget {
   readonly port: number
   /** On this node: its pod, or the node itself. */
   readonly local: boolean
+  /** It terminates, and serves as the last resort (KEP-1669). */
+  readonly leaving?: true
 }
 
 export interface ServiceEntry {

@@ -47,13 +47,23 @@ function insideRuling(
   return { ok: true, as: 'block', node }
 }
 
-/** What becomes of a path that a neighbor announces. */
+/** A neighbor may announce anything. */
+function readable(text: string): Prefix | undefined {
+  try {
+    return parsePrefix(text)
+  } catch {
+    return undefined
+  }
+}
+
+/** What becomes of a path that a neighbor announces; never throws. */
 export function ruling(path: BgpPath, context: GuardContext): Ruling {
   const from = path.neighbor ?? ''
   const session = context.topology.sessions.get(from)
   if (session === undefined && !context.retained.has(from))
     return refuse('NO_SESSION', `${from} is none of our peers`)
-  const prefix = parsePrefix(path.prefix)
+  const prefix = readable(path.prefix)
+  if (prefix === undefined) return refuse('MALFORMED', 'it is no prefix, or has host bits set')
   if (prefix.length === 0) return refuse('DEFAULT_ROUTE', 'a default route is never taken')
   if (context.own.some(own => overlaps(own, prefix))) return refuse('OURS', "it overlaps this node's block")
   if (context.podCIDRs.some(pool => containsPrefix(pool, prefix)))

@@ -11,6 +11,8 @@ export interface ImportContext {
   /** Underlay interface. */
   readonly dev: string
   readonly onLink: readonly Prefix[]
+  /** Our own addresses there: no way leads by ourselves (RFC 4271 §5.1.3). */
+  readonly own: readonly string[]
 }
 
 const origins = ['igp', 'egp', 'incomplete'] as const
@@ -26,9 +28,12 @@ function better(a: BgpPath, b: BgpPath): number {
   return a.asPath[0] === b.asPath[0] ? (a.med ?? 0) - (b.med ?? 0) : 0
 }
 
-/** Its next hop where that is on our L2, else the router that announces it. */
-export function gatewayOf(path: BgpPath, { onLink }: ImportContext): string | undefined {
-  const near = (address: string): boolean => onLink.some(prefix => containsAddress(prefix, address))
+/** Its next hop where that is on our L2, else the router that announces it; the kernel takes no IPv4 gateway for IPv6. */
+export function gatewayOf(path: BgpPath, { onLink, own }: ImportContext): string | undefined {
+  const near = (address: string): boolean =>
+    (path.family === 'inet' || familyOf(address) === 'inet6') &&
+    !own.includes(address) &&
+    onLink.some(prefix => containsAddress(prefix, address))
   if (near(path.nextHop)) return path.nextHop
   return path.neighbor !== undefined && near(path.neighbor) ? path.neighbor : undefined
 }

@@ -7,8 +7,10 @@ import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
 import type { BgpFacts } from '../../model/bgp-facts.js'
 import type { BlockReach, GuardContext, NodeReach, Topology } from '../../model/bgp-state.js'
 import type { Node } from '../../model/node.js'
+import type { Snapshot } from '../../model/snapshot.js'
 import { ruling } from './guard.js'
 import { type ImportContext, importedRoute } from './imports.js'
+import { blocksOf, createOwners, type Owners } from './owners.js'
 
 export interface RibView {
   /** By name of the node, of those that speak BGP. */
@@ -20,6 +22,7 @@ export interface RibView {
 export interface RibInput {
   readonly facts: BgpFacts
   readonly peers: PersistentMap<Node>
+  readonly allocations: Snapshot['allocations']
   readonly topology: Topology
   /** The same value as long as nothing in it changed; its `ownerOf` reads `owners`. */
   readonly guard: Omit<GuardContext, 'ownerOf'>
@@ -45,26 +48,6 @@ function sameReach(a: NodeReach | undefined, b: NodeReach): boolean {
   return true
 }
 
-/** Blocks by the node that has them. */
-export function createOwners(): {
-  readonly update: (peers: PersistentMap<Node>) => void
-  readonly ownerOf: (block: string) => Node | undefined
-} {
-  let known: PersistentMap<Node> = PersistentMap.empty()
-  const owners = new Map<string, Node>()
-  return {
-    ownerOf: block => owners.get(block),
-    update(peers) {
-      diffMaps(known, peers, (_name, after, before) => {
-        for (const block of before?.spec.podCIDRs ?? [])
-          if (owners.get(block) === before) owners.delete(block)
-        for (const block of after?.spec.podCIDRs ?? []) owners.set(block, after as Node)
-      })
-      known = peers
-    },
-  }
-}
-
 /** Can the sessions that stand tell whether this node's block is there? */
 function canKnow(node: Node, topology: Topology, facts: BgpFacts): boolean {
   if (!facts.inSync) return false
@@ -79,8 +62,8 @@ function canKnow(node: Node, topology: Topology, facts: BgpFacts): boolean {
   return asked > 0
 }
 
-export function createRib(): (input: RibInput) => RibView {
-  const owners = createOwners()
+/** `owners` is brought up to date here. */
+export function createRib(owners: Owners = createOwners()): (input: RibInput) => RibView {
   let last: (RibInput & { readonly ready: string }) | undefined
   let reach: PersistentMap<NodeReach> = PersistentMap.empty()
   let imports: PersistentMap<readonly Route[]> = PersistentMap.empty()
@@ -91,7 +74,7 @@ export function createRib(): (input: RibInput) => RibView {
     const carriers: string[] = []
     for (const path of input.facts.paths.get(block) ?? []) {
       const verdict = ruling(path, guard)
-      if (!verdict.ok) continue
+      if (!verdict.ok || !('node' in verdict) || verdict.node !== node.metadata.name) continue
       if (verdict.as === 'carrier' && path.neighbor !== undefined) carriers.push(path.neighbor)
       if (verdict.as !== 'block') continue
       announced += 1
@@ -107,9 +90,7 @@ export function createRib(): (input: RibInput) => RibView {
       reach = reach.delete(name)
       return
     }
-    const now = new Map(
-      node.spec.podCIDRs.map(block => [block, blockReach(node, block, input, guard)] as const),
-    )
+    const now = new Map(blocksOf(node).map(block => [block, blockReach(node, block, input, guard)] as const))
     if (!sameReach(reach.get(name), now)) reach = reach.with(name, now)
   }
 
@@ -131,7 +112,7 @@ export function createRib(): (input: RibInput) => RibView {
   }
 
   return input => {
-    owners.update(input.peers)
+    const moved = owners.update(input.peers, input.allocations)
     const guard: GuardContext = { ...input.guard, ownerOf: owners.ownerOf }
     const ready = readyOf(input.facts)
     const before = last
@@ -151,13 +132,13 @@ export function createRib(): (input: RibInput) => RibView {
         const prefix = key.slice('bgp/'.length)
         if (!input.facts.paths.has(prefix)) imports = imports.delete(key)
       }
-      for (const [prefix, paths] of input.facts.paths)
-        if (owners.ownerOf(prefix) === undefined) lookAtImport(prefix, paths, input, guard)
-    } else if (before.facts.paths !== input.facts.paths) {
+      for (const [prefix, paths] of input.facts.paths) lookAtImport(prefix, paths, input, guard)
+    } else {
+      for (const node of moved) lookAt(node, input, guard)
       diffMaps(before.facts.paths, input.facts.paths, (prefix, paths) => {
         const node = owners.ownerOf(prefix)
         if (node !== undefined) lookAt(node, input, guard)
-        else lookAtImport(prefix, paths ?? [], input, guard)
+        lookAtImport(prefix, paths ?? [], input, guard)
       })
     }
     return { reach, imports }

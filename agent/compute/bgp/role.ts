@@ -17,6 +17,8 @@ const bgpPort = 179
 /** GTSM: the neighbor's packets crossed no router (RFC 5082 §3). */
 const noHops = 255
 const connectRetry = 5
+/** Prefixes of a router outside, where its BGPPeer does not say how many. */
+const fromOutside = 1000
 /** Seconds that a restarted speaker waits for all neighbors before it announces: one that is down for long would hold it back. */
 const deferral = 15
 
@@ -70,13 +72,16 @@ export function settled(topology: Topology, facts: BgpFacts, live: ReadonlySet<s
   return true
 }
 
-/** Sessions that stand and are wanted no more, and stay for now. */
+/** Sessions that stand and are wanted no more, and stay for now: of our own AS, as no other may speak for nodes. */
 export function retainedSessions(
   topology: Topology,
   facts: BgpFacts,
   live: ReadonlySet<string>,
+  asn: number,
 ): ReadonlySet<string> {
-  const old = [...facts.sessions.keys()].filter(address => !topology.sessions.has(address))
+  const old = [...facts.sessions].flatMap(([address, { config }]) =>
+    topology.sessions.has(address) || config.asn !== asn ? [] : [address],
+  )
   return new Set(old.length === 0 || settled(topology, facts, live) ? [] : old)
 }
 
@@ -137,7 +142,7 @@ function configOf(session: WantedSession, bgp: ClusterBgp, input: BgpInput, rout
     keepalive: Math.max(1, Math.floor(holdTime / 3)),
     connectRetry,
     gracefulRestart: { restartTime: bgp.restartTime, restarting: false, deferral, notification: true },
-    maxPrefixes: peer?.spec.maxPrefixes ?? bgp.maxPrefixes,
+    maxPrefixes: peer?.spec.maxPrefixes ?? (role === 'external' ? fromOutside : bgp.maxPrefixes),
   }
 }
 
@@ -159,7 +164,7 @@ export function planBgp(input: BgpInput, live: ReadonlySet<string>): BgpPlan {
   const bgp = bgpOf(cluster)
   const facts = self.bgp ?? noBgpFacts
   const routerId = routerIdOf(self.node, addresses)
-  const retained = retainedSessions(topology, facts, live)
+  const retained = retainedSessions(topology, facts, live, bgp.asn)
   const peers: (readonly [string, BgpPeerConfig])[] = []
   const policies: (readonly [string, BgpNeighborPolicy])[] = []
   for (const session of topology.sessions.values()) {
@@ -167,11 +172,14 @@ export function planBgp(input: BgpInput, live: ReadonlySet<string>): BgpPlan {
     policies.push([session.ref, policyOf(session, input)])
   }
   const shared = [...cluster.spec.podCIDRs, ...cluster.spec.serviceCIDRs].map(within)
+  const own = [...blocks.map(({ text }) => text), ...input.services].map(exactly)
   for (const address of retained) {
     const config = facts.sessions.get(address)?.config
     if (config === undefined) continue
     peers.push([`retained/${address}`, config])
-    policies.push([`retained/${address}`, { neighbor: address, import: shared, export: shared }])
+    // As a router outside it is sent what it was sent before: of others it hears from themselves.
+    const told = config.description?.startsWith('bgppeer/') ? own : shared
+    policies.push([`retained/${address}`, { neighbor: address, import: shared, export: told }])
   }
   const paths = [
     ...blocks.map(block => [block.text, nextHopFor(block.family, addresses)] as const),
@@ -179,16 +187,10 @@ export function planBgp(input: BgpInput, live: ReadonlySet<string>): BgpPlan {
   ]
   const speaker: BgpSpeaker = { asn: bgp.asn, routerId, listenPort: bgpPort, listenAddresses: addresses }
   const problems: Problem[] = []
-  for (const [name, reason] of topology.unreachable) {
+  for (const [name, { reason, hint }] of topology.unreachable) {
     const about = name.includes('/') ? name : `node/${name}`
     const message = `Cannot peer with ${about}: ${reason}`
-    problems.push({
-      level: 'error',
-      about,
-      code: 'NO_PEERING',
-      message,
-      hint: 'give both an address of one family',
-    })
+    problems.push({ level: 'error', about, code: 'NO_PEERING', message, hint })
   }
   return {
     speaker: new Map([['cluster/default', [speaker]]]),

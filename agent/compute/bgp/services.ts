@@ -1,7 +1,9 @@
 // Which addresses of Services this host announces: cluster IPs by their CIDR, addresses outside one by one; of a Service
 // with externalTrafficPolicy Local only where an endpoint is.
+import { canonicalAddress } from '../../../lib/net/address.js'
 import type { ClusterBgp } from '../../model/bgp.js'
 import type { DesiredState } from '../../model/desired.js'
+import type { Service } from '../../model/service.js'
 import type { ServiceEntry } from '../../model/service-entry.js'
 import type { Snapshot } from '../../model/snapshot.js'
 
@@ -19,11 +21,13 @@ function localOf(
   ref: string,
   entries: readonly ServiceEntry[],
   health: DesiredState['health'],
+  service: Service | undefined,
 ): number | undefined {
+  if (service?.spec.externalTrafficPolicy !== 'Local') return undefined
   const told = health.get(ref)?.[0]?.local
   if (told !== undefined) return told
   const outside = entries.find(entry => entry.outside !== undefined)?.outside
-  return outside?.filter(({ local }) => local).length
+  return outside?.filter(({ local, leaving }) => local && leaving !== true).length ?? 0
 }
 
 export function announcedServices(
@@ -39,9 +43,9 @@ export function announcedServices(
   if (announce.clusterIPs) for (const cidr of cidrs) own.add(cidr)
   if (!announce.clusterIPs && !announce.externalIPs && !announce.loadBalancerIPs) return { own: [], all: [] }
   for (const [ref, entries] of serviceEntries ?? []) {
-    const local = localOf(ref, entries, health)
     const service = services.get(ref.slice('service/'.length))
-    const balanced = new Set(service?.spec.loadBalancerIPs ?? [])
+    const local = localOf(ref, entries, health, service)
+    const balanced = new Set(service?.spec.loadBalancerIPs.map(canonicalAddress))
     for (const { kind, address } of entries) {
       if (kind === 'nodeport') continue
       if (kind === 'cluster') {

@@ -15,7 +15,8 @@ import type { Self } from '../../model/self.js'
 import { clusterOf, type Snapshot } from '../../model/snapshot.js'
 import type { OverlayContext } from '../overlay/backend.js'
 import { leaseBlocks } from '../overlay/blocks.js'
-import { createOwners, createRib } from './rib.js'
+import { createOwners } from './owners.js'
+import { createRib } from './rib.js'
 import { type BgpPlan, planBgp, retainedSessions, routerIdProblem, settled } from './role.js'
 import { announcedServices } from './services.js'
 import { topologyOf } from './topology.js'
@@ -56,8 +57,8 @@ export interface Bgp {
 }
 
 export function createBgp(): Bgp {
-  const rib = createRib()
   const owners = createOwners()
+  const rib = createRib(owners)
   let spoke = false
   const topology = remember(
     (
@@ -102,7 +103,14 @@ export function createBgp(): Bgp {
   )
   const announced = remember(announcedServices)
   let last: { readonly key: readonly unknown[]; readonly value: BgpPlan } | undefined
-  const importing = remember((dev: string, onLink: OverlayContext['onLink']) => ({ dev, onLink }))
+  const importing = remember(({ underlay, onLink }: OverlayContext) => ({
+    dev: underlay.name,
+    onLink,
+    own: underlay.addresses.map(({ address }) => address),
+  }))
+  const clashOf = remember((node: string, routerId: string, nodes: Snapshot['nodes']) =>
+    routerIdProblem(node, routerId, nodes.values()),
+  )
 
   /** Once spoken, we go on for those who still do: a record without BGP is the last thing that a node writes. */
   function speaks(cluster: Cluster, peers: PersistentMap<Node>, live: Snapshot['live']): boolean {
@@ -130,20 +138,20 @@ export function createBgp(): Bgp {
         cluster,
         snapshot.bgpPeers,
       )
-      const retained = [...retainedSessions(shape, facts, snapshot.live)].sort().join(' ')
+      const retained = [...retainedSessions(shape, facts, snapshot.live, bgpOf(cluster).asn)].sort().join(' ')
       const own = prefixes(
         leaseBlocks(self)
           .map(({ text }) => text)
           .join(' '),
       )
       const guard = guardOf(shape, retained, pods(cluster), services(cluster), own)
-      owners.update(peers)
       const { reach, imports } = rib({
         facts,
         peers,
+        allocations: snapshot.allocations,
         topology: shape,
         guard,
-        importing: importing(context.underlay.name, context.onLink),
+        importing: importing(context),
       })
       const state: BgpState = {
         asn: bgpOf(cluster).asn,
@@ -195,7 +203,7 @@ export function createBgp(): Bgp {
           ),
         }
       const plan = last.value
-      const clash = routerIdProblem(self.node, bgp.routerId, snapshot.nodes.values())
+      const clash = clashOf(self.node, bgp.routerId, snapshot.nodes)
       const problems: Problem[] = [...plan.problems, ...(clash === undefined ? [] : [clash])]
       const addressed = new Set(all)
       const guard: GuardContext = { ...bgp.guard, isServiceAddress: ({ text }) => addressed.has(text) }

@@ -1,9 +1,9 @@
 // Who peers with whom (RFC 4271 full mesh, RFC 4456 reflectors): from the records of the nodes alone, so that all agree.
 import { createHash } from 'node:crypto'
-import { familyOf } from '../../../lib/net/address.js'
+import { canonicalAddress, familyOf } from '../../../lib/net/address.js'
 import type { ClusterBgp } from '../../model/bgp.js'
 import type { BGPPeer } from '../../model/bgp-peer.js'
-import type { SessionRole, Topology, WantedSession } from '../../model/bgp-state.js'
+import type { Obstacle, SessionRole, Topology, WantedSession } from '../../model/bgp-state.js'
 import type { Node } from '../../model/node.js'
 import type { Metadata } from '../../model/object.js'
 
@@ -57,15 +57,15 @@ function chosen(candidates: readonly Candidate[], count: number): string[] {
   return taken
 }
 
-/** The nodes that reflect: those of the selector, else so many that are chosen among those whose agents run. */
+/** The nodes that reflect: those of the selector, else (also where it fits none) so many that are chosen among those whose agents run. */
 export function reflectorsOf(
   speakers: readonly Candidate[],
   bgp: ClusterBgp,
   live: ReadonlySet<string>,
 ): readonly string[] {
   const { selector, count } = bgp.reflectors
-  if (selector !== undefined)
-    return speakers.flatMap(({ name, labels }) => (matches(selector, labels) ? [name] : [])).sort()
+  const selected = speakers.filter(({ labels }) => selector !== undefined && matches(selector, labels))
+  if (selected.length > 0) return selected.map(({ name }) => name).sort()
   const alive = speakers.filter(({ name }) => live.has(name))
   return chosen(alive.length === 0 ? speakers : alive, count).sort()
 }
@@ -80,61 +80,106 @@ function pair(ours: readonly string[], theirs: readonly string[]): readonly [str
   return undefined
 }
 
-function kindOf(bgp: ClusterBgp, nodes: number, outside: readonly BGPPeer[]): Pick<Topology, 'kind' | 'why'> {
-  if (outside.length > 0)
-    return {
-      kind: 'reflectors',
-      why: `${outside.map(({ metadata }) => `bgppeer/${metadata.name}`).join(', ')} reflects`,
-    }
+function kindOf(bgp: ClusterBgp, nodes: number): Pick<Topology, 'kind' | 'why'> {
   if (bgp.topology !== 'auto') return { kind: bgp.topology, why: `topology ${bgp.topology}` }
   if (nodes <= bgp.meshLimit)
     return { kind: 'mesh', why: `topology auto: ${nodes} nodes of at most ${bgp.meshLimit}` }
   return { kind: 'reflectors', why: `topology auto: ${nodes} nodes, more than ${bgp.meshLimit}` }
 }
 
+/** What an own topology is: its kind, why, and the nodes that reflect; of records alone, the same on every node. */
+interface Shape extends Pick<Topology, 'kind' | 'why'> {
+  readonly reflectors: readonly string[]
+  /** Routers outside reflect for every node: nodes do not peer with each other. */
+  readonly outside: boolean
+}
+
+/** Routers outside reflect in place of the nodes once each node has one: else those that have none were cut off. */
+function shapeOf(speakers: readonly Candidate[], nodes: number, input: TopologyInput): Shape {
+  const { bgp, live, bgpPeers } = input
+  const outside = [...bgpPeers.values()].filter(peer => reflectsFor(peer, bgp))
+  const bare = speakers.filter(({ labels }) => !outside.some(({ spec }) => matches(spec.nodes, labels)))
+  const their = outside.map(({ metadata }) => `bgppeer/${metadata.name}`).sort()
+  const reflect = `${their.slice(0, 3).join(', ')}${their.length > 3 ? ', ...' : ''} reflect${their.length > 1 ? '' : 's'}`
+  if (outside.length > 0 && bare.length === 0)
+    return { kind: 'reflectors', why: reflect, reflectors: [], outside: true }
+  const { kind, why } = kindOf(bgp, nodes)
+  const reflectors = kind === 'mesh' ? [] : reflectorsOf(speakers, bgp, live)
+  const { selector } = bgp.reflectors
+  const nobody = selector !== undefined && !speakers.some(({ labels }) => matches(selector, labels))
+  const notes = [
+    ...(kind === 'reflectors' && nobody ? ['no node has the labels of the selector: chosen by count'] : []),
+    ...(outside.length > 0 ? [`${reflect}, too, but not for node "${bare[0]?.name}"`] : []),
+  ]
+  return { kind, why: [why, ...notes].join('; '), reflectors, outside: false }
+}
+
+/** Reflection is a matter of one AS (RFC 4456 §1). */
+const reflectsFor = ({ spec }: BGPPeer, bgp: ClusterBgp): boolean => spec.reflector && spec.asn === bgp.asn
+
+const noFamily = {
+  reason: 'no underlay address of one family on both',
+  hint: 'give both an address of one family',
+}
+
+/** Why no session can be had with that router, from this node. */
+function obstacle(
+  peer: BGPPeer,
+  address: string,
+  taken: WantedSession | undefined,
+  { addresses, bgp }: TopologyInput,
+): Obstacle | undefined {
+  if (addresses.includes(address))
+    return { reason: `${address} is this node's own address`, hint: 'write the address of the router' }
+  if (taken !== undefined)
+    return { reason: `${address} is the address of ${taken.ref}`, hint: 'write the address of the router' }
+  if (peer.spec.reflector && peer.spec.asn !== bgp.asn)
+    return {
+      reason: `it cannot reflect: it is of AS ${peer.spec.asn}, the cluster of AS ${bgp.asn} (RFC 4456)`,
+      hint: 'set asn of the BGPPeer or of the Cluster, or leave reflector out',
+    }
+  return pair(addresses, [address]) === undefined ? noFamily : undefined
+}
+
 export function topologyOf(input: TopologyInput): Topology {
-  const { self, addresses, labels, peers, live, bgp, bgpPeers } = input
-  const mine = [...bgpPeers.values()].filter(({ spec }) => matches(spec.nodes, labels))
-  const outside = mine.filter(({ spec }) => spec.reflector)
-  const { kind, why } = kindOf(bgp, peers.size + 1, outside)
+  const { self, addresses, labels, peers, bgpPeers } = input
   const speakers: Candidate[] = [{ name: self, labels }]
   for (const { metadata, spec } of peers.values())
     if (spec.bgp !== undefined) speakers.push({ name: metadata.name, labels: metadata.labels })
-  const reflectors = kind === 'mesh' || outside.length > 0 ? [] : reflectorsOf(speakers, bgp, live)
+  const { kind, why, reflectors, outside } = shapeOf(speakers, peers.size + 1, input)
   const reflecting = new Set(reflectors)
   const roleOf = (name: string): SessionRole | undefined => {
+    if (outside) return undefined
     if (kind === 'mesh') return 'mesh'
-    if (outside.length > 0) return undefined
     if (reflecting.has(self)) return reflecting.has(name) ? 'mesh' : 'client'
     return reflecting.has(name) ? 'reflector' : undefined
   }
   const sessions = new Map<string, WantedSession>()
-  const unreachable = new Map<string, string>()
+  const unreachable = new Map<string, Obstacle>()
   for (const { metadata, spec } of peers.values()) {
     const role = spec.bgp === undefined ? undefined : roleOf(metadata.name)
     if (role === undefined || spec.bgp === undefined) continue
     const ends = pair(addresses, spec.addresses)
     if (ends === undefined) {
-      unreachable.set(metadata.name, 'no underlay address of one family on both')
+      unreachable.set(metadata.name, noFamily)
       continue
     }
     const [localAddress, address] = ends
     sessions.set(address, { ref: `node/${metadata.name}`, role, address, localAddress, asn: spec.bgp.asn })
   }
-  for (const peer of mine) {
-    const ends = pair(addresses, [peer.spec.address])
-    if (ends === undefined) {
-      unreachable.set(`bgppeer/${peer.metadata.name}`, `no underlay address of its family`)
+  const mine = [...bgpPeers.values()].filter(({ spec }) => matches(spec.nodes, labels))
+  for (const peer of mine.sort((a, b) => (a.metadata.name < b.metadata.name ? -1 : 1))) {
+    const ref = `bgppeer/${peer.metadata.name}`
+    // gobgpd names its neighbors by this text.
+    const address = canonicalAddress(peer.spec.address)
+    const ends = pair(addresses, [address])
+    const wrong = obstacle(peer, address, sessions.get(address), input)
+    if (wrong !== undefined || ends === undefined) {
+      unreachable.set(ref, wrong ?? noFamily)
       continue
     }
-    sessions.set(peer.spec.address, {
-      ref: `bgppeer/${peer.metadata.name}`,
-      role: peer.spec.reflector ? 'reflector' : 'external',
-      address: peer.spec.address,
-      localAddress: ends[0],
-      asn: peer.spec.asn,
-      peer,
-    })
+    const role = peer.spec.reflector ? 'reflector' : 'external'
+    sessions.set(address, { ref, role, address, localAddress: ends[0], asn: peer.spec.asn, peer })
   }
   return { kind, why, reflectors, sessions, unreachable }
 }

@@ -193,7 +193,8 @@ export function planService(
         const number = portOf(spec.ports[row] as ServicePort)
         if (number === undefined) continue
         const list = candidates[row * families.length + column] as Candidates
-        ;(ready ? list.ready : list.leaving).push({ address, port: number, local })
+        if (ready) list.ready.push({ address, port: number, local })
+        else list.leaving.push({ address, port: number, local, leaving: true })
       }
     }
   })
