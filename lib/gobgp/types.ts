@@ -53,7 +53,7 @@ export interface BgpPeerConfig {
   readonly reflectorClient?: { readonly clusterId: string }
   /** How often our own AS may stand in a path of the peer (RFC 4271 §9.1.2 would leave it out); absent: never. */
   readonly allowOwnAsn?: number
-  /** Never opens the connection itself. */
+  /** Never opens the connection itself. Of two gobgpd one should be: two active ones of 3.37 may miss each other for minutes. */
   readonly passive?: boolean
   /** TTL of an eBGP session over several hops; absent: 1 for eBGP, 64 for iBGP. */
   readonly multihopTtl?: number

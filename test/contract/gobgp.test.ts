@@ -79,6 +79,7 @@ function realRemote(daemon: Gobgpd, client: Gobgp): Remote {
       await client.addPeer(
         peerConfig('192.0.2.1', {
           localAddress: daemon.address,
+          passive: true,
           gracefulRestart: { restartTime: 20, restarting, deferral: 5 },
         }),
       )
