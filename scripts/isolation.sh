@@ -24,18 +24,25 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 usage() {
   cat <<'TEXT'
 Usage: isolation.sh [--json FILE] [--markdown FILE] [--html FILE] [--name LAB] [--no-vm] [--keep]
+                    [--underlay ipv4|ipv6]
   --json, --markdown, --html   the report, beside the TAP on stdout
   --no-vm                      without the virtual machine (it is skipped, and counted)
+  --underlay ipv6              between hosts that have no IPv4
   --keep                       leaves the lab as it is: lab.sh exec h1 --name LAB
 TEXT
 }
 
-name=iso$$ keep='' vm=1 reports=()
+name=iso$$ keep='' vm=1 underlay=ipv4 reports=()
 while (($#)); do
   case $1 in
     --json | --markdown | --html | --name)
       (($# > 1)) || usage_error "$1 needs a value"
       if [[ $1 == --name ]]; then name=$2; else reports+=("$1" "$(realpath -m -- "$2")"); fi
+      shift
+      ;;
+    --underlay)
+      (($# > 1)) || usage_error "$1 needs a value"
+      underlay=$2
       shift
       ;;
     --keep) keep=1 ;;
@@ -64,7 +71,7 @@ node_ts() { node --no-warnings --import "$WARREN_ROOT/test/support/register.mjs"
 
 cd "$WARREN_ROOT"
 node_ts topology "$name" >"$work/tenants.yaml"
-"$here/lab.sh" up --name "$name" --hosts 3 --pods 1 --tenants-from "$work/tenants.yaml"
+"$here/lab.sh" up --name "$name" --hosts 3 --pods 1 --underlay "$underlay" --tenants-from "$work/tenants.yaml"
 if [[ -z $vm ]]; then
   reports+=(--no-vm 'left out with --no-vm')
 elif image=$(vm_image); then

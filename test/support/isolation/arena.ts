@@ -12,6 +12,11 @@ export interface LabArena extends Arena {
   close(): void
 }
 
+/** The hosts' underlay is of IPv6 alone. */
+export function overSix(lab: Lab): boolean {
+  return lab.sh('host/h1', 'ip -4 -o addr show dev eth0') === ''
+}
+
 /** `places`: of the wires that are not containers', which some attacks listen on. */
 export function openArena(lab: Lab): LabArena {
   const wires = new Map<string, Wire>()
@@ -36,8 +41,8 @@ export function openArena(lab: Lab): LabArena {
     vni: network => vnis[network] ?? 0,
     underlay(place) {
       const mac = / link\/ether (\S+)/.exec(lab.sh(place, 'ip link show eth0'))?.[1] ?? ''
-      const ip = place === 'stranger' ? '192.0.2.1' : `192.0.2.1${place.slice(-1)}`
-      return { mac, ip }
+      const number = place === 'stranger' ? '1' : `1${place.slice(-1)}`
+      return { mac, ip: overSix(lab) ? `2001:db8::${number}` : `192.0.2.${number}` }
     },
     sh: (place, script) => lab.sh(place, script),
     linkOf(ref) {

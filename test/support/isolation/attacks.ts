@@ -3,7 +3,7 @@ import type { Arena, Attack, Guard } from '../attacks/arena.js'
 import { flowAttackList } from '../attacks/flow-attacks.js'
 import { frameAttacks } from '../attacks/frame-attacks.js'
 import { hostAttackList } from '../attacks/host-attacks.js'
-import { injection, underlayAttacks } from '../attacks/underlay-attacks.js'
+import { injection, shortFragment, underlayAttacks } from '../attacks/underlay-attacks.js'
 import { takeOut } from './guards.js'
 import type { Lab } from './lab.js'
 import type { Report, Shown } from './record.js'
@@ -13,10 +13,19 @@ export const listed: readonly Attack[] = [
   ...flowAttackList,
   ...hostAttackList.filter(({ name }) => !name.includes('leads out')),
   // The other two are of a member that red/a has and blue/a has not: here all hosts have both.
-  ...underlayAttacks.slice(0, 2),
+  ...underlayAttacks.slice(0, 3),
   injection('from a host that is a member, but of other networks', 'host/h2', 'green/a1'),
   injection('of other networks, in fragments of 8 bytes', 'host/h2', 'green/a1', 8),
 ]
+
+/** Over IPv6 the shortest fragments have a guard of their own before the other. */
+export function overUnderlay(attacks: readonly Attack[], six: boolean): readonly Attack[] {
+  return attacks.map(attack =>
+    six && attack.name.includes('fragments of 8 bytes')
+      ? { ...attack, guards: [...attack.guards, shortFragment] }
+      : attack,
+  )
+}
 
 const keyOf = ({ guards }: Attack): string => JSON.stringify(guards)
 

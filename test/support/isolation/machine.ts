@@ -8,40 +8,50 @@ import { datagram, flowsThrough } from '../attacks/flow-attacks.js'
 import * as f from '../attacks/frames.js'
 import { pause } from '../attacks/wire.js'
 import { sockaddr } from '../packets.js'
-import type { LabArena } from './arena.js'
+import { type LabArena, overSix } from './arena.js'
 import { takeOut } from './guards.js'
 import type { Lab } from './lab.js'
+import { portAt } from './plan.js'
 import type { Report } from './record.js'
 
 /** Between red's router on h1 and h1. */
-const way = { router: '203.0.113.1', host: '203.0.113.2' } as const
+const ways = {
+  inet: { router: '203.0.113.1', host: '203.0.113.2', length: 24, default: '0.0.0.0/0' },
+  inet6: { router: '2001:db8:1::1', host: '2001:db8:1::2', length: 64, default: '::/0' },
+} as const
 
 /** An agent sweeps its router's namespace: it must be dead. */
 function leadOut(lab: Lab): void {
   const host = `/run/netns/wl-${lab.name}-h1`
   // The router hears no ARP but of its ports, so both ends know each other beforehand.
   const [near, far] = ['0a:99:00:00:00:01', '0a:99:00:00:00:02']
+  const six = overSix(lab)
+  const way = six ? ways.inet6 : ways.inet
+  const at = (address: string): string => `${address}/${way.length} dev`
+  const nodad = six ? 'nodad' : ''
+  const { ip, ip6 } = portAt('red/a1')
   lab.sh(
     'router/red/h1',
     `ip link add ext address ${near} type veth peer name out address ${far} netns ${host}
-    ip addr add ${way.router}/24 dev ext
+    ip addr add ${at(way.router)} ext ${nodad}
     ip link set ext up
     ip neigh replace ${way.host} lladdr ${far} dev ext nud permanent
     nft add element inet warren outside '{ "ext" }'`,
   )
   lab.sh(
     'host/h1',
-    `ip addr add ${way.host}/24 dev out
+    `ip addr add ${at(way.host)} out ${nodad}
     ip link set out up
     ip neigh replace ${way.router} lladdr ${near} dev out nud permanent
-    ip route add 10.0.1.11 via ${way.router}`,
+    ip route add ${six ? ip6 : ip} via ${way.router}`,
   )
-  lab.sh('router/red/h1', `ip route add default via ${way.host}`)
+  lab.sh('router/red/h1', `ip route add ${way.default} via ${way.host}`)
 }
 
-const hosts4: Guard = {
+/** Of either family. */
+const underlay: Guard = {
   table: 'router',
-  from: 'ip daddr @hosts4 counter drop comment "the underlay is not for tenants"',
+  from: 'counter drop comment "the underlay is not for tenants"',
   to: 'counter',
 }
 const fromOutside: Guard = { table: 'router', from: 'counter drop comment "from outside"', to: 'accept' }
@@ -50,10 +60,8 @@ const vteps: Guard = { table: 'host', from: 'udp dport 4789 jump tenant-frames',
 /** A connection from red/a1 to a socket of its host is established. */
 async function connects(lab: Lab, arena: Arena, port: number): Promise<boolean> {
   const host = arena.underlay('host/h1').ip
-  const fds = [
-    lab.netns('host/h1').run(() => socket(2, 1, 0)),
-    lab.netns('red/a1').run(() => socket(2, 1, 0)),
-  ] as const
+  const stream = (): number => socket(host.includes(':') ? 10 : 2, 1, 0)
+  const fds = [lab.netns('host/h1').run(stream), lab.netns('red/a1').run(stream)] as const
   try {
     bind(fds[0], sockaddr(host, port))
     listen(fds[0], 4)
@@ -86,20 +94,24 @@ export function machineAttacks(lab: Lab): readonly Attack[] {
     ...services.map(
       ({ port, words }): Attack => ({
         name: `host: TCP to ${words} (${port}) of its own host`,
-        guards: [hosts4, fromOutside],
+        guards: [underlay, fromOutside],
         run: arena => connects(lab, arena, port),
       }),
     ),
     {
       name: "vxlan: a tenant sends blue's VNI to its host, UDP 4789",
-      guards: [hosts4, vteps],
+      guards: [underlay, vteps],
       run(arena) {
         const mark = token()
         const me = arena.at('red/a1')
         const inner = datagram(arena, { from: 'blue/a2', to: 'blue/a1', dport: 8080 }, 4, mark)
-        const ends = { src: me.ip, dst: arena.underlay('host/h1').ip, sport: 4000, dport: 4789 }
-        const packet = f.ip(ends, 17, f.udp(ends, f.vxlan(arena.vni('blue/a'), inner)))
-        const frame = f.ethernet({ src: me.mac, dst: arena.gatewayMac }, f.etherType.ip, packet)
+        const dst = arena.underlay('host/h1').ip
+        const six = dst.includes(':')
+        const ends = { src: six ? me.ip6 : me.ip, dst, sport: 4000, dport: 4789 }
+        const datagram4789 = f.udp(ends, f.vxlan(arena.vni('blue/a'), inner))
+        const packet = six ? f.ip6(ends, 17, datagram4789) : f.ip(ends, 17, datagram4789)
+        const type = six ? f.etherType.ip6 : f.etherType.ip
+        const frame = f.ethernet({ src: me.mac, dst: arena.gatewayMac }, type, packet)
         return reaches(arena, 'red/a1', [frame], mark, ['blue/a1'])
       },
     },
@@ -134,11 +146,11 @@ export async function leadsOut(
   attacks: readonly Attack[],
 ): Promise<void> {
   leadOut(lab)
-  for (const attack of attacks.filter(({ guards }) => guards.includes(hosts4)))
+  for (const attack of attacks.filter(({ guards }) => guards.includes(underlay)))
     report.check('attack', `${attack.name}, the router leads out: refused`, !(await attack.run(arena)))
   const vxlan = attacks.find(({ guards }) => guards.includes(vteps))
   for (const [guard, words] of [
-    [hosts4, "host's VXLAN guard"],
+    [underlay, "host's VXLAN guard"],
     [vteps, "router's guard"],
   ] as const) {
     const putBack = takeOut(lab, [guard])

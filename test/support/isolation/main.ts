@@ -2,8 +2,8 @@
 import { writeFileSync } from 'node:fs'
 import { release } from 'node:os'
 import { parseArgs } from 'node:util'
-import { openArena } from './arena.js'
-import { attackSession, listed } from './attacks.js'
+import { openArena, overSix } from './arena.js'
+import { attackSession, listed, overUnderlay } from './attacks.js'
 import { checkCross, crossControl } from './cross.js'
 import { breakAndHeal, checkRevocation } from './healing.js'
 import { openLab } from './lab.js'
@@ -44,7 +44,8 @@ async function step(name: string, run: () => void | Promise<void>): Promise<void
   report.comment(`${name}: ${seconds()}`)
 }
 
-const attacks = [...listed, ...machineAttacks(lab)]
+const six = overSix(lab)
+const attacks = overUnderlay([...listed, ...machineAttacks(lab)], six)
 const session = attackSession(lab, arena, report, attacks)
 await step('reach', () => checkReach(lab, report))
 // Before the tenants are kept apart: its ears are wanted there.
@@ -86,6 +87,7 @@ if (vm !== undefined)
 vm?.close()
 report.facts.set('time', seconds())
 report.facts.set('kernel', release())
+report.facts.set('underlay', six ? 'IPv6' : 'IPv4')
 const passed = report.end()
 for (const [file, print] of [
   [values.json, toJson],

@@ -9,6 +9,7 @@ import { decodeVxlan } from '../../../lib/vxlan/header.js'
 import { type Arena, reaches, token } from '../attacks/arena.js'
 import * as f from '../attacks/frames.js'
 import { pause } from '../attacks/wire.js'
+import { overSix } from './arena.js'
 import type { Lab } from './lab.js'
 import { nestedCidr, nestedPorts, type Port, portAt } from './plan.js'
 import type { Report } from './record.js'
@@ -137,7 +138,8 @@ export async function checkNested(lab: Lab, arena: Arena, report: Report): Promi
         continue
       const addresses = nodes.map(node => plugPod(lab, node))
       const mtu = Number(envOf(nodes[0] as Node).get('FLANNEL_MTU'))
-      const wanted = type === 'vxlan' ? 1400 : 1450
+      // An underlay of IPv6 takes 20 bytes more.
+      const wanted = (type === 'vxlan' ? 1400 : 1450) - (overSix(lab) ? 20 : 0)
       report.check(area, `${type}: the pods' MTU is ${wanted}`, mtu === wanted, String(mtu))
       for (const [size, words] of [
         [56, 'small'],
@@ -181,9 +183,10 @@ async function heardInside(lab: Lab, arena: Arena, addresses: readonly string[])
   works(lab, `nsenter --net=/run/netns/${podOf(lab, from)} ping -n -q -c 1 -W 1 -p 5ec2e7 ${addresses[1]}`)
   await pause(50)
   const pattern = Buffer.from('5ec2e75ec2e75ec2e7', 'hex')
-  // Ethernet, IP and UDP are 42 bytes, without options.
+  // Ethernet, IP and UDP are 42 bytes, without options; 62 with IPv6.
+  const head = overSix(lab) ? 62 : 42
   return (wire?.heard() ?? []).some(frame => {
-    const outer = decodeVxlan(frame.subarray(42))
+    const outer = decodeVxlan(frame.subarray(head))
     const inner = outer === undefined ? undefined : decodeVxlan(outer.inner.subarray(42))
     return frame.includes(pattern) && outer?.vni === arena.vni('red/a') && inner?.vni === 1
   })
