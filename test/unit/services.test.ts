@@ -61,6 +61,7 @@ function host() {
     services: PersistentMap.empty(),
     endpoints: PersistentMap.empty(),
     pods: PersistentMap.empty(),
+    ports: PersistentMap.empty(),
   }
   const edit = (object: ModelObject, gone: boolean): void => {
     const name = refOf(object).slice(object.kind.length + 1)
@@ -69,6 +70,7 @@ function host() {
     if (object.kind === 'Service') snapshot = { ...snapshot, services: put(snapshot.services) }
     if (object.kind === 'Endpoints') snapshot = { ...snapshot, endpoints: put(snapshot.endpoints) }
     if (object.kind === 'Pod') snapshot = { ...snapshot, pods: put(snapshot.pods) }
+    if (object.kind === 'Port') snapshot = { ...snapshot, ports: put(snapshot.ports) }
   }
   return {
     apply: (text: string): void => objects(text).forEach(object => void edit(object, false)),
@@ -139,6 +141,18 @@ t.test('services: pods by selector, by name of their port, and each state that a
   )
   h1.remove(service('web', 'clusterIPs: [10.0.0.1]'))
   t.strictSame(h1.entries(), {})
+})
+
+t.test("services: a tenant's port is no endpoint, whatever its labels are", async t => {
+  const h1 = host()
+  h1.apply(service('web', 'clusterIPs: [10.0.0.1], selector: {app: web}, ports: [{port: 80}]'))
+  const port = (name: string, tenant: string): string =>
+    `---\n{apiVersion: warren/v1, kind: Port, metadata: {name: ${name}, tenant: ${tenant}, labels: {app: web}}, spec: {network: a, node: h1, fixedIPs: [10.0.1.5]}}\n`
+  // Two tenants with one address: to a host it is nobody's.
+  h1.apply(port('p', 'red') + port('p', 'default'))
+  t.strictSame(h1.entries(), { '10.0.0.1 tcp 80': 'refuse' })
+  h1.apply(pod('p1', 'app: web', 'nodeName: h1, addresses: [10.244.1.2]'))
+  t.strictSame(h1.entries(), { '10.0.0.1 tcp 80': '10.244.1.2:80*' }, 'a pod beside them is')
 })
 
 t.test('services: policies Local, for pods and for clients from outside', async t => {
