@@ -15,14 +15,7 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 # shellcheck source=test/support/service-faults.sh
 . "$here/../support/service-faults.sh"
 
-cleanup() {
-  local file
-  for file in "$TRAFFIC_DIR"/*.pid; do [[ ! -e $file ]] || proc_kill "$file" KILL; done
-  lab_run down 2>/dev/null || :
-  rm -rf "$TRAFFIC_DIR"
-}
-on_exit cleanup
-lab_use "te$$"
+lab_alone "te$$"
 # A lock of this test's own, for its agents and its iptables-legacy: the machine's is everybody's.
 export XTABLES_LOCKFILE=$TRAFFIC_DIR/xtables.lock
 
@@ -100,9 +93,19 @@ tap_ok 'iptables mode' mode_everywhere iptables
 flushed h1 'iptables-nft -F' service-iptables 'iptables-nft (pid' 'iptables-nft -F; iptables-nft -t nat -F'
 flushed h2 'iptables-legacy -F' service-iptables iptables-legacy 'iptables-legacy -w -F; iptables-legacy -w -t nat -F'
 
+# --- rules in both variants -------------------------------------------------------------------------------------------------------
+
+# What h1 had of Docker's went with the ruleset.
+for variant in nft legacy; do in_ns h1 "iptables-$variant" -w -A INPUT -s 192.0.2.66 -j DROP; done
+tap_ok 'both variants: status says so, and which one has ours' busywait 10 says h1 IPTABLES_BOTH 'ours go to "nft"'
+tap_ok 'both variants: so does describe' described h1 IPTABLES_BOTH
+tap_ok 'both variants: ours stay in one' variants nft legacy
+for variant in legacy nft; do in_ns h1 "iptables-$variant" -w -D INPUT -s 192.0.2.66 -j DROP; done
+tap_ok 'both variants: over with the rules of the other' busywait 10 fails says h1 IPTABLES_BOTH
+
 # --- the xtables lock is held ------------------------------------------------------------------------------------------------------
 
-flock "$XTABLES_LOCKFILE" sleep 6 &
+flock "$XTABLES_LOCKFILE" sleep 30 &
 disown $!
 proc_save "$TRAFFIC_DIR/flock.pid" $!
 lock_held() { ! flock -n "$XTABLES_LOCKFILE" true; }
@@ -112,10 +115,12 @@ node x1 192.0.2.99 10.244.77.0/24
 has_route() { ip -n "$(ns h2)" route show proto 87 | grep '^10.244.77.0/24 '; }
 tap_ok 'lock held: what does not need it goes on: a new node has its route' within 4000 has_route
 tap_ok 'lock held: status says so, and who has it' busywait 4 table_says h2 'xtables lock is held by' '(pid '
+tap_ok 'lock held: as a problem, too' says h2 EBUSY 'xtables lock is held by'
+tap_ok 'lock held: and of the Service' described h2 'EBUSY.*xtables lock' locked
 tap_ok 'lock held: the other host, with iptables-nft, serves it' within 2000 answers h1/p1 10.0.0.70 80
 tap_ok 'lock held: that Services answer stays' answers h2/p1 10.0.0.1 1234
 tap_ok 'lock held: it still is' lock_held
-busywait 9 fails lock_held
+busywait 40 fails lock_held
 tap_ok 'lock freed: the Service answers soon' within 5000 answers h2/p1 10.0.0.70 80
 tap_ok 'lock freed: converged' converged h2
 on h1 delete service/default/locked >/dev/null
@@ -152,6 +157,8 @@ on h1 delete service/default/many endpoints/default/many-0 endpoints/default/man
 tap_ok 'no iptables: h1 runs where there is none' without_iptables h1
 lab_run proxy-mode iptables
 tap_ok 'no iptables: status says what is missing' busywait 5 table_says h1 'is not installed'
+tap_ok 'no iptables: as a problem, too' says h1 ENOENT 'is not installed' 'set proxyMode to nftables'
+tap_ok 'no iptables: and of the Service' described h1 'ENOENT.*is not installed'
 tap_ok 'no iptables: its nftables rules stay' mode_stands h1 nftables
 tap_ok 'no iptables: the other host has changed its mode' busywait 5 mode_stands h2 iptables
 tap_ok 'no iptables: every question has its answer' lab_run services 2
@@ -167,7 +174,7 @@ node2=$(host_addr4 2)
 a() {
   service "$1" "type: $2, clusterIPs: [10.0.0.50], selector: { app: web }, ${5-} ports: [{ name: http, port: $3, targetPort: http${4:+, nodePort: $4} }]"
 }
-for mode in iptables nftables; do
+for mode in iptables userspace nftables; do
   lab_run proxy-mode "$mode"
   tap_ok "changes: $mode" mode_everywhere "$mode"
   a one NodePort 80 32050

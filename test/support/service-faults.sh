@@ -72,6 +72,12 @@ hand_since() {
     'flatten | any(.id > $id and .table == $table and ((.hand // "") | contains($word)))' >/dev/null ||
     { on "$1" events | tail -n 5 && return 1; }
 }
+# described HOST PATTERN [SERVICE]: a problem of the Service (default: web) is like that, "CODE message"
+described() {
+  local text
+  text=$(on "$1" describe service "${3-web}" -o json | jq -r '.problems[] | "\(.code) \(.message)"')
+  [[ $text =~ $2 ]] || { printf '%s\n' "${text:-no problem}" && return 1; }
+}
 # table_says HOST WORDS...: the iptables mode is degraded, and says these
 table_says() {
   local text word
