@@ -70,12 +70,23 @@ function afterWrites<T>(table: Table<T>, f: (op: TableOp<T>) => void): Table<T> 
 const nowhere = undefined as never
 
 export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): readonly Stage[] {
-  const wanted = <T>(name: TableName, space: string): T[] => {
-    const groups = (desired()?.[name]?.values() ?? []) as Iterable<readonly InSpace<T>[]>
-    const found: T[] = []
-    for (const group of groups)
-      for (const { space: its, object } of group) if (its === space) found.push(object)
-    return found
+  /** Of each table, what is wanted in each namespace: sorted out once for all of them. */
+  const sorted = new Map<TableName, { readonly of: unknown; readonly spaces: Map<string, unknown[]> }>()
+  const wanted = <T>(name: TableName, space: string): readonly T[] => {
+    const map = desired()?.[name]
+    let known = sorted.get(name)
+    if (known === undefined || known.of !== map) {
+      const spaces = new Map<string, unknown[]>()
+      for (const group of (map?.values() ?? []) as Iterable<readonly InSpace<unknown>[]>)
+        for (const each of group) {
+          const list = spaces.get(each.space)
+          if (list === undefined) spaces.set(each.space, [each.object])
+          else list.push(each.object)
+        }
+      known = { of: map, spaces }
+      sorted.set(name, known)
+    }
+    return (known.spaces.get(space) ?? []) as T[]
   }
   const setsOf = (space: string): readonly NftSetRef[] => desired()?.fabricSets?.get(space) ?? []
   const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage<T>, 'name' | 'table'> = {}): Stage =>

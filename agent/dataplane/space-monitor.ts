@@ -5,9 +5,9 @@ import { monitorRtnl } from '../../lib/netlink/monitor.js'
 import type { RtnlEvent, RtnlObject } from '../../lib/netlink/types.js'
 import type { Netns } from '../../lib/netns/netns.js'
 import { monitorNft } from '../../lib/nftables/monitor.js'
-import type { FabricLink, Guest, TableName } from '../model/desired.js'
-import type { InSpace } from '../model/fabric.js'
+import type { DesiredState, TableName } from '../model/desired.js'
 import { routeProtocol } from '../model/marks.js'
+import { Awaited } from './awaited.js'
 import { fabricTables } from './fabric-stages.js'
 import { handOf } from './monitor.js'
 import type { Reconciler } from './reconciler.js'
@@ -16,10 +16,8 @@ import { isNamespace, type Space, type Spaces } from './spaces.js'
 export interface SpaceMonitorOptions {
   readonly spaces: Spaces
   readonly reconciler: Reconciler
-  /** Containers' ends of ports, as compute asks for them now. */
-  guests(): Iterable<Guest>
-  /** Links in namespaces of ours, likewise. */
-  links(): Iterable<InSpace<FabricLink>>
+  /** What compute asks for now. */
+  desired(): DesiredState | undefined
   /** The host's namespace. */
   readonly host: Pick<Netns, 'linkIndex'>
   readonly clock: Clock
@@ -64,6 +62,7 @@ function tableOf(object: RtnlObject): TableName | undefined {
 export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
   const { spaces, reconciler, isOurs, clock } = options
   const watched = new Map<string, Watched>()
+  const awaited = new Awaited()
   /** In the host's namespace, by the last look. */
   let taps: ReadonlySet<string> = new Set()
   const own = (portId: number): boolean => {
@@ -151,15 +150,16 @@ export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
 
   /** Is a namespace there again that a port could not be plugged into, or has a tap come that a port waits for? */
   function isBack(): boolean {
-    const { state } = reconciler.tables.find(({ name }) => name === 'fabric-link') ?? {}
+    awaited.update(options.desired())
     const there = new Set<string>()
     let back = false
-    for (const link of options.links()) {
-      const { name, tap, peer } = link.object
-      if (tap === true && options.host.linkIndex(name) !== undefined) there.add(name)
-      else if (peer?.path !== undefined && state === 'degraded')
-        back ||= reconciler.failureOf('fabric-link', link)?.code === 'NO_NETNS' && isNamespace(peer.path)
-    }
+    for (const { object } of awaited.taps)
+      if (options.host.linkIndex(object.name) !== undefined) there.add(object.name)
+    const { state } = reconciler.tables.find(({ name }) => name === 'fabric-link') ?? {}
+    for (const link of state === 'degraded' ? awaited.plugged : [])
+      back ||=
+        reconciler.failureOf('fabric-link', link)?.code === 'NO_NETNS' &&
+        isNamespace(link.object.peer?.path ?? '')
     for (const name of there) back ||= !taps.has(name)
     taps = there
     return back
@@ -171,11 +171,9 @@ export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
       const names = watchNames(name => {
         // A namespace of ours, or the one that a port is to be plugged into.
         if (name === undefined || spaces.isOurs(name)) reconciler.notice('netns', undefined)
-        for (const guest of options.guests())
-          if (name === undefined || guest.path === `${directory}/${name}`) {
-            reconciler.notice('guest', undefined)
-            break
-          }
+        awaited.update(options.desired())
+        if (name === undefined ? awaited.hasGuests : awaited.isGuest(`${directory}/${name}`))
+          reconciler.notice('guest', undefined)
       })
       try {
         while (!signal.aborted) {

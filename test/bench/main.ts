@@ -21,6 +21,9 @@ import { serviceFileRows, serviceLiveRows } from './services-live.js'
 import { proxyChild, proxyRows } from './services-proxy.js'
 import { serviceStreamRows } from './services-stream.js'
 import { tenantColdRows, tenantStreamRows } from './tenants.js'
+import { tenantPortRows } from './tenants-live.js'
+import { tenantPathRows } from './tenants-path.js'
+import { tenantRemoteRows } from './tenants-remote.js'
 
 type Section = (place: Place, quick: boolean) => Promise<Row[]>
 
@@ -94,7 +97,10 @@ const missing = (name: string): boolean => name === 'kube-proxy' && kubeProxyPro
 
 const tenants: Sections = {
   stream: (place, quick) => tenantStreamRows(place, quick ? 2 : 9),
-  cold: (place, quick) => (quick ? tenantColdRows(place, 10, 20, 10) : tenantColdRows(place, 100, 20, 50)),
+  cold: (place, quick) => (quick ? tenantColdRows(place, 10, 20) : tenantColdRows(place, 100, 20)),
+  path: (place, quick) => tenantPathRows(place, 10, quick ? 10 : 100, 20, quick ? 10 : 40),
+  remote: (place, quick) => tenantRemoteRows(place, 10, 1_000, quick ? 1 : 3, quick ? 20 : 50),
+  port: (place, quick) => (quick ? tenantPortRows(place, 10, 20, 10) : tenantPortRows(place, 100, 20, 50)),
 }
 
 const benches: Readonly<Record<string, Sections>> = { overlay, services, tenants }

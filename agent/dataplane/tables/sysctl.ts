@@ -16,6 +16,8 @@ export interface SysctlIo {
   /** undefined when there is no such sysctl. */
   read(name: string): string | undefined
   write(name: string, value: string): void
+  /** Many reads and writes in one visit. */
+  together<T>(f: () => T): T
   /** Links that have sysctls of their own, and "all" and "default". */
   links(): readonly string[]
 }
@@ -32,6 +34,7 @@ export function sysctlIo(netns: Netns): SysctlIo {
       }
     },
     write: (name, value) => netns.run(() => writeFileSync(sysctlPath(name), value)),
+    together: f => netns.run(f),
     links: () => netns.run(() => readdirSync('/proc/sys/net/ipv4/conf')),
   }
 }
@@ -194,12 +197,15 @@ export function linkSysctlTable(io: SysctlIo, wanted: () => Iterable<Sysctl>): T
     key: sysctl => sysctl.name,
     equal: satisfies,
     observe: async () =>
-      [...wanted()].flatMap(({ name }) => {
-        const value = io.read(name)
-        return value === undefined ? [] : [{ name, value }]
-      }),
+      io.together(() =>
+        [...wanted()].flatMap(({ name }) => {
+          const value = io.read(name)
+          return value === undefined ? [] : [{ name, value }]
+        }),
+      ),
     // An op to remove only says that compute no longer asks: the value dies with the link.
-    apply: async ops => ops.map(op => (op.verb === 'remove' ? undefined : set(io, op.desired))),
+    apply: async ops =>
+      io.together(() => ops.map(op => (op.verb === 'remove' ? undefined : set(io, op.desired)))),
     format: op => (op.verb === 'remove' ? `# sysctl ${op.observed.name}: goes with its link` : format(op)),
   }
 }
