@@ -98,7 +98,9 @@ interface Shape extends Pick<Topology, 'kind' | 'why'> {
 function shapeOf(speakers: readonly Candidate[], nodes: number, input: TopologyInput): Shape {
   const { bgp, live, bgpPeers } = input
   const outside = [...bgpPeers.values()].filter(peer => reflectsFor(peer, bgp))
-  const bare = speakers.filter(({ labels }) => !outside.some(({ spec }) => matches(spec.nodes, labels)))
+  const bare = speakers
+    .flatMap(({ name, labels }) => (outside.some(({ spec }) => matches(spec.nodes, labels)) ? [] : [name]))
+    .sort()
   const their = outside.map(({ metadata }) => `bgppeer/${metadata.name}`).sort()
   const reflect = `${their.slice(0, 3).join(', ')}${their.length > 3 ? ', ...' : ''} reflect${their.length > 1 ? '' : 's'}`
   if (outside.length > 0 && bare.length === 0)
@@ -109,7 +111,7 @@ function shapeOf(speakers: readonly Candidate[], nodes: number, input: TopologyI
   const nobody = selector !== undefined && !speakers.some(({ labels }) => matches(selector, labels))
   const notes = [
     ...(kind === 'reflectors' && nobody ? ['no node has the labels of the selector: chosen by count'] : []),
-    ...(outside.length > 0 ? [`${reflect}, too, but not for node "${bare[0]?.name}"`] : []),
+    ...(outside.length > 0 ? [`${reflect}, too, but not for node "${bare[0]}"`] : []),
   ]
   return { kind, why: [why, ...notes].join('; '), reflectors, outside: false }
 }
