@@ -1,4 +1,5 @@
 // warren bgp: who this host peers with and why; warren bgp routes: what they announce, and what became of it.
+import type { Command } from 'commander'
 import type { BgpRouteView, BgpSessionView, BgpView } from '../api/bgp-view.js'
 import { type CommandModule, examples, exit, outputOption } from './command.js'
 import { count, duration } from './format.js'
@@ -127,7 +128,9 @@ export const bgpCommand: CommandModule = {
       .argument('[prefix]', 'only those that touch this prefix')
       .addOption(outputOption('table', 'json', 'yaml'))
       .action(
-        cli.action(async (prefix: string | undefined, { output }: Options) => {
+        // The option is read by the group, wherever it stands (commander's way with options of one name).
+        cli.action(async (prefix: string | undefined, own: Options, command: Command) => {
+          const output = command.parent?.opts<Options>().output ?? own.output
           const routes = await (await cli.client()).bgpRoutes(prefix)
           return print(routes, () => bgpRouteLines(routes, cli.paint), output)
         }),

@@ -65,7 +65,10 @@ export function bgp(
     const element = vtep === undefined ? [] : [nftElement(vtepSet(context.names, context.outer), [vtep])]
     return { ...hostGw(peer, there, context), element }
   }
-  if (tunnel) return vxlan(peer, there, context)
+  // One that cannot receive yet is reached as without encapsulation: it switches over to it as we do.
+  const receives = peer.spec.vtepMAC !== undefined && vtepOf(peer, context) !== undefined
+  const carried = there.some(block => (reach?.get(block.text)?.carriers.length ?? 0) > 0)
+  if (tunnel && (receives || !carried)) return vxlan(peer, there, context)
   const plans = blocks
     .filter(block => there.includes(block) || reach?.get(block.text)?.carriers.length !== 0)
     .map(block => byCarriers(peer, block, reach?.get(block.text)?.carriers ?? [], context))
