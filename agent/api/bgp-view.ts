@@ -90,7 +90,7 @@ export function bgpView({ state, facts }: Seen): BgpView {
       const one = tally.get(path.neighbor ?? '') ?? { accepted: 0, rejected: 0, stale: 0 }
       if (ruling(path, state.guard).ok) one.accepted += 1
       else one.rejected += 1
-      if (path.stale) one.stale += 1
+      if (isStale(path, facts)) one.stale += 1
       tally.set(path.neighbor ?? '', one)
     }
   const addresses = [...new Set([...state.topology.sessions.keys(), ...facts.sessions.keys()])]
@@ -132,7 +132,11 @@ const statusOf = (verdict: Ruling): BgpRouteView['status'] => {
   return 'accepted'
 }
 
-function pathView(path: BgpPath, { state }: Seen, kernel: ReadonlyMap<string, Route>): BgpRouteView {
+/** Kept although who announced it is not there just now. */
+const isStale = (path: BgpPath, { sessions }: BgpFacts): boolean =>
+  path.stale || sessions.get(path.neighbor ?? '')?.state.session !== 'established'
+
+function pathView(path: BgpPath, { state, facts }: Seen, kernel: ReadonlyMap<string, Route>): BgpRouteView {
   const verdict = ruling(path, state.guard)
   const owner = state.guard.ownerOf(path.prefix)?.metadata.name
   const route = verdict.ok && verdict.as !== 'service' ? kernel.get(path.prefix) : undefined
@@ -141,7 +145,7 @@ function pathView(path: BgpPath, { state }: Seen, kernel: ReadonlyMap<string, Ro
     from: refOfNeighbor(path.neighbor, state),
     nextHop: path.nextHop,
     status: statusOf(verdict),
-    stale: path.stale,
+    stale: isStale(path, facts),
     ...(verdict.ok ? {} : { why: verdict.reason, code: verdict.code }),
     ...(owner === undefined ? {} : { owner }),
     ...(route === undefined ? {} : { kernel: formatObject(route) }),
@@ -161,14 +165,16 @@ export function bgpRoutes(seen: Seen, within: string | undefined): BgpRouteView[
     for (const path of paths) views.push(pathView(path, seen, kernel))
   }
   for (const [node, blocks] of seen.state.reach)
-    for (const [block, { how }] of blocks) {
+    for (const [block, { how, unannounced }] of blocks) {
       if (how !== 'lease' || !about(block)) continue
       const route = kernel.get(block)
       views.push({
         prefix: block,
         status: 'lease',
         stale: false,
-        why: 'BGP cannot tell: a session is missing or not in sync',
+        why: unannounced
+          ? 'nobody announces it (yet), and its agent runs'
+          : 'BGP cannot tell: a session is missing or not in sync',
         owner: node,
         ...(route === undefined ? {} : { kernel: formatObject(route) }),
       })

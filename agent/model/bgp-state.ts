@@ -79,8 +79,10 @@ export interface GuardContext {
 }
 
 export interface BlockReach {
-  /** rib: announced; lease: BGP cannot know, the lease says so; none: BGP knows that it is not there. */
+  /** rib: announced; lease: BGP does not tell, the lease says so; none: its agent is silent, and BGP knows that it is gone. */
   readonly how: 'rib' | 'lease' | 'none'
+  /** All sessions that would tell of it are in sync, and none does. */
+  readonly unannounced: boolean
   /** Announced by a neighbor that is restarting. */
   readonly stale: boolean
   /** Addresses of routers outside that announce it, too. */
@@ -99,6 +101,6 @@ export interface BgpState {
   readonly guard: GuardContext
   /** By name of the node. */
   readonly reach: PersistentMap<NodeReach>
-  /** Whether all sessions that routes depend on are up and in sync. */
+  /** Whether all sessions that routes depend on are up and in sync, and tell of every block of a node that runs. */
   readonly settled: boolean
 }

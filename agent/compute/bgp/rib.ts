@@ -1,6 +1,7 @@
 // What the RIB says of the other nodes' blocks and of prefixes outside, in step with what changed. The leases say who owns
-// a block; BGP says that its node is there. As long as BGP cannot know it all (gobgpd away, a session not in sync), what
-// it does not say is not taken for gone: then the leases' word is enough.
+// a block; BGP says that its node is there. As long as BGP cannot know it all (gobgpd away, a session not in sync), or the
+// node's agent runs, what it does not say is not taken for gone: then the leases' word is enough. (A reflector whose own
+// sessions have just begun anew has an End-of-RIB for us before it has heard of the others.)
 import type { BgpPath } from '../../../lib/gobgp/types.js'
 import type { Route } from '../../../lib/netlink/types.js'
 import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
@@ -17,6 +18,8 @@ export interface RibView {
   readonly reach: PersistentMap<NodeReach>
   /** By "bgp/<prefix>". */
   readonly imports: PersistentMap<readonly Route[]>
+  /** Names of nodes that run, and have a block that is not announced (yet). */
+  readonly unannounced: ReadonlySet<string>
 }
 
 export interface RibInput {
@@ -24,6 +27,8 @@ export interface RibInput {
   readonly peers: PersistentMap<Node>
   readonly allocations: Snapshot['allocations']
   readonly topology: Topology
+  /** Names of nodes whose agent runs; empty: unknown. */
+  readonly live: ReadonlySet<string>
   /** The same value as long as nothing in it changed; its `ownerOf` reads `owners`. */
   readonly guard: Omit<GuardContext, 'ownerOf'>
   readonly importing: ImportContext
@@ -41,9 +46,10 @@ const readyOf = (facts: BgpFacts): string =>
 
 function sameReach(a: NodeReach | undefined, b: NodeReach): boolean {
   if (a?.size !== b.size) return false
-  for (const [block, { how, stale, carriers }] of b) {
+  for (const [block, { how, unannounced, stale, carriers }] of b) {
     const other = a.get(block)
-    if (other?.how !== how || other.stale !== stale || other.carriers.join() !== carriers.join()) return false
+    if (other?.how !== how || other.unannounced !== unannounced || other.stale !== stale) return false
+    if (other.carriers.join() !== carriers.join()) return false
   }
   return true
 }
@@ -62,11 +68,32 @@ function canKnow(node: Node, topology: Topology, facts: BgpFacts): boolean {
   return asked > 0
 }
 
+/** Those of the neighbors whose word is all there is of a block whose node runs: the others do not tell of it yet. */
+export function neededFor(
+  neighbors: readonly string[],
+  facts: BgpFacts,
+  guard: GuardContext,
+  live: ReadonlySet<string>,
+): string[] {
+  const needed = new Set<string>()
+  for (const [, paths] of facts.paths) {
+    const telling = paths.filter(path => {
+      const verdict = ruling(path, guard)
+      return verdict.ok && verdict.as === 'block' && (live.size === 0 || live.has(verdict.node))
+    })
+    const own = telling.filter(({ neighbor }) => neighbors.includes(neighbor ?? ''))
+    if (own.length < telling.length) continue
+    for (const { neighbor } of own) needed.add(neighbor ?? '')
+  }
+  return [...needed]
+}
+
 /** `owners` is brought up to date here. */
 export function createRib(owners: Owners = createOwners()): (input: RibInput) => RibView {
   let last: (RibInput & { readonly ready: string }) | undefined
   let reach: PersistentMap<NodeReach> = PersistentMap.empty()
   let imports: PersistentMap<readonly Route[]> = PersistentMap.empty()
+  const unannounced = new Set<string>()
 
   function blockReach(node: Node, block: string, input: RibInput, guard: GuardContext): BlockReach {
     let announced = 0
@@ -80,18 +107,27 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
       announced += 1
       if (path.stale) stale += 1
     }
-    const how = announced > 0 ? 'rib' : canKnow(node, input.topology, input.facts) ? 'none' : 'lease'
-    return { how, stale: announced > 0 && stale === announced, carriers: carriers.sort() }
+    const missing = announced === 0 && canKnow(node, input.topology, input.facts)
+    const runs = input.live.size === 0 || input.live.has(node.metadata.name)
+    return {
+      how: announced > 0 ? 'rib' : missing && !runs ? 'none' : 'lease',
+      unannounced: missing,
+      stale: announced > 0 && stale === announced,
+      carriers: carriers.sort(),
+    }
   }
 
   function lookAt(node: Node, input: RibInput, guard: GuardContext): void {
     const { name } = node.metadata
+    unannounced.delete(name)
     if (node.spec.bgp === undefined) {
       reach = reach.delete(name)
       return
     }
     const now = new Map(blocksOf(node).map(block => [block, blockReach(node, block, input, guard)] as const))
     if (!sameReach(reach.get(name), now)) reach = reach.with(name, now)
+    const waits = input.live.has(name) && !input.topology.unreachable.has(name)
+    if (waits && [...now.values()].some(({ how }) => how !== 'rib')) unannounced.add(name)
   }
 
   function lookAtImport(
@@ -122,11 +158,13 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
       before.topology === input.topology &&
       before.guard === input.guard &&
       before.importing === input.importing &&
+      before.live === input.live &&
       before.peers === input.peers &&
       before.ready === ready &&
       before.facts.inSync === input.facts.inSync
     if (!same) {
       for (const name of reach.keys()) if (!input.peers.has(name)) reach = reach.delete(name)
+      for (const name of unannounced) if (!input.peers.has(name)) unannounced.delete(name)
       for (const node of input.peers.values()) lookAt(node, input, guard)
       for (const key of imports.keys()) {
         const prefix = key.slice('bgp/'.length)
@@ -141,6 +179,6 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
         lookAtImport(prefix, paths ?? [], input, guard)
       })
     }
-    return { reach, imports }
+    return { reach, imports, unannounced }
   }
 }

@@ -36,6 +36,8 @@ export interface BgpInput {
   readonly topology: Topology
   readonly addresses: readonly string[]
   readonly blocks: readonly Prefix[]
+  /** Addresses of neighbors whose sessions are wanted no more, and stay for now. */
+  readonly retained: ReadonlySet<string>
   /** Addresses of Services that this host announces, as host prefixes, and prefixes of them. */
   readonly services: readonly string[]
   /** All of them that any node may announce, beyond serviceCIDRs. */
@@ -72,17 +74,11 @@ export function settled(topology: Topology, facts: BgpFacts, live: ReadonlySet<s
   return true
 }
 
-/** Sessions that stand and are wanted no more, and stay for now: of our own AS, as no other may speak for nodes. */
-export function retainedSessions(
-  topology: Topology,
-  facts: BgpFacts,
-  live: ReadonlySet<string>,
-  asn: number,
-): ReadonlySet<string> {
-  const old = [...facts.sessions].flatMap(([address, { config }]) =>
+/** Sessions that stand and are wanted no more: of our own AS, as no other may speak for nodes. */
+export function oldSessions(topology: Topology, facts: BgpFacts, asn: number): readonly string[] {
+  return [...facts.sessions].flatMap(([address, { config }]) =>
     topology.sessions.has(address) || config.asn !== asn ? [] : [address],
   )
-  return new Set(old.length === 0 || settled(topology, facts, live) ? [] : old)
 }
 
 function within(text: string): BgpPrefixRange {
@@ -159,12 +155,11 @@ function nextHopFor(family: Prefix['family'], addresses: readonly string[]): str
 const grouped = <T>(objects: readonly (readonly [string, T])[]): Desired<T> =>
   new Map(objects.map(([owner, object]) => [owner, [object]]))
 
-export function planBgp(input: BgpInput, live: ReadonlySet<string>): BgpPlan {
+export function planBgp(input: BgpInput): BgpPlan {
   const { self, cluster, topology, addresses, blocks } = input
   const bgp = bgpOf(cluster)
   const facts = self.bgp ?? noBgpFacts
   const routerId = routerIdOf(self.node, addresses)
-  const retained = retainedSessions(topology, facts, live, bgp.asn)
   const peers: (readonly [string, BgpPeerConfig])[] = []
   const policies: (readonly [string, BgpNeighborPolicy])[] = []
   for (const session of topology.sessions.values()) {
@@ -173,7 +168,7 @@ export function planBgp(input: BgpInput, live: ReadonlySet<string>): BgpPlan {
   }
   const shared = [...cluster.spec.podCIDRs, ...cluster.spec.serviceCIDRs].map(within)
   const own = [...blocks.map(({ text }) => text), ...input.services].map(exactly)
-  for (const address of retained) {
+  for (const address of input.retained) {
     const config = facts.sessions.get(address)?.config
     if (config === undefined) continue
     peers.push([`retained/${address}`, config])

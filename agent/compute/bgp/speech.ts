@@ -16,8 +16,8 @@ import { clusterOf, type Snapshot } from '../../model/snapshot.js'
 import type { OverlayContext } from '../overlay/backend.js'
 import { leaseBlocks } from '../overlay/blocks.js'
 import { createOwners } from './owners.js'
-import { createRib } from './rib.js'
-import { type BgpPlan, planBgp, retainedSessions, routerIdProblem, settled } from './role.js'
+import { createRib, neededFor } from './rib.js'
+import { type BgpPlan, oldSessions, planBgp, routerIdProblem, settled } from './role.js'
 import { announcedServices } from './services.js'
 import { topologyOf } from './topology.js'
 
@@ -138,18 +138,27 @@ export function createBgp(): Bgp {
         cluster,
         snapshot.bgpPeers,
       )
-      const retained = [...retainedSessions(shape, facts, snapshot.live, bgpOf(cluster).asn)].sort().join(' ')
       const own = prefixes(
         leaseBlocks(self)
           .map(({ text }) => text)
           .join(' '),
       )
-      const guard = guardOf(shape, retained, pods(cluster), services(cluster), own)
-      const { reach, imports } = rib({
+      const guarding = (retained: readonly string[]): Omit<GuardContext, 'ownerOf'> =>
+        guardOf(shape, [...retained].sort().join(' '), pods(cluster), services(cluster), own)
+      const inSync = settled(shape, facts, snapshot.live)
+      /** Until the wanted sessions are in sync, and tell of all that these do. */
+      const retainedOf = (old: readonly string[]): readonly string[] => {
+        if (old.length === 0 || !inSync) return old
+        const up = old.filter(address => facts.sessions.get(address)?.state.session === 'established')
+        return neededFor(up, facts, { ...guarding(old), ownerOf: owners.ownerOf }, snapshot.live)
+      }
+      const guard = guarding(retainedOf(oldSessions(shape, facts, bgpOf(cluster).asn)))
+      const { reach, imports, unannounced } = rib({
         facts,
         peers,
         allocations: snapshot.allocations,
         topology: shape,
+        live: snapshot.live,
         guard,
         importing: importing(context),
       })
@@ -160,7 +169,7 @@ export function createBgp(): Bgp {
         topology: shape,
         guard: { ...guard, ownerOf: owners.ownerOf },
         reach,
-        settled: settled(shape, facts, snapshot.live),
+        settled: inSync && unannounced.size === 0,
       }
       return { reach, imports, state }
     },
@@ -176,31 +185,20 @@ export function createBgp(): Bgp {
         bgpOf(cluster),
       )
       const retained = [...bgp.guard.retained].join(' ')
-      const key = [
-        cluster,
-        bgp.topology,
-        bgp.addresses.join(' '),
-        self.lease,
-        own,
-        all,
-        retained,
-        snapshot.live,
-      ]
+      const key = [cluster, bgp.topology, bgp.addresses.join(' '), self.lease, own, all, retained]
       if (last?.key.every((each, i) => Object.is(each, key[i])) !== true)
         last = {
           key,
-          value: planBgp(
-            {
-              self,
-              cluster,
-              topology: bgp.topology,
-              addresses: bgp.addresses,
-              blocks: leaseBlocks(self),
-              services: own,
-              serviceAddresses: all,
-            },
-            snapshot.live,
-          ),
+          value: planBgp({
+            self,
+            cluster,
+            topology: bgp.topology,
+            addresses: bgp.addresses,
+            blocks: leaseBlocks(self),
+            retained: bgp.guard.retained,
+            services: own,
+            serviceAddresses: all,
+          }),
         }
       const plan = last.value
       const clash = clashOf(self.node, bgp.routerId, snapshot.nodes)
