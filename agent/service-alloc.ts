@@ -13,7 +13,11 @@ export function createServiceAllocator(options: AllocatorOptions): Allocator {
     options,
     {
       role: 'cluster',
-      update: snapshot => [...assignments.update(snapshot)].map(name => prefix + name),
+      update(snapshot) {
+        const refs: string[] = []
+        assignments.update(snapshot, name => refs.push(prefix + name))
+        return refs
+      },
       plan: ref => assignments.plan(nameOf(ref)),
       recordsOf: ref => assignments.records.recordsOf(nameOf(ref)),
       exists: (ref, { services }) => services.has(nameOf(ref)),

@@ -16,6 +16,7 @@ export interface PlannedOp {
 
 const nowhere: Receipts = {
   add: () => undefined,
+  omit: () => true,
   list: () => [],
   subscribe: () => undefined,
   counts: { start: 0, model: 0, drift: 0, orphan: 0 },

@@ -143,10 +143,11 @@ export class Reconciler {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, driftMs } = this.#options
     let nextDrift = clock.now() + driftMs
+    signal.addEventListener('abort', () => this.#kick?.(), { once: true })
     while (!signal.aborted) {
       if (this.#kickedAt === undefined) {
         const due = Math.min(nextDrift, this.#retryAt())
-        await this.#waitForKick(Math.max(0, due - clock.now()), signal)
+        await this.#waitForKick(Math.max(0, due - clock.now()))
         if (signal.aborted) return
       }
       const from = clock.now()
@@ -166,20 +167,19 @@ export class Reconciler {
 
   /** A retry that was due in a pass that wrote nothing (it holds) is no reason for the next pass at once. */
   #retryAt(): number {
-    const due = Math.min(...[...this.#mirrors.values()].map(mirror => mirror.retryAt))
+    let due = Number.POSITIVE_INFINITY
+    for (const mirror of this.#mirrors.values()) due = Math.min(due, mirror.retryAt)
     return this.#idle && due <= this.#passedAt ? this.#passedAt + idleRetryMs : due
   }
 
-  #waitForKick(ms: number, signal: AbortSignal): Promise<void> {
+  #waitForKick(ms: number): Promise<void> {
     return new Promise(resolve => {
       const done = (): void => {
         clearTimeout(timer)
-        signal.removeEventListener('abort', done)
         this.#kick = undefined
         resolve()
       }
       const timer = setTimeout(done, Math.min(ms, 2 ** 31 - 1))
-      signal.addEventListener('abort', done, { once: true })
       this.#kick = done
     })
   }
@@ -211,11 +211,13 @@ export class Reconciler {
         readonly mirror: Mirror<unknown>
         readonly ops: readonly TableOp<unknown>[]
       }[] = []
+      const looked: Mirror<unknown>[] = []
       for (const stage of stages) {
         const mirror = this.#mirrors.get(stage.name)
         const wanted = desired[stage.name] as Desired<unknown>
         // Most tables most times: not even a turn of the event loop for them.
         if (mirror === undefined || mirror.upToDate(wanted)) continue
+        looked.push(mirror)
         const plan = await mirror.plan(wanted, signal, kickedAt)
         if (plan.removes.length > 0 && desired.keep !== true)
           removals.unshift({ stage, mirror, ops: plan.removes })
@@ -238,7 +240,7 @@ export class Reconciler {
       }
       // What went last may have left something to a table whose turn is over.
       if (removals.length > 0 && stages.some(({ table }) => table.dirty?.() === true)) this.kick()
-      for (const mirror of this.#mirrors.values()) mirror.settle()
+      for (const mirror of looked) mirror.settle()
     }
     this.#passes += 1
     this.#report({ ops, failed, ms: clock.now() - started, problems: desired.problems, hold: desired.hold })

@@ -5,11 +5,12 @@ import type { Cluster } from './cluster.js'
 import { servicePools } from './keys.js'
 import { refOf } from './object.js'
 import type { Service } from './service.js'
-import { givenKeys, serviceOfOwner } from './service-claims.js'
+import { givenKeys, heldClusterIp, serviceOfOwner } from './service-claims.js'
 import {
   type Assigned,
   assigned,
   type PlanOptions,
+  plainly,
   planRecords,
   type RecordPlan,
   type RecordView,
@@ -24,6 +25,8 @@ export interface OwnerIndex extends RecordView {
   update(allocations: Allocations, changed?: (key: string, after?: string, before?: string) => void): void
   /** `pool/value` of an owner's records: "service/default/web", "service/default/web:http". */
   keysOf(owner: string): readonly string[]
+  /** Calls `found` with the Service of each record whose Service is not there. */
+  strangers(services: ReadonlyMap<string, unknown>, found: (service: string) => void): void
 }
 
 const none: ReadonlyMap<string, string> = new Map()
@@ -40,53 +43,67 @@ interface ServiceRecord {
   readonly owner: string
 }
 
-/** allocationsByOwner: every record of the pools of Services, by Service and owner. */
+/** Every record of the pools of Services; by Service and owner from the first time that somebody asks so. */
 export function createOwnerIndex(): OwnerIndex {
   let seen: Allocations = new Map()
   /** Most Services have one record: a map for each would be most of what this takes. */
-  const byService = new Map<string, ServiceRecord | Map<string, string>>()
+  let byService: Map<string, ServiceRecord | Map<string, string>> | undefined
 
   const mapOf = (records: ServiceRecord | Map<string, string>): Map<string, string> =>
     records instanceof Map ? records : new Map([[records.key, records.owner]])
 
-  function set(owner: string, key: string, present: boolean): void {
+  type Index = NonNullable<typeof byService>
+
+  function set(index: Index, owner: string, key: string, present: boolean): void {
     const service = serviceOfOwner(owner)
     if (service === undefined) return
-    const before = byService.get(service)
+    const before = index.get(service)
     if (before === undefined) {
-      if (present) byService.set(service, { key, owner })
+      if (present) index.set(service, { key, owner })
       return
     }
     const records = mapOf(before)
     if (present) records.set(key, owner)
     else records.delete(key)
-    if (records.size > 1) byService.set(service, records)
+    if (records.size > 1) index.set(service, records)
     else {
       const [last] = records
-      if (last === undefined) byService.delete(service)
-      else byService.set(service, { key: last[0], owner: last[1] })
+      if (last === undefined) index.delete(service)
+      else index.set(service, { key: last[0], owner: last[1] })
     }
   }
 
+  function index(): Index {
+    if (byService !== undefined) return byService
+    const made: Index = new Map()
+    seen.forEach(({ owner }, key) => {
+      if (isServiceKey(key)) set(made, owner, key, true)
+    })
+    byService = made
+    return made
+  }
+
   function recordsOf(service: string): ReadonlyMap<string, string> {
-    const records = byService.get(service)
+    const records = index().get(service)
     return records === undefined ? none : mapOf(records)
   }
 
   return {
     update(allocations, changed) {
-      diffMaps(seen, allocations, (key, after, before) => {
-        if (!isServiceKey(key) || after?.owner === before?.owner) return
-        if (before !== undefined) set(before.owner, key, false)
-        if (after !== undefined) set(after.owner, key, true)
-        changed?.(key, after?.owner, before?.owner)
-      })
+      const known = byService
+      if (known !== undefined || changed !== undefined)
+        diffMaps(seen, allocations, (key, after, before) => {
+          if (!isServiceKey(key) || after?.owner === before?.owner) return
+          if (known !== undefined && before !== undefined) set(known, before.owner, key, false)
+          if (known !== undefined && after !== undefined) set(known, after.owner, key, true)
+          changed?.(key, after?.owner, before?.owner)
+        })
       seen = allocations
     },
     ownerOf: key => seen.get(key)?.owner,
     recordsOf,
     onlyRecordOf(service) {
-      const records = byService.get(service)
+      const records = index().get(service)
       return records instanceof Map ? undefined : records
     },
     keysOf: owner =>
@@ -94,13 +111,28 @@ export function createOwnerIndex(): OwnerIndex {
         .filter(([, of]) => of === owner)
         .map(([key]) => key)
         .sort(),
+    strangers(services, found) {
+      seen.forEach(({ owner }, key) => {
+        const service = isServiceKey(key) ? serviceOfOwner(owner) : undefined
+        if (service !== undefined && !services.has(service)) found(service)
+      })
+    },
   }
 }
 
 export interface ServiceAssignments {
-  /** Takes in a snapshot; names (`namespace/name`) of the Services that may have other values now, gone ones included. */
-  update(snapshot: Pick<Snapshot, 'services' | 'allocations' | 'clusters'>): ReadonlySet<string>
-  /** What a Service in force has; undefined when there is no such Service. The same value until it changes. */
+  /**
+   * Takes in a snapshot; calls `changed` with the name (`namespace/name`) of each Service that may have other values now,
+   * gone ones included. A name may come more than once.
+   */
+  update(
+    snapshot: Pick<Snapshot, 'services' | 'allocations' | 'clusters'>,
+    changed: (name: string) => void,
+  ): void
+  /**
+   * What a Service in force has; undefined when there is no such Service. The same value until it changes, but for those
+   * with a cluster IP that the spec gives, the store has and nothing else: most are so, and theirs is quick to make.
+   */
   of(name: string): Assigned | undefined
   /** The records that a Service should claim, and those that it should release. */
   plan(name: string): RecordPlan
@@ -119,7 +151,10 @@ export function createServiceAssignments(): ServiceAssignments {
   let cluster: Cluster | undefined
   let ranges: ServiceRanges | undefined
   const memo = new Map<string, Assigned>()
-  /** Services by the values that their specs give: one each, nearly always. */
+  /**
+   * Services by the values that their specs give, but for those who have the record of the one value that they ask for:
+   * nobody else's claim makes a difference to them, nor theirs to others, who see the record.
+   */
   const givenBy = new Map<string, string | Set<string>>()
   const given = new Map<string, readonly string[]>()
   /** By Service: `pool owner` -> the key that the store lost. */
@@ -128,7 +163,8 @@ export function createServiceAssignments(): ServiceAssignments {
   const loser = new Map<string, string>()
 
   function setGiven(name: string, keys: readonly string[]): void {
-    for (const key of given.get(name) ?? []) {
+    const before = given.size === 0 ? undefined : given.get(name)
+    for (const key of before ?? noKeys) {
       const names = givenBy.get(key)
       if (names instanceof Set) names.delete(name)
       if (names === name || (names instanceof Set && names.size === 0)) givenBy.delete(key)
@@ -139,8 +175,14 @@ export function createServiceAssignments(): ServiceAssignments {
       else givenBy.set(key, (names instanceof Set ? names : new Set([names])).add(name))
     }
     if (keys.length > 0) given.set(name, keys)
-    else given.delete(name)
+    else if (before !== undefined) given.delete(name)
   }
+
+  /** The keys that a Service is to be found by in `givenBy`. */
+  const keysGiven = (service: Service | undefined): readonly string[] =>
+    service === undefined || heldClusterIp(service, ranges, records.ownerOf) !== undefined
+      ? noKeys
+      : givenKeys(service, ranges)
 
   const namesGiven = (key: string): Iterable<string> => {
     const names = givenBy.get(key)
@@ -179,35 +221,53 @@ export function createServiceAssignments(): ServiceAssignments {
   return {
     records,
     remembered,
-    update(snapshot) {
-      const changed = new Set<string>()
-      const touchGiven = (key: string): void => {
-        const names = givenBy.get(key)
-        if (typeof names === 'string') changed.add(names)
-        else for (const name of names ?? []) changed.add(name)
-      }
-      records.update(snapshot.allocations, (key, after, before) => {
-        remember(key, after, before)
-        const now = after === undefined ? undefined : serviceOfOwner(after)
-        const then = before === undefined ? undefined : serviceOfOwner(before)
-        if (now !== undefined) changed.add(now)
-        if (then !== undefined) changed.add(then)
-        touchGiven(key)
-        const hadIt = loser.get(key)
-        if (after === undefined || hadIt === undefined) return
-        loser.delete(key)
-        changed.add(hadIt)
-      })
+    update(snapshot, changed) {
       const next = clusterOf(snapshot as Snapshot)
       const all = next !== cluster
       if (all) {
         cluster = next
         ranges = rangesOf(next)
       }
+      if (services.size === 0 && memo.size === 0 && given.size === 0 && lost.size === 0) {
+        // The first time there is nothing to compare with.
+        records.update(snapshot.allocations)
+        services = snapshot.services
+        services.forEach((service, name) => {
+          const keys = keysGiven(service)
+          if (keys.length > 0) setGiven(name, keys)
+          changed(name)
+        })
+        records.strangers(services, changed)
+        return
+      }
+      const tell = (name: string): void => {
+        memo.delete(name)
+        changed(name)
+      }
+      const touchGiven = (key: string): void => {
+        const names = givenBy.get(key)
+        if (typeof names === 'string') tell(names)
+        else for (const name of names ?? []) tell(name)
+      }
+      /** Who got a record, or lost one. */
+      const moved = new Set<string>()
+      records.update(snapshot.allocations, (key, after, before) => {
+        remember(key, after, before)
+        const now = after === undefined ? undefined : serviceOfOwner(after)
+        const then = before === undefined ? undefined : serviceOfOwner(before)
+        for (const name of [now, then]) if (name !== undefined) moved.add(name)
+        touchGiven(key)
+        const hadIt = loser.get(key)
+        if (after === undefined || hadIt === undefined) return
+        loser.delete(key)
+        tell(hadIt)
+      })
+      for (const name of moved) tell(name)
       diffMaps(services, snapshot.services, (name, after) => {
-        changed.add(name)
+        tell(name)
+        moved.delete(name)
         given.get(name)?.forEach(touchGiven)
-        const keys = after === undefined ? noKeys : givenKeys(after, ranges)
+        const keys = keysGiven(after)
         setGiven(name, keys)
         for (const key of keys) touchGiven(key)
         if (after !== undefined) return
@@ -216,16 +276,17 @@ export function createServiceAssignments(): ServiceAssignments {
       })
       services = snapshot.services
       if (all)
-        for (const [name, service] of services) {
-          changed.add(name)
-          setGiven(name, givenKeys(service, ranges))
-        }
-      for (const name of changed) memo.delete(name)
-      return changed
+        services.forEach((service, name) => {
+          tell(name)
+          setGiven(name, keysGiven(service))
+        })
+      else for (const name of moved) setGiven(name, keysGiven(services.get(name)))
     },
     of(name) {
       const service = services.get(name)
       if (service === undefined) return undefined
+      const held = heldClusterIp(service, ranges, records.ownerOf)
+      if (held !== undefined) return plainly(held)
       const known = memo.get(name)
       if (known !== undefined) return known
       const value = assigned(service, ranges, records, optionsFor(name))

@@ -1,7 +1,7 @@
 // What a Service needs of the allocator: records alloc/service-ipv4/10.0.0.1 and alloc/nodeport/tcp-31234, with owners
 // "service/NAMESPACE/NAME" and "service/NAMESPACE/NAME:PORTNAME". Pure.
 // Look: etcdctl get --prefix /warren/alloc/service-ipv4/ ; etcdctl get --prefix /warren/alloc/nodeport/
-import { addressToNumber, canonicalAddress, familyOf } from '../../lib/net/address.js'
+import { addressToNumber, canonicalAddress, familyOf, ipv4Number } from '../../lib/net/address.js'
 import { containsAddress } from '../../lib/net/prefix.js'
 import { clusterIpKey, nodePortKey } from './keys.js'
 import { type Problem, refOf } from './object.js'
@@ -46,6 +46,7 @@ export function serviceOfOwner(owner: string): string | undefined {
 }
 
 const none: readonly string[] = []
+const refPrefix = 'service/'
 
 const familyName = (address: string): ServiceFamily => (address.includes(':') ? 'IPv6' : 'IPv4')
 const canonical = (address: string): string => (address.includes(':') ? canonicalAddress(address) : address)
@@ -142,10 +143,55 @@ function outOfCidrs(
   value: string,
   ranges: ServiceRanges,
 ): { readonly reserved: string | undefined } | undefined {
-  const prefix = ranges.cidrs.find(cidr => familyName(cidr.text) === familyName(value))
+  const family = value.includes(':') ? 'inet6' : 'inet'
+  const prefix = ranges.cidrs.find(cidr => cidr.family === family)
+  if (prefix?.family === 'inet') {
+    // Well inside, as nearly all are: no big numbers for those.
+    const offset = ipv4Number(value) - Number(prefix.base)
+    if (offset > 0 && offset < 2 ** (32 - prefix.length) - 1) return undefined
+  }
   if (prefix === undefined || !containsAddress(prefix, value)) return { reserved: undefined }
   const reserved = reservedAddress(prefix, addressToNumber(value))
   return reserved === undefined ? undefined : { reserved }
+}
+
+/** Is it the Service's `refOf`? */
+function isOwner(owner: string | undefined, { metadata: { namespace, name } }: Service): boolean {
+  return (
+    owner !== undefined &&
+    owner.length === refPrefix.length + namespace.length + 1 + name.length &&
+    owner.endsWith(name) &&
+    owner.startsWith(refPrefix) &&
+    owner.startsWith(namespace, refPrefix.length) &&
+    owner.charAt(refPrefix.length + namespace.length) === '/'
+  )
+}
+
+/** Nothing else of the allocator, and in one family. */
+function wantsOneAddress({ spec }: Service): boolean {
+  return (
+    spec.type === 'ClusterIP' &&
+    spec.ipFamilyPolicy === 'SingleStack' &&
+    spec.ipFamilies === undefined &&
+    (spec.clusterIPs?.length ?? 0) <= 1
+  )
+}
+
+/**
+ * The cluster IP of a Service whose spec gives it, that needs nothing else of the allocator and has the record of it;
+ * undefined where there is more to it.
+ */
+export function heldClusterIp(
+  service: Service,
+  ranges: ServiceRanges | undefined,
+  ownerOf: (key: string) => string | undefined,
+): string | undefined {
+  const given = service.spec.clusterIPs?.[0]
+  if (given === undefined || given === 'None' || ranges === undefined || !wantsOneAddress(service))
+    return undefined
+  const value = canonical(given)
+  if (!isOwner(ownerOf(clusterIpKey(value)), service)) return undefined
+  return outOfCidrs(value, ranges) === undefined ? value : undefined
 }
 
 /**
@@ -157,14 +203,8 @@ export function plainClusterIp(
   ranges: ServiceRanges | undefined,
   record: { readonly key: string; readonly owner: string } | undefined,
 ): string | undefined {
-  const { clusterIPs = none, ipFamilyPolicy, ipFamilies, type } = service.spec
-  if (
-    type !== 'ClusterIP' ||
-    ipFamilyPolicy !== 'SingleStack' ||
-    ipFamilies !== undefined ||
-    clusterIPs.length > 1
-  )
-    return undefined
+  if (!wantsOneAddress(service)) return undefined
+  const { clusterIPs = none } = service.spec
   if (record === undefined || ranges === undefined || record.owner !== refOf(service)) return undefined
   const [given] = clusterIPs
   const family = familyName(given ?? ranges.cidrs[0]?.text ?? '')
@@ -195,14 +235,8 @@ export function serviceNeeds(service: Service, ranges: ServiceRanges | undefined
 
 /** The keys of the values that the spec gives: those of the claims of `serviceNeeds`, which are not made for it. */
 export function givenKeys(service: Service, ranges: ServiceRanges | undefined): readonly string[] {
-  const { clusterIPs = none, ipFamilyPolicy, ipFamilies, type } = service.spec
-  if (
-    type !== 'ClusterIP' ||
-    ipFamilyPolicy !== 'SingleStack' ||
-    ipFamilies !== undefined ||
-    clusterIPs.length > 1
-  )
-    return serviceNeeds(service, ranges).claims.flatMap(claim => claim.key ?? [])
+  const { clusterIPs = none } = service.spec
+  if (!wantsOneAddress(service)) return serviceNeeds(service, ranges).claims.flatMap(claim => claim.key ?? [])
   const [address] = clusterIPs
   if (address === undefined || ranges === undefined || familyOf(address) === undefined) return none
   const family = familyName(address)

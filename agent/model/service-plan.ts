@@ -145,6 +145,17 @@ const noPorts: ReadonlyMap<string, number> = new Map()
 const noClaims: readonly ServiceClaim[] = []
 const noProblems: readonly Problem[] = []
 
+/** A cluster IP and nothing else. */
+export function plainly(clusterIp: string): Assigned {
+  return {
+    clusterIPs: [clusterIp],
+    nodePorts: noPorts,
+    healthPort: undefined,
+    missing: noClaims,
+    problems: noProblems,
+  }
+}
+
 /**
  * The values of a Service that are in force: given ones unless somebody else has the record, else the allocated ones, else
  * those that it had before the store lost them and that nobody has now.
@@ -156,14 +167,7 @@ export function assigned(
   options: PlanOptions = {},
 ): Assigned {
   const plain = plainClusterIp(service, ranges, view.onlyRecordOf?.(serviceName(service)))
-  if (plain !== undefined)
-    return {
-      clusterIPs: [plain],
-      nodePorts: noPorts,
-      healthPort: undefined,
-      missing: noClaims,
-      problems: noProblems,
-    }
+  if (plain !== undefined) return plainly(plain)
   const ref = refOf(service)
   const { standings, problems: found } = look(service, ranges, view, options)
   const problems = [...found]

@@ -1,111 +1,21 @@
 // A map that is never changed: a changed copy shares all but the way to what changed, so that ten thousand entries cost
-// O(log n) a change, and the difference of two versions costs O(changed). A hash array mapped trie (Bagwell, Ideal Hash
-// Trees, 2001) with small leaves: 32-way branches under 16 entries a leaf. Iterates by hash: stable, not sorted.
+// O(log n) a change, and the difference of two versions costs O(changed). Iterates by hash: stable, not sorted.
+import {
+  absent,
+  bits,
+  build,
+  type Changed,
+  compare,
+  each,
+  hashOf,
+  placeOf,
+  put,
+  slotOf,
+  type TrieNode,
+  walk,
+} from './trie.js'
 
-const bits = 5
-const width = 32
-/** Entries of a leaf before it is split. */
-const leafSize = 16
-/** 7 levels use up the 32 bits of a hash; what still collides stays in one leaf. */
-const maxShift = 30
-
-/** key, value, key, value ... */
-type Leaf = { readonly kind: 'leaf'; readonly cells: readonly unknown[] }
-type Branch = { readonly kind: 'branch'; readonly children: readonly (TrieNode | undefined)[] }
-type TrieNode = Leaf | Branch
-
-/** FNV-1a, mixed once more: keys of one kind differ in their last characters only. */
-function hashOf(key: string): number {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < key.length; i += 1) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
-  hash ^= hash >>> 15
-  return Math.imul(hash, 0x2c1b3c6d) ^ (hash >>> 12)
-}
-
-const slotOf = (hash: number, shift: number): number => (hash >>> shift) & (width - 1)
-
-function split(cells: readonly unknown[], shift: number): TrieNode {
-  if (cells.length <= 2 * leafSize || shift > maxShift) return { kind: 'leaf', cells }
-  const parts: (unknown[] | undefined)[] = new Array(width).fill(undefined)
-  for (let i = 0; i < cells.length; i += 2) {
-    const slot = slotOf(hashOf(cells[i] as string), shift)
-    parts[slot] ??= []
-    parts[slot].push(cells[i], cells[i + 1])
-  }
-  return {
-    kind: 'branch',
-    children: parts.map(part => (part === undefined ? undefined : split(part, shift + bits))),
-  }
-}
-
-/** `absent` marks a removal. Returns the same node where nothing changed, undefined where nothing is left. */
-const absent = Symbol('absent')
-
-function put(
-  node: TrieNode | undefined,
-  key: string,
-  value: unknown,
-  hash: number,
-  shift: number,
-): TrieNode | undefined {
-  if (node === undefined) return value === absent ? undefined : { kind: 'leaf', cells: [key, value] }
-  if (node.kind === 'branch') {
-    const slot = slotOf(hash, shift)
-    const before = node.children[slot]
-    const after = put(before, key, value, hash, shift + bits)
-    if (after === before) return node
-    const children = node.children.slice()
-    children[slot] = after
-    return after === undefined && children.every(child => child === undefined)
-      ? undefined
-      : { kind: 'branch', children }
-  }
-  const { cells } = node
-  for (let i = 0; i < cells.length; i += 2) {
-    if (cells[i] !== key) continue
-    if (value === absent) {
-      if (cells.length === 2) return undefined
-      return { kind: 'leaf', cells: [...cells.slice(0, i), ...cells.slice(i + 2)] }
-    }
-    if (Object.is(cells[i + 1], value)) return node
-    const copy = cells.slice()
-    copy[i + 1] = value
-    return { kind: 'leaf', cells: copy }
-  }
-  return value === absent ? node : split([...cells, key, value], shift)
-}
-
-function* walk(node: TrieNode | undefined): Generator<readonly [string, unknown], undefined> {
-  if (node === undefined) return
-  if (node.kind === 'branch') for (const child of node.children) yield* walk(child)
-  else
-    for (let i = 0; i < node.cells.length; i += 2) yield [node.cells[i] as string, node.cells[i + 1]] as const
-}
-
-function each(node: TrieNode | undefined, f: (key: string, value: unknown) => void): void {
-  if (node === undefined) return
-  if (node.kind === 'branch') for (const child of node.children) each(child, f)
-  else for (let i = 0; i < node.cells.length; i += 2) f(node.cells[i] as string, node.cells[i + 1])
-}
-
-/** One changed key: undefined where it was not, or is not any more. */
-export type Changed<V> = (key: string, after: V | undefined, before: V | undefined) => void
-
-function compare(before: TrieNode | undefined, after: TrieNode | undefined, changed: Changed<unknown>): void {
-  if (before === after) return
-  if (before?.kind === 'branch' && after?.kind === 'branch') {
-    for (let slot = 0; slot < width; slot += 1) compare(before.children[slot], after.children[slot], changed)
-    return
-  }
-  const old = new Map<string, unknown>()
-  each(before, (key, value) => old.set(key, value))
-  each(after, (key, value) => {
-    const known = old.get(key)
-    old.delete(key)
-    if (!Object.is(known, value)) changed(key, value, known)
-  })
-  for (const [key, value] of old) changed(key, undefined, value)
-}
+export type { Changed } from './trie.js'
 
 /** Values are never undefined. */
 export class PersistentMap<V> implements ReadonlyMap<string, V> {
@@ -122,12 +32,26 @@ export class PersistentMap<V> implements ReadonlyMap<string, V> {
   }
 
   static from<V>(entries: Iterable<readonly [string, V]>): PersistentMap<V> {
-    const cells: unknown[] = []
-    for (const [key, value] of entries instanceof Map ? (entries as Map<string, V>) : new Map(entries))
-      cells.push(key, value)
-    return cells.length === 0
-      ? PersistentMap.empty()
-      : new PersistentMap<V>(split(cells, 0), cells.length / 2)
+    const keys: string[] = []
+    const values: V[] = []
+    for (const [key, value] of entries) {
+      keys.push(key)
+      values.push(value)
+    }
+    return PersistentMap.#of(keys, values)
+  }
+
+  static #of<V>(keys: readonly string[], values: readonly V[]): PersistentMap<V> {
+    const hashes = new Int32Array(keys.length)
+    const order = new Uint32Array(keys.length)
+    for (let i = 0; i < keys.length; i += 1) {
+      hashes[i] = hashOf(keys[i] as string)
+      order[i] = i
+    }
+    const count = { size: 0 }
+    const bulk = { keys, values, hashes }
+    const root = build(bulk, order, new Uint32Array(keys.length), 0, keys.length, 0, count)
+    return new PersistentMap<V>(root, count.size)
   }
 
   get(key: string): V | undefined {
@@ -135,9 +59,8 @@ export class PersistentMap<V> implements ReadonlyMap<string, V> {
     const hash = hashOf(key)
     for (let shift = 0; node?.kind === 'branch'; shift += bits) node = node.children[slotOf(hash, shift)]
     if (node === undefined) return undefined
-    const { cells } = node
-    for (let i = 0; i < cells.length; i += 2) if (cells[i] === key) return cells[i + 1] as V
-    return undefined
+    const at = placeOf(node.cells, hash, key)
+    return at < 0 ? undefined : (node.cells[at + 2] as V)
   }
 
   has(key: string): boolean {
@@ -168,6 +91,8 @@ export class PersistentMap<V> implements ReadonlyMap<string, V> {
       for (const [key, value] of changes) map = map.with(key, value)
       return map
     }
+    if (this.size === 0 && changes.every(([, value]) => value !== undefined))
+      return PersistentMap.from(changes as readonly (readonly [string, V])[])
     const all = new Map<string, V>(this)
     for (const [key, value] of changes)
       if (value === undefined) all.delete(key)

@@ -58,6 +58,8 @@ interface Heard extends Notice {
   readonly at: number
 }
 
+const noErrors: readonly WarrenError[] = []
+
 export class Mirror<T> {
   readonly table: Table<T>
   readonly #clock: Clock
@@ -162,6 +164,7 @@ export class Mirror<T> {
 
   /** Errors of ops (and of observe) that failed at least that often in a row; a first failure often heals by itself. */
   errors(attempts = 1): readonly WarrenError[] {
+    if (this.#observeFailure === undefined && this.#failures.size === 0) return noErrors
     const all = [
       ...(this.#observeFailure === undefined ? [] : [this.#observeFailure]),
       ...this.#failures.values(),
@@ -176,10 +179,10 @@ export class Mirror<T> {
   async plan(desired: Desired<T>, signal: AbortSignal, kickedAt = this.#clock.now()): Promise<TablePlan<T>> {
     this.#kickedAt = kickedAt
     const now = this.#clock.now()
-    if ([...this.#failures.values()].some(failure => failure.notBefore <= now)) this.#stale = true
+    for (const failure of this.#failures.values()) if (failure.notBefore <= now) this.#stale = true
     if (this.table.dirty?.() === true) this.#stale = true
     const changed = this.#wanted.take(desired)
-    for (const key of changed.keys) this.#failures.delete(key)
+    if (this.#failures.size > 0) for (const key of changed.keys) this.#failures.delete(key)
     if (this.#stale || this.#mirror === undefined) {
       if (this.#observeFailure !== undefined && this.#observeFailure.notBefore > now)
         return { writes: [], removes: [] }
@@ -208,7 +211,8 @@ export class Mirror<T> {
       const objects = await this.table.observe(signal)
       this.#observed += 1
       if (this.#mirror !== undefined) this.#before = this.#mirror
-      this.#mirror = new Map(objects.map(object => [this.table.key(object), object]))
+      this.#mirror = new Map()
+      for (const object of objects) this.#mirror.set(this.table.key(object), object)
       this.#observeFailure = undefined
       return true
     } catch (error) {
@@ -225,7 +229,7 @@ export class Mirror<T> {
     const writes: TableOp<T>[] = []
     const removes: TableOp<T>[] = []
     const check = (key: string): void => {
-      const failure = this.#failures.get(key)
+      const failure = this.#failures.size === 0 ? undefined : this.#failures.get(key)
       if (failure !== undefined && failure.notBefore > now) return
       const desired = this.#wanted.get(key)
       const observed = mirror.get(key)
@@ -237,7 +241,7 @@ export class Mirror<T> {
       } else if (observed === undefined) {
         writes.push({ verb: 'add', desired })
       } else if (this.table.equal(desired, observed)) {
-        mirror.set(key, this.table.mirrored?.(desired) ?? desired)
+        mirror.set(key, this.table.mirrored?.(desired, observed) ?? desired)
         this.#failures.delete(key)
       } else {
         writes.push({ verb: 'change', desired, observed })
@@ -263,12 +267,12 @@ export class Mirror<T> {
     })
     let failed = 0
     const now = this.#clock.now()
-    const at = this.#clock.date().toISOString()
+    let at: string | undefined
     ops.forEach((op, i) => {
       const object = op.verb === 'remove' ? op.observed : op.desired
       const key = this.table.key(object)
       const error = results[i]
-      const before = this.#failures.get(key)
+      const before = this.#failures.size === 0 ? undefined : this.#failures.get(key)
       const why = before?.why ?? this.#why(op, key)
       this.#lastCause = why.cause
       if (error === undefined) {
@@ -285,6 +289,8 @@ export class Mirror<T> {
         // Told once, and again when it is over: a retry that fails in the same way is no news.
         if (before?.error.message === error.message) return
       }
+      if (error === undefined && this.#receipts.omit(why.cause)) return
+      at ??= this.#clock.date().toISOString()
       const receipt: { -readonly [K in keyof NewReceipt]: NewReceipt[K] } = {
         at,
         table: this.table.name,
@@ -304,7 +310,7 @@ export class Mirror<T> {
   /** The pass is over: what was heard before it is answered. */
   settle(): void {
     if (this.#mirror !== undefined) this.#first = false
-    this.#reasons.clear()
+    if (this.#reasons.size > 0) this.#reasons.clear()
     this.#because = undefined
     this.#before = this.#mirror === undefined ? this.#before : undefined
   }

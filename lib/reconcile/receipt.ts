@@ -32,6 +32,8 @@ export type NewReceipt = Omit<Receipt, 'id' | 'line'> & { readonly line: () => s
 
 export interface Receipts {
   add(receipt: NewReceipt): void
+  /** Counts one that `add` would not keep, and says so: of ten thousand at a start most need not even be made. */
+  omit(cause: Cause): boolean
   /** The last ones with an id above `after`, oldest first. */
   list(after?: number): readonly Receipt[]
   subscribe(listener: (receipt: Receipt) => void, signal: AbortSignal): void
@@ -49,14 +51,18 @@ export function createReceipts(size = 1000): Receipts {
   let starts = 0
   return {
     counts,
+    omit(cause) {
+      if (cause !== 'start' || starts < size / 2) return false
+      next += 1
+      counts[cause] += 1
+      return true
+    },
     add(entry) {
+      if (this.omit(entry.cause)) return
       const id = next
       next += 1
       counts[entry.cause] += 1
-      if (entry.cause === 'start') {
-        starts += 1
-        if (starts > size / 2) return
-      }
+      if (entry.cause === 'start') starts += 1
       ring.push({ id, entry })
       if (ring.length >= 2 * size) ring = ring.slice(-size)
       if (listeners.size === 0) return

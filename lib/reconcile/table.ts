@@ -33,6 +33,9 @@ export interface Table<T> {
   dirty?(): boolean
   /** What a person should know of where this table writes to, though nothing failed; as of the last look. */
   readonly problem?: string | undefined
-  /** What observe would show right after a successful op; default: the desired object itself. */
-  mirrored?(desired: T): T
+  /**
+   * What the mirror shall hold after a successful op, or in place of `observed`, which is as wanted already; default: the
+   * desired object itself.
+   */
+  mirrored?(desired: T, observed?: T): T
 }

@@ -6,8 +6,8 @@ import type { Desired } from './table.js'
 
 export interface WantedChange {
   /** Keys of the groups that came, went or changed. */
-  readonly keys: ReadonlySet<string>
-  /** Two owners want one key: any key may have another object now. */
+  readonly keys: Iterable<string>
+  /** Nothing was wanted before, or two owners want one key: any key may have another object now. */
   readonly all: boolean
 }
 
@@ -51,6 +51,11 @@ export class Wanted<T> {
     const keys = new Set<string>()
     if (desired === before) return { keys, all: false }
     this.#groups = desired
+    if (before.size === 0) {
+      this.#rebuild(desired)
+      for (const key of this.#dropped) if (this.#objects.has(key)) this.#dropped.delete(key)
+      return { keys: { [Symbol.iterator]: () => this.#objects.keys() }, all: true }
+    }
     let clash = false
     const added: (readonly T[])[] = []
     diffMaps(before, desired, (_owner, after, gone) => {
@@ -83,12 +88,12 @@ export class Wanted<T> {
   #rebuild(desired: Desired<T>): void {
     this.#clashed = false
     this.#objects = new Map()
-    for (const group of desired.values()) {
+    desired.forEach(group => {
       for (const object of group) {
         const key = this.#keyOf(object)
         if (this.#objects.has(key)) this.#clashed = true
         else this.#objects.set(key, object)
       }
-    }
+    })
   }
 }

@@ -5,6 +5,7 @@ import { ElementReader, elementMessages, hasRepeats } from '../../lib/nftables/e
 import { elementKey, elementText, nftElement } from '../../lib/nftables/elements.js'
 import { fakeNft } from '../../lib/nftables/fake.js'
 import { formatElementOp, formatTable, formatTableRemoval } from '../../lib/nftables/format.js'
+import { KeyIndex } from '../../lib/nftables/key-index.js'
 import { transaction } from '../../lib/nftables/message.js'
 import { NftEventReader } from '../../lib/nftables/monitor.js'
 import type { NftElement, NftSetRef } from '../../lib/nftables/types.js'
@@ -229,3 +230,22 @@ t.test('a dump in which an element comes twice is told from one of ranges that t
   const touching = ['10.0.0.0/25', '10.0.0.128/25'].map(text => nftElement(cidrs, [text]))
   t.equal(hasRepeats(payloads(touching)), false)
 })
+
+t.test(
+  'keys of elements: a number each, in the order in which they came, over any number of them',
+  async t => {
+    for (const size of [8, 12, 24]) {
+      const index = new KeyIndex(size)
+      const key = (n: number): Buffer => {
+        const bytes = Buffer.alloc(size + 3, 0xee)
+        bytes.fill(0, 3)
+        bytes.writeUInt32BE(n, 3 + (n % 2) * (size - 4))
+        return bytes
+      }
+      let fine = true
+      for (const _ of [1, 2]) for (let n = 1; n < 5000; n += 1) fine &&= index.of(key(n), 3) === n - 1
+      t.ok(fine)
+      t.equal(index.size, 4999)
+    }
+  },
+)

@@ -73,6 +73,23 @@ t.test('persistent map: made at once, keys that collide and all its ways to be r
   t.strictSame(seen, new Map(map.entries()))
   t.equal(map.with('a', undefined).has('a'), false)
   t.equal(PersistentMap.from([]).size, 0)
+  t.strictSame(
+    [
+      ...PersistentMap.from([
+        ['a', 1],
+        ['b', 2],
+        ['a', 3],
+      ]),
+    ].sort(),
+    [
+      ['a', 3],
+      ['b', 2],
+    ],
+  )
+  const many = Array.from({ length: 70_000 }, (_, i) => [`k${i % 60_000}`, i] as const)
+  for (const large of [PersistentMap.from(many), PersistentMap.empty<number>().withAll(many)])
+    t.strictSame(new Map([...large].sort()), new Map([...new Map(many)].sort()), 'the last of a key counts')
+  t.equal(PersistentMap.from(many).size, 60_000)
   const same = Array.from({ length: 300 }, (_, i) => [`k${i}`, i] as const)
   t.strictSame(changes(PersistentMap.from(same), PersistentMap.from(same)), new Map())
 })

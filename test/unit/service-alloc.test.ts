@@ -53,7 +53,11 @@ function world(cluster: Cluster | undefined): World {
   let services: PersistentMap<Service> = PersistentMap.empty()
   let allocations: PersistentMap<Allocation> = PersistentMap.empty()
   const clusters = new Map(cluster === undefined ? [] : [['default', cluster]])
-  const update = (): ReadonlySet<string> => assignments.update({ services, allocations, clusters })
+  const update = (): ReadonlySet<string> => {
+    const changed = new Set<string>()
+    assignments.update({ services, allocations, clusters }, name => changed.add(name))
+    return changed
+  }
   const self: World = {
     assignments,
     set(...list) {

@@ -312,6 +312,61 @@ t.test('slots: who has one keeps it, no hole at 0, none at or above the size', a
   t.pass('3,000 steps')
 })
 
+t.test('service: who has come later keeps his slot, whoever looks at the table meanwhile', async t => {
+  const { table, make, there } = await subject()
+  const at = (...ends: string[]): ServiceEntry => entry('tcp', '172.30.0.10:80', ends)
+  const slots = async (): Promise<string[]> => (await there()).filter(line => line.startsWith('eps '))
+  const [x, y, z] = ['10.1.2.1:80', '10.1.2.5:80', '10.1.2.9:80'] as const
+  await apply(table, add(at(x, z)))
+  await apply(table, change(at(x, z), at(y, z)))
+  const now = [
+    'eps { 172.30.0.10 . tcp . 80 . 0 : 10.1.2.5 . 80 }',
+    'eps { 172.30.0.10 . tcp . 80 . 1 : 10.1.2.9 . 80 }',
+  ]
+  t.same(await slots(), now)
+  await apply(table, change(at(y, z), at(x, z)), add(entry('udp', '172.30.0.10:80', [x])))
+  await apply(table, change(at(x, z), at(z)))
+  await apply(table, change(at(z), at(x, z)))
+  const moved = [
+    'eps { 172.30.0.10 . tcp . 80 . 0 : 10.1.2.9 . 80 }',
+    'eps { 172.30.0.10 . tcp . 80 . 1 : 10.1.2.1 . 80 }',
+    'eps { 172.30.0.10 . udp . 80 . 0 : 10.1.2.1 . 80 }',
+  ]
+  t.same(await slots(), moved)
+  await table.observe(never)
+  t.ok(table.equal(at(x, z), at(x, z)))
+  t.match(table.format(change(at(x, z), at(y, z))), / 1 : 10.1.2.5/, 'the plan knows the slots')
+  const again = make()
+  const [seen] = (await again.observe(never)).filter(each => again.key(each) === again.key(at(x, z)))
+  if (seen === undefined) throw new Error('it is not there')
+  t.ok(again.equal(at(x, z), seen))
+  again.mirrored?.(at(x, z), seen)
+  t.same(await apply(again, change(at(x, z), at(z))), [undefined], 'a restarted agent knows them, too')
+  t.same(await slots(), [moved[0], moved[2]])
+  t.same(await apply(again, remove(at(z))), [undefined])
+  t.same(await slots(), [moved[2]])
+})
+
+t.test(
+  'service: an address that is let go and taken again in one batch stays, or goes, as the last one says',
+  async t => {
+    const { table, there } = await subject()
+    const at = (port: number, ends: string[] = [R]): ServiceEntry => entry('tcp', `172.30.0.10:${port}`, ends)
+    const shared = async (): Promise<string[]> =>
+      (await there()).filter(line => /^(cluster-ips|hairpin) /.test(line))
+    await apply(table, add(at(1)), add(at(2)))
+    await apply(table, remove(at(2)), remove(at(1)), add(at(3)))
+    t.same(await shared(), ['cluster-ips { 172.30.0.10 }'])
+    await apply(table, remove(at(3)))
+    t.same(await there(), [])
+    await apply(table, add(at(5, [L])))
+    await apply(table, change(at(5, [L]), at(5, [R])), add(at(6, [L])))
+    t.same(await shared(), ['cluster-ips { 172.30.0.10 }', 'hairpin { 10.1.1.3 . 10.1.1.3 }'])
+    await apply(table, remove(at(5)), remove(at(6, [L])))
+    t.same(await there(), [])
+  },
+)
+
 t.test('service: what entries share goes with the last of them', async t => {
   const { nft, table, there } = await subject()
   const tcp = entry('tcp', '172.30.0.10:80', [L])

@@ -15,14 +15,21 @@ export type ServiceRole = (overlay: DesiredState, snapshot: Snapshot, self: Self
 const owner = 'services/base'
 
 interface Tables {
-  readonly key: string
+  /** Whose tables they are, and all of that as text. */
+  readonly base: Services['base']
+  readonly affinity: Services['affinity']
+  readonly names: Self['names']
+  readonly text: string
   readonly keepers: readonly NftTableSpec[]
   readonly filter: readonly NftTableSpec[]
   readonly bases: readonly ServiceFamilyBase[]
   readonly element: readonly NftElement[]
 }
 
-function tablesOf({ base, affinity }: Services, self: Self): Omit<Tables, 'key'> {
+function tablesOf(
+  { base, affinity }: Services,
+  self: Self,
+): Omit<Tables, 'base' | 'affinity' | 'names' | 'text'> {
   const options = { nodePortAddresses: base.nodePortAddresses !== undefined }
   return {
     keepers: base.families.map(family => natKeeperTable(family, self.names)),
@@ -62,8 +69,12 @@ export function createServiceRole(): ServiceRole {
     if (cluster === undefined || overlay.hold !== undefined || !servesServices(cluster)) return overlay
     const mode = self.proxyMode ?? cluster.spec.proxyMode
     const services = servicesOf(snapshot, self, cluster)
-    const key = JSON.stringify([services.base, services.affinity, self.names])
-    if (tables?.key !== key) tables = { key, ...tablesOf(services, self) }
+    const { base, affinity } = services
+    if (tables?.base !== base || tables.affinity !== affinity || tables.names !== self.names) {
+      const text = JSON.stringify([base, affinity, self.names])
+      const of = { base, affinity, names: self.names, text }
+      tables = tables?.text === text ? { ...tables, ...of } : { ...of, ...tablesOf(services, self) }
+    }
     const element =
       overlay.element instanceof PersistentMap ? overlay.element : PersistentMap.from(overlay.element)
     // Where the bridge itself translates, a pod that reaches itself leaves by the port that it came in by.

@@ -93,6 +93,42 @@ class Groups<V> {
   }
 }
 
+/** Endpoints by the namespace and name of the Service that they name; one, as nearly always, stands there itself. */
+class Naming {
+  readonly #spaces = new Map<string, Map<string, Endpoints | Map<string, Endpoints>>>()
+
+  add(object: Endpoints): void {
+    const { namespace, name } = object.metadata
+    let space = this.#spaces.get(namespace)
+    if (space === undefined) {
+      space = new Map()
+      this.#spaces.set(namespace, space)
+    }
+    const group = space.get(object.spec.service)
+    if (group === undefined || (!(group instanceof Map) && group.metadata.name === name))
+      space.set(object.spec.service, object)
+    else if (group instanceof Map) group.set(name, object)
+    else space.set(object.spec.service, new Map([[group.metadata.name, group]]).set(name, object))
+  }
+
+  drop({ metadata: { namespace, name }, spec: { service } }: Endpoints): void {
+    const space = this.#spaces.get(namespace)
+    const group = space?.get(service)
+    if (group instanceof Map) {
+      group.delete(name)
+      if (group.size > 0) return
+    } else if (group?.metadata.name !== name) return
+    space?.delete(service)
+    if (space?.size === 0) this.#spaces.delete(namespace)
+  }
+
+  each({ metadata: { namespace, name } }: Service, visit: (object: Endpoints) => void): void {
+    const group = this.#spaces.get(namespace)?.get(name)
+    if (group instanceof Map) for (const object of group.values()) visit(object)
+    else if (group !== undefined) visit(group)
+  }
+}
+
 const serviceOf = ({ metadata, spec }: Endpoints): string => `${metadata.namespace}/${spec.service}`
 
 /** The Service's first label: pods without it are not selected. Undefined where it has no selector. */
@@ -102,34 +138,47 @@ function entrance(service: Service): string | undefined {
   return first === undefined ? undefined : tag(service.metadata.namespace, first)
 }
 
+class Shown implements SelectedEndpoint {
+  kind: SelectedEndpoint['kind'] = 'pod'
+  object: Pod | Endpoints | undefined
+  addresses: readonly string[] = []
+  nodeName: string | undefined
+  ready = false
+  serving = false
+  terminating = false
+
+  get from(): string {
+    return this.object === undefined ? '' : serviceName(this.object)
+  }
+}
+
 export class Selection {
   #model: Model = nothing
+  readonly #shown = new Shown()
   /** Services by their first label. */
   readonly #selecting = new Groups<Service>()
   /** Pods by each of their labels. */
   readonly #labelled = new Groups<Pod>()
   /** Endpoints by the Service that they name. */
-  readonly #naming = new Groups<Endpoints>()
+  readonly #naming = new Naming()
 
   /** Takes the model over; calls `changed` with each Service (`namespace/name`) whose endpoints, or itself, may differ. */
-  update(model: Model, changed: (service: string) => void): void {
+  update(model: Model, changed?: (service: string) => void): void {
     diffMaps(this.#model.services, model.services, (name, after, before) => {
-      changed(name)
+      changed?.(name)
       const old = before && entrance(before)
       const now = after && entrance(after)
       if (old !== undefined) this.#selecting.drop(old, name)
       if (now !== undefined && after !== undefined) this.#selecting.add(now, name, after)
     })
-    diffMaps(this.#model.endpoints, model.endpoints, (name, after, before) => {
-      const old = before && serviceOf(before)
-      const now = after && serviceOf(after)
-      if (old !== undefined && old !== now) {
-        changed(old)
-        this.#naming.drop(old, name)
+    diffMaps(this.#model.endpoints, model.endpoints, (_name, after, before) => {
+      if (before !== undefined && before.spec.service !== after?.spec.service) {
+        changed?.(serviceOf(before))
+        this.#naming.drop(before)
       }
-      if (now === undefined || after === undefined) return
-      changed(now)
-      this.#naming.add(now, name, after)
+      if (after === undefined) return
+      changed?.(serviceOf(after))
+      this.#naming.add(after)
     })
     diffMaps(this.#model.pods, model.pods, (name, after, before) => {
       for (const pod of [before, after]) {
@@ -139,7 +188,7 @@ export class Selection {
           if (pod === after) this.#labelled.add(label, name, pod)
           else this.#labelled.drop(label, name)
           this.#selecting.each(label, (service, object) => {
-            if (matches(object, pod)) changed(service)
+            if (matches(object, pod)) changed?.(service)
           })
         }
       }
@@ -149,19 +198,12 @@ export class Selection {
 
   /** Calls `found` with each endpoint of a Service. */
   each(service: Service, found: (endpoint: SelectedEndpoint, portOf: PortOf) => void): void {
-    const shown: { -readonly [K in keyof SelectedEndpoint]: SelectedEndpoint[K] } = {
-      kind: 'endpoints',
-      from: '',
-      addresses: [],
-      nodeName: undefined,
-      ready: false,
-      serving: false,
-      terminating: false,
-    }
+    const shown = this.#shown
     if (entrance(service) === undefined) {
-      this.#naming.each(serviceName(service), (from, object) => {
+      shown.kind = 'endpoints'
+      this.#naming.each(service, object => {
         const portOf = remembering(port => endpointsPort(object, port))
-        shown.from = from
+        shown.object = object
         for (const { addresses, nodeName, ready, serving, terminating } of object.spec.endpoints) {
           shown.addresses = addresses
           shown.nodeName = nodeName
@@ -174,9 +216,9 @@ export class Selection {
       return
     }
     shown.kind = 'pod'
-    this.#selected(service, (from, pod) => {
+    this.#selected(service, pod => {
       const { addresses, nodeName, ready, terminating } = pod.spec
-      shown.from = from
+      shown.object = pod
       shown.addresses = addresses
       shown.nodeName = nodeName
       shown.ready = ready && !terminating
@@ -186,7 +228,7 @@ export class Selection {
     })
   }
 
-  #selected(service: Service, visit: (name: string, pod: Pod) => void): void {
+  #selected(service: Service, visit: (pod: Pod) => void): void {
     let least: string | undefined
     let size = Number.POSITIVE_INFINITY
     for (const pair of pairs(service.spec.selector)) {
@@ -198,8 +240,8 @@ export class Selection {
       }
     }
     if (least !== undefined)
-      this.#labelled.each(least, (name, pod) => {
-        if (matches(service, pod)) visit(name, pod)
+      this.#labelled.each(least, (_name, pod) => {
+        if (matches(service, pod)) visit(pod)
       })
   }
 }

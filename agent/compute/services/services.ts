@@ -9,6 +9,7 @@ import { headless, type Service } from '../../model/service.js'
 import { createServiceAssignments } from '../../model/service-assignments.js'
 import { entryKey, type HealthCheck, type ServiceBase, type ServiceEntry } from '../../model/service-entry.js'
 import type { Snapshot } from '../../model/snapshot.js'
+import { Claims } from './claims.js'
 import { type Place, planService, type ServicePlan } from './entries.js'
 import { Selection } from './selection.js'
 
@@ -66,53 +67,6 @@ function placeOf(self: Self, cluster: Cluster, base: ServiceBase): Place {
   }
 }
 
-/** Who wants which entry point: the first by name has it. */
-class Claims {
-  readonly #claimants = new Map<string, string | Set<string>>()
-
-  /** Entry points that more than one wants. */
-  #contended = 0
-
-  /** Everybody has what he wants. */
-  get settled(): boolean {
-    return this.#contended === 0
-  }
-
-  holder(key: string): string | undefined {
-    const all = this.#claimants.get(key)
-    if (all === undefined || typeof all === 'string') return all
-    return [...all].sort()[0]
-  }
-
-  #tell(all: Set<string>, service: string, others: (service: string) => void): void {
-    for (const each of all) if (each !== service) others(each)
-  }
-
-  /** Calls `others` for each other Service that wants it, too. */
-  add(key: string, service: string, others: (service: string) => void): void {
-    const all = this.#claimants.get(key)
-    if (all === undefined) this.#claimants.set(key, service)
-    else if (all instanceof Set) this.#tell(all.add(service), service, others)
-    else if (all !== service) {
-      this.#claimants.set(key, new Set([all, service]))
-      this.#contended += 1
-      others(all)
-    }
-  }
-
-  drop(key: string, service: string, others: (service: string) => void): void {
-    const all = this.#claimants.get(key)
-    if (all === service) this.#claimants.delete(key)
-    else if (all instanceof Set && all.delete(service)) {
-      this.#tell(all, service, others)
-      const [only] = all
-      if (all.size > 1 || only === undefined) return
-      this.#claimants.set(key, only)
-      this.#contended -= 1
-    }
-  }
-}
-
 const noEntries: readonly ServiceEntry[] = []
 
 function sameKeys(a: readonly ServiceEntry[], b: readonly ServiceEntry[]): boolean {
@@ -122,10 +76,12 @@ function sameKeys(a: readonly ServiceEntry[], b: readonly ServiceEntry[]): boole
 /** How many entries have each affinity timeout. */
 class Timeouts {
   readonly #counts: Record<Family, Map<number, number>> = { inet: new Map(), inet6: new Map() }
+  #inUse: Services['affinity'] | undefined
 
   count(entries: readonly ServiceEntry[], by: 1 | -1): void {
     for (const { family, affinitySeconds } of entries) {
       if (affinitySeconds === 0) continue
+      this.#inUse = undefined
       const counts = this.#counts[family]
       const after = (counts.get(affinitySeconds) ?? 0) + by
       if (after === 0) counts.delete(affinitySeconds)
@@ -135,7 +91,8 @@ class Timeouts {
 
   get inUse(): Services['affinity'] {
     const list = (family: Family): readonly number[] => [...this.#counts[family].keys()].sort((a, b) => a - b)
-    return { inet: list('inet'), inet6: list('inet6') }
+    this.#inUse ??= { inet: list('inet'), inet6: list('inet6') }
+    return this.#inUse
   }
 }
 
@@ -148,9 +105,12 @@ export function createServices(): ServicesOf {
   let entries: PersistentMap<readonly ServiceEntry[]> = PersistentMap.empty()
   let health: PersistentMap<readonly HealthCheck[]> = PersistentMap.empty()
   let problems = new Map<string, readonly Problem[]>()
-  let flat: readonly Problem[] = []
-  let affinity: Services['affinity'] = { inet: [], inet6: [] }
-  let where = ''
+  /** All of `problems`; undefined when one of them changed. */
+  let flat: readonly Problem[] | undefined
+  /** Nothing was planned yet. */
+  let fresh = true
+  let where: readonly unknown[] = []
+  let whereText = ''
   let base: ServiceBase | undefined
   let place: Place | undefined
   let lastCluster: Cluster | undefined
@@ -162,6 +122,8 @@ export function createServices(): ServicesOf {
     timeouts = new Timeouts()
     plans = new Map()
     problems = new Map()
+    flat = undefined
+    fresh = true
     entries = PersistentMap.empty()
     health = PersistentMap.empty()
   }
@@ -183,12 +145,14 @@ export function createServices(): ServicesOf {
     const entries = after?.entries ?? noEntries
     // An endpoint that comes or goes leaves the entry points as they are.
     if (!sameKeys(old, entries)) {
-      const keys = new Set(entries.map(entryKey))
-      for (const entry of old) {
-        const key = entryKey(entry)
-        if (!keys.has(key)) claims.drop(key, name, others)
+      if (old.length > 0) {
+        const keys = new Set(entries.map(entryKey))
+        for (const entry of old) {
+          const key = entryKey(entry)
+          if (!keys.has(key)) claims.drop(key, name, others)
+        }
       }
-      for (const key of keys) claims.add(key, name, others)
+      for (const entry of entries) claims.add(entryKey(entry), name, others)
     }
     if (after === undefined) plans.delete(name)
     else plans.set(name, after)
@@ -220,47 +184,73 @@ export function createServices(): ServicesOf {
       const ref = `service/${name}`
       const clashes: Problem[] = []
       const own = plan === undefined ? noEntries : granted(name, plan, clashes)
-      timeouts.count(entries.get(ref) ?? noEntries, -1)
+      if (entries.size > 0) timeouts.count(entries.get(ref) ?? noEntries, -1)
       timeouts.count(own, 1)
-      changes.push([ref, own.length === 0 ? undefined : own])
+      if (own.length > 0) changes.push([ref, own])
+      else if (entries.size > 0) changes.push([ref, undefined])
       const check = plan?.health
-      health = health.with(ref, check === undefined ? undefined : [{ service: name, ...check }])
+      if (check !== undefined) health = health.set(ref, [{ service: name, ...check }])
+      else if (health.size > 0) health = health.delete(ref)
       const told = plan?.problems ?? []
-      if (told.length + clashes.length > 0) problems.set(name, [...told, ...clashes])
-      else if (problems.size > 0) problems.delete(name)
+      if (told.length + clashes.length > 0) tell(name, [...told, ...clashes])
+      else if (problems.has(name)) tell(name)
     }
     entries = entries.withAll(changes)
   }
 
-  return (snapshot, self, cluster) => {
-    const key = JSON.stringify([
-      self.node,
-      self.lease,
-      self.host.ipv6,
-      self.host.underlay?.addresses,
-      self.proxyMode,
-      nodePortPlaces(self, cluster),
-    ])
-    if (place === undefined || base === undefined || key !== where || cluster !== lastCluster) {
-      where = key
-      lastCluster = cluster
-      forget()
-      base = baseOf(self, cluster)
-      place = placeOf(self, cluster, base)
+  function tell(name: string, list?: readonly Problem[]): void {
+    if (list === undefined) problems.delete(name)
+    else problems.set(name, list)
+    flat = undefined
+  }
+
+  /** What changed, or all of it where nothing was planned yet; a Service twice is planned twice, which is no harm. */
+  function update(snapshot: Snapshot, at: Place): void {
+    const touched: string[] = []
+    const others = (name: string): void => void touched.push(name)
+    if (fresh) {
+      fresh = false
+      assignments.update(snapshot, () => undefined)
+      selection.update(snapshot)
+      snapshot.services.forEach((service, name) => {
+        replan(name, service, at, others)
+      })
+      if (plans.size > 0) settle(plans.keys())
+      return
     }
     const dirty = new Set<string>()
     const changed = (name: string): void => void dirty.add(name)
-    for (const name of assignments.update(snapshot)) dirty.add(name)
+    assignments.update(snapshot, changed)
     selection.update(snapshot, changed)
-    if (dirty.size > 0) {
-      const touched: string[] = []
-      const others = (name: string): void => void touched.push(name)
-      for (const name of dirty) replan(name, snapshot.services.get(name), place, others)
-      for (const name of touched) dirty.add(name)
-      settle(dirty)
-      flat = [...problems.values()].flat()
-      affinity = timeouts.inUse
+    if (dirty.size === 0) return
+    for (const name of dirty) replan(name, snapshot.services.get(name), at, others)
+    for (const name of touched) dirty.add(name)
+    settle(dirty)
+  }
+
+  return (snapshot, self, cluster) => {
+    const { node, lease, host, proxyMode } = self
+    const facts = [node, lease, host, proxyMode, cluster]
+    if (place === undefined || base === undefined || facts.some((fact, i) => fact !== where[i])) {
+      where = facts
+      const key = JSON.stringify([
+        node,
+        lease,
+        host.ipv6,
+        host.underlay?.addresses,
+        proxyMode,
+        nodePortPlaces(self, cluster),
+      ])
+      if (place === undefined || base === undefined || key !== whereText || cluster !== lastCluster) {
+        whereText = key
+        lastCluster = cluster
+        forget()
+        base = baseOf(self, cluster)
+        place = placeOf(self, cluster, base)
+      }
     }
-    return { entries, health, problems: flat, affinity, base }
+    update(snapshot, place)
+    flat ??= [...problems.values()].flat()
+    return { entries, health, problems: flat, affinity: timeouts.inUse, base }
   }
 }

@@ -8,21 +8,17 @@ import type { NftElement, NftSetRef } from '../../../lib/nftables/types.js'
 import { type EntrySets, type ServiceSets, serviceSets, slotOffset } from '../../compute/services/sets.js'
 import { codecs, type EntryCodec, type FamilyCodec, hole, type Id } from './service-codec.js'
 import { type Footprint, flag } from './service-footprint.js'
+import { type Shared, Sharing } from './service-shared.js'
 
-/** An address that users of a set share, by id. */
-interface Shared {
-  readonly set: NftSetRef
-  readonly users: Map<Id, number>
-}
-
-/** Entry points of one form (address.proto.port, or nodePorts) in one family, and what each has in the kernel. */
+/** Entry points of one form (address.proto.port, or nodePorts) in one family. */
 export interface Space {
   readonly family: Family
   readonly np: boolean
   readonly sets: EntrySets
   readonly codec: EntryCodec
   readonly flagSets: readonly { readonly bit: number; readonly set: NftSetRef }[]
-  readonly entries: Map<Id, Footprint>
+  /** Those with session affinity. */
+  readonly sticky: Set<Id>
 }
 
 /** One table in the kernel. */
@@ -56,7 +52,7 @@ export function emptyState(family: Family, names: { readonly nftTable: string })
         { bit: flag.stickyOn, set: own.stickyOn },
         np ? { bit: flag.nodePort, set: sets.npPorts } : { bit: flag.restricted, set: sets.restricted },
       ],
-      entries: new Map(),
+      sticky: new Set(),
     }
   }
   const shared = (set: NftSetRef): Shared => ({ set, users: new Map() })
@@ -100,7 +96,7 @@ export function eachShared(
 export class ElementWriter {
   private readonly state: ServiceState
   private readonly batch: ElementBatch
-  private readonly changes = new Map<Shared, Map<Id, { difference: number; readonly owners: number[] }>>()
+  private readonly sharing = new Sharing()
 
   constructor(state: ServiceState, batch: ElementBatch) {
     this.state = state
@@ -115,11 +111,10 @@ export class ElementWriter {
       stream.next(owner)
       space.codec.write(stream.buffer, stream.key, id)
     }
-    if (before.sizes !== after.sizes)
-      sets.size.forEach((set, i) => {
-        const bit = 1 << i
-        if ((before.sizes ^ after.sizes) & bit) plain(after.sizes & bit ? 'add' : 'delete', set)
-      })
+    for (let bits = before.sizes ^ after.sizes; bits !== 0; bits &= bits - 1) {
+      const index = 31 - Math.clz32(bits & -bits)
+      plain((after.sizes >> index) & 1 ? 'add' : 'delete', sets.size[index] as NftSetRef)
+    }
     const flags = before.flags ^ after.flags
     if (flags !== 0)
       for (const { bit, set } of space.flagSets)
@@ -140,8 +135,11 @@ export class ElementWriter {
         buffer.writeUInt16BE(after.proxy, data)
       }
     }
-    eachShared(this.state, space, id, before, (shared, address) => this.count(shared, address, -1, owner))
-    eachShared(this.state, space, id, after, (shared, address) => this.count(shared, address, 1, owner))
+    if ((flags & (flag.clusterIp | flag.externalIp)) === 0 && before.hairpins === after.hairpins) return
+    eachShared(this.state, space, id, before, (shared, address) =>
+      this.sharing.add(shared, address, -1, owner),
+    )
+    eachShared(this.state, space, id, after, (shared, address) => this.sharing.add(shared, address, 1, owner))
   }
 
   private slots(
@@ -226,40 +224,22 @@ export class ElementWriter {
     }
   }
 
-  private count(shared: Shared, address: Id, difference: number, owner: number): void {
-    let changes = this.changes.get(shared)
-    if (changes === undefined) {
-      changes = new Map()
-      this.changes.set(shared, changes)
-    }
-    const change = changes.get(address)
-    if (change === undefined) changes.set(address, { difference, owners: [owner] })
-    else {
-      change.difference += difference
-      if (change.owners[change.owners.length - 1] !== owner) change.owners.push(owner)
-    }
+  /** Once all differences are in: the shared elements that came or went, see `Sharing`. */
+  finish(base = 0): number {
+    return this.sharing.finish(base, (verb, shared, address, owner) => {
+      const stream = this.batch.stream(verb, shared.set)
+      stream.next(owner)
+      writeShared(this.state, shared, stream, address)
+    })
   }
 
-  /** Writes the shared elements that came or went, once all differences are in; `blame` remembers several owners. */
-  finish(blame: (owners: readonly number[]) => number): void {
-    for (const [shared, changes] of this.changes)
-      for (const [address, { difference, owners }] of changes) {
-        const users = shared.users.get(address) ?? 0
-        if (users > 0 === users + difference > 0) continue
-        const stream = this.batch.stream(users > 0 ? 'delete' : 'add', shared.set)
-        stream.next(owners.length === 1 ? (owners[0] ?? 0) : blame(owners))
-        writeShared(this.state, shared, stream, address)
-      }
+  ownersOf(owner: number): readonly number[] | undefined {
+    return this.sharing.ownersOf(owner)
   }
 
-  /** The batch was written: the counts are as it says. */
-  written(): void {
-    for (const [shared, changes] of this.changes)
-      for (const [address, { difference }] of changes) {
-        const users = (shared.users.get(address) ?? 0) + difference
-        if (users > 0) shared.users.set(address, users)
-        else shared.users.delete(address)
-      }
+  /** The batch was not written. */
+  undo(): void {
+    this.sharing.undo()
   }
 }
 

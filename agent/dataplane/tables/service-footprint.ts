@@ -106,7 +106,7 @@ export function assign(before: readonly Id[], bits: number, wanted: readonly Id[
   const count = Math.min(wanted.length, maxSlots)
   const size = sizeFor(count, bits)
   if (sameList(before, wanted) && count === wanted.length) return { slots: before, size }
-  if (before.length === 0) return { slots: wanted.slice(0, count), size }
+  if (before.length === 0) return { slots: count === wanted.length ? wanted : wanted.slice(0, count), size }
   const missing = new Set(wanted)
   const slots = before.map(id => (missing.delete(id) ? id : hole))
   const newcomers = missing.values()
@@ -161,8 +161,8 @@ const chainPrefix: Readonly<Record<ServiceEntry['kind'], string>> = {
 export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: ProxyOptions = {}): Footprint {
   const { family, kind, targets, outside } = entry
   const codec = codecs[family].target
-  const idsOf = (list: readonly ServiceTarget[]): Id[] =>
-    list.map(({ address, port }) => codec.of(address, port))
+  const idsOf = (list: readonly ServiceTarget[]): readonly Id[] =>
+    list.length === 0 ? none : list.map(({ address, port }) => codec.of(address, port))
   const served = targets.length > 0 || (outside !== undefined && outside.length > 0)
   // Not by the port alone: on the way to another mode the listener goes after the rules. Without a port yet nothing
   // stands, and what no entry point takes is refused.
@@ -184,7 +184,8 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
   if (sticky) flags |= flag.stickyOn
 
   const prefix = chainPrefix[kind]
-  const localSize = Number(/^goto (?:np-)?local-(\d+)$/.exec(before.outside)?.[1] ?? 0)
+  const localSize =
+    before.outside === '' ? 0 : Number(/^goto (?:np-)?local-(\d+)$/.exec(before.outside)?.[1] ?? 0)
   const local =
     outside === undefined || proxied
       ? { slots: none, size: -1 }
@@ -207,6 +208,11 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
 
 function bitOf(index: number): number {
   return index < 0 ? 0 : 1 << index
+}
+
+/** What an entry point has that was never anything else; the address and port of a listener are not in the entry. */
+export function isPlain(entry: ServiceEntry, footprint: Footprint): boolean {
+  return entry.proxied !== true && unchanged(footprint, footprintOf(entry, nothing))
 }
 
 /** Is there nothing to write? `after` came of `footprintOf(entry, before)`. */

@@ -12,7 +12,14 @@ import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import { entryKey, type ServiceEntry } from '../../model/service-entry.js'
 import type { Id } from './service-codec.js'
 import { ElementWriter, emptyState, type ServiceState, type Space } from './service-elements.js'
-import { type Footprint, footprintOf, nothing, type ProxyOptions, unchanged } from './service-footprint.js'
+import {
+  type Footprint,
+  footprintOf,
+  isPlain,
+  nothing,
+  type ProxyOptions,
+  unchanged,
+} from './service-footprint.js'
 import { ObservedEntry, strays } from './service-observed.js'
 import { readServices } from './service-scan.js'
 import { Leavers, purgeSticky } from './service-sticky.js'
@@ -36,11 +43,14 @@ type Op = TableOp<ServiceEntry>
 /** Errors of a transaction that is too large for the kernel or for now. */
 const tooMuch = new Set(['EMSGSIZE', 'ENOMEM', 'ENOBUFS'])
 
+/** Of an entry point that had something before, or has what its entry alone does not tell. */
 interface Change {
+  readonly key: string
   readonly space: Space
   readonly id: Id
   readonly before: Footprint
   readonly after: Footprint
+  readonly plain: boolean
 }
 
 /** Ops as one batch, and what is true once it was written. */
@@ -49,6 +59,7 @@ interface Draft {
   readonly owners: (owner: number) => readonly number[]
   readonly changes: readonly Change[]
   written(): void
+  undo(): void
 }
 
 class ServiceNft implements ServiceNftTable {
@@ -56,6 +67,11 @@ class ServiceNft implements ServiceNftTable {
   private readonly nft: Nft
   private readonly options: ServiceNftOptions
   private readonly states = new Map<Family, ServiceState>()
+  /**
+   * By key: what entries of the mirror have in the kernel, where it is not what each would be given from nothing (an
+   * endpoint that came later has another slot).
+   */
+  private readonly kept = new Map<string, Footprint>()
   private purging: Promise<void> = Promise.resolve()
   private leavers = new Leavers()
 
@@ -76,20 +92,37 @@ class ServiceNft implements ServiceNftTable {
     return { space, id: space.codec.of(entry) }
   }
 
-  equal(desired: ServiceEntry): boolean {
-    const place = this.place(desired)
-    const before = place?.space.entries.get(place.id)
-    return before !== undefined && unchanged(before, footprintOf(desired, before, this.options.proxy))
+  /** What an entry of the mirror has in the kernel. */
+  private standing(entry: ServiceEntry): Footprint {
+    if (entry instanceof ObservedEntry) return entry.footprint
+    return this.kept.get(entryKey(entry)) ?? footprintOf(entry, nothing)
+  }
+
+  private keep(key: string, footprint: Footprint, plain: boolean): void {
+    if (!plain) this.kept.set(key, footprint)
+    else if (this.kept.size > 0) this.kept.delete(key)
+  }
+
+  equal(desired: ServiceEntry, observed: ServiceEntry): boolean {
+    if (observed.port === 0 || !this.states.has(desired.family)) return false
+    const before = this.standing(observed)
+    return unchanged(before, footprintOf(desired, before, this.options.proxy))
+  }
+
+  mirrored(desired: ServiceEntry, observed?: ServiceEntry): ServiceEntry {
+    if (observed !== undefined) {
+      const footprint = this.standing(observed)
+      this.keep(entryKey(desired), footprint, isPlain(desired, footprint))
+    }
+    return desired
   }
 
   async observe(): Promise<readonly ServiceEntry[]> {
     const found: ServiceEntry[] = []
     for (const family of this.options.families) {
-      const state = await readServices(this.nft, () => emptyState(family, this.options.names))
+      const { state, entries } = await readServices(this.nft, () => emptyState(family, this.options.names))
       this.states.set(family, state)
-      for (const space of [state.vip, state.np])
-        for (const [id, footprint] of space.entries)
-          found.push(new ObservedEntry(state, space, id, footprint))
+      for (const entry of entries) found.push(entry)
       if (state.strays.length > 0) found.push(strays(family))
     }
     return found
@@ -98,7 +131,6 @@ class ServiceNft implements ServiceNftTable {
   /** `owner` n of the batch is ops[n]; a negative one stands for several. */
   private draft(ops: readonly Op[], indices: readonly number[]): Draft {
     const batch = new ElementBatch()
-    const groups: (readonly number[])[] = []
     const changes: Change[] = []
     const writers = new Map<ServiceState, ElementWriter>()
     const swept: ServiceState[] = []
@@ -119,22 +151,39 @@ class ServiceNft implements ServiceNftTable {
       }
       const space = entry.kind === 'nodeport' ? state.np : state.vip
       const id = space.codec.of(entry)
-      const before = space.entries.get(id) ?? nothing
+      const before = op.verb === 'add' ? nothing : this.standing(op.observed)
       const after = op.verb === 'remove' ? nothing : footprintOf(entry, before, this.options.proxy)
       writer.difference(space, id, before, after, index)
-      changes.push({ space, id, before, after })
+      const plain =
+        op.verb === 'remove' || (before === nothing ? entry.proxied !== true : isPlain(entry, after))
+      const key = entryKey(entry)
+      // A start: nothing but what its entries tell.
+      if (before === nothing && plain && after.affinity === '' && !this.kept.has(key)) continue
+      changes.push({ key, space, id, before, after, plain })
     }
-    for (const writer of writers.values()) writer.finish(owners => -groups.push(owners))
+    let base = 0
+    for (const writer of writers.values()) base = writer.finish(base)
     return {
       batch,
       changes,
-      owners: owner => (owner < 0 ? (groups[-owner - 1] ?? []) : [owner]),
+      owners: owner => {
+        if (owner >= 0) return [owner]
+        for (const writer of writers.values()) {
+          const owners = writer.ownersOf(owner)
+          if (owners !== undefined) return owners
+        }
+        return []
+      },
       written: () => {
-        for (const writer of writers.values()) writer.written()
         for (const state of swept) state.strays = []
-        for (const { space, id, after } of changes)
-          if (after === nothing) space.entries.delete(id)
-          else space.entries.set(id, after)
+        for (const { key, space, id, after, plain } of changes) {
+          this.keep(key, after, plain)
+          if (after.affinity !== '') space.sticky.add(id)
+          else if (space.sticky.size > 0) space.sticky.delete(id)
+        }
+      },
+      undo: () => {
+        for (const writer of writers.values()) writer.undo()
       },
     }
   }
@@ -156,6 +205,7 @@ class ServiceNft implements ServiceNftTable {
         this.purge(draft.changes)
         return
       }
+      draft.undo()
       const named = [...failed].filter(([index]) => index >= 0)
       for (const [index, error] of named) results[index] = error
       const left = rest.filter(index => results[index] === undefined)
@@ -219,20 +269,18 @@ class ServiceNft implements ServiceNftTable {
     const state = this.states.get(entry.family)
     if (state === undefined) return ''
     // Asked after the op was written, the difference is none: then it is told as from nothing, or to nothing.
-    const standing = entry.port === 0 ? undefined : this.place(entry)
-    const now = standing?.space.entries.get(standing.id)
     const batch = new ElementBatch()
     const writer = new ElementWriter(state, batch)
+    const place = this.place(entry)
     if (entry.port === 0) writer.strays(0)
-    else if (standing !== undefined) {
-      const { space, id } = standing
-      const from =
-        op.verb === 'add' ? nothing : (now ?? footprintOf(op.observed, nothing, this.options.proxy))
+    else if (place !== undefined) {
+      const from = op.verb === 'add' ? nothing : this.standing(op.observed)
       const to = op.verb === 'remove' ? nothing : footprintOf(entry, from, this.options.proxy)
       const written = op.verb === 'change' && unchanged(from, to)
-      writer.difference(space, id, written ? footprintOf(op.observed, nothing) : from, to, 0)
+      writer.difference(place.space, place.id, written ? footprintOf(op.observed, nothing) : from, to, 0)
     }
-    writer.finish(() => 0)
+    writer.finish()
+    writer.undo()
     return batch
       .ops()
       .map(({ op: element }) => formatElementOp(element))
@@ -246,7 +294,8 @@ export function serviceNftTable(nft: Nft, options: ServiceNftOptions): ServiceNf
   return {
     name: table.name,
     key: entry => table.key(entry),
-    equal: desired => table.equal(desired),
+    equal: (desired, observed) => table.equal(desired, observed),
+    mirrored: (desired, observed) => table.mirrored(desired, observed),
     observe: () => table.observe(),
     apply: ops => table.apply(ops),
     format: op => table.format(op),

@@ -16,7 +16,7 @@ export class ObservedEntry implements ServiceEntry {
   readonly protocol: ServiceEntry['protocol']
   readonly port: number
   private readonly state: ServiceState
-  private readonly footprint: Footprint
+  readonly footprint: Footprint
 
   constructor(state: ServiceState, space: Space, id: Id, footprint: Footprint) {
     const { address, protocol, port } = space.codec.parts(id)

@@ -1,6 +1,7 @@
 // Reads the Services' sets of one table and puts together what each entry point has. Nothing is remembered from before:
 // a restarted agent, and one whose table somebody edited, see the same. `sticky` is not read: packets write it.
 import { hasCode, WarrenError } from '../../../lib/errors.js'
+import { KeyIndex } from '../../../lib/nftables/key-index.js'
 import { decodeFields } from '../../../lib/nftables/layout.js'
 import type { Nft, NftElement, NftSetRef } from '../../../lib/nftables/types.js'
 import { slotOffset } from '../../compute/services/sets.js'
@@ -8,20 +9,25 @@ import type { ServiceProtocol } from '../../model/service-entry.js'
 import { hole, type Id } from './service-codec.js'
 import { eachShared, type ServiceState, type Space } from './service-elements.js'
 import { type Footprint, flag, nothing } from './service-footprint.js'
+import { ObservedEntry } from './service-observed.js'
 
 type Draft = {
-  -readonly [K in keyof Footprint]: Footprint[K] extends readonly (infer T)[] ? T[] : Footprint[K]
+  -readonly [K in keyof Footprint]: Footprint[K] extends readonly (infer T)[] ? readonly T[] : Footprint[K]
 }
 
-/** Entry points share the empty lists of `nothing`: five arrays less for each of ten thousand. */
-function settle(draft: Draft): Footprint {
-  const own = <T>(list: T[], empty: readonly T[]): T[] => (list.length === 0 ? (empty as T[]) : list)
-  draft.slots = own(draft.slots, nothing.slots)
-  draft.locals = own(draft.locals, nothing.locals)
-  draft.live = own(draft.live, nothing.live)
-  draft.ranges = own(draft.ranges, nothing.ranges)
-  draft.hairpins = own(draft.hairpins, nothing.hairpins)
-  return draft
+/** The list with one more; the empty one is shared: five arrays less for each of ten thousand. */
+function grown<T>(list: readonly T[], item: T): readonly T[] {
+  if (list.length === 0) return [item]
+  ;(list as T[]).push(item)
+  return list
+}
+
+/** Entry points by their bytes, and what each has, as far as it was read. */
+interface Drafts {
+  readonly index: KeyIndex
+  /** Undefined: no entry point. */
+  readonly list: (Draft | undefined)[]
+  readonly ids: Id[]
 }
 
 /** A set that is not there holds nothing. */
@@ -37,34 +43,27 @@ async function present<T>(work: Promise<T>, absent: T): Promise<T> {
 class Reading {
   readonly state: ServiceState
   private readonly nft: Nft
+  readonly entries: ObservedEntry[] = []
   private readonly strays: NftElement[] = []
-  private readonly drafts = new Map<Space, Map<Id, Draft>>()
+  private readonly drafts = new Map<Space, Drafts>()
   private whole = true
 
   constructor(nft: Nft, state: ServiceState) {
     this.nft = nft
     this.state = state
-    this.drafts.set(state.vip, new Map()).set(state.np, new Map())
+    for (const space of [state.vip, state.np])
+      this.drafts.set(space, { index: new KeyIndex(space.codec.size), list: [], ids: [] })
   }
 
-  private draft(space: Space, id: Id): Draft {
-    const drafts = this.drafts.get(space) ?? new Map<Id, Draft>()
-    let draft = drafts.get(id)
-    if (draft === undefined) {
-      draft = {
-        sizes: 0,
-        flags: 0,
-        slots: [],
-        locals: [],
-        outside: '',
-        affinity: '',
-        live: [],
-        ranges: [],
-        proxy: 0,
-        hairpins: [],
-      }
-      drafts.set(id, draft)
-    }
+  /** Undefined: the bytes are no entry point. */
+  private draft(space: Space, bytes: Buffer, at: number): Draft | undefined {
+    const { index, list, ids } = this.drafts.get(space) as Drafts
+    const place = index.of(bytes, at)
+    if (place < list.length) return list[place]
+    const id = space.codec.read(bytes, at)
+    ids.push(id ?? hole)
+    const draft = id === undefined ? undefined : { ...nothing }
+    list.push(draft)
     return draft
   }
 
@@ -77,8 +76,8 @@ class Reading {
     const { codec } = space
     const whole = await present(
       this.nft.scan(set, (bytes, key, data) => {
-        const id = codec.read(bytes, key)
-        const fits = id === undefined ? undefined : take(this.draft(space, id), bytes, key + codec.size, data)
+        const draft = this.draft(space, bytes, key)
+        const fits = draft === undefined ? undefined : take(draft, bytes, key + codec.size, data)
         if (fits === undefined) this.strays.push({ set, key: decodeFields(set.fields, bytes, key) })
         return fits !== false
       }),
@@ -105,16 +104,20 @@ class Reading {
     await this.scan(space, sets.eps, (draft, bytes, rest, data) => {
       let slot = bytes.readUInt32LE(rest)
       if (slot >= 2 * slotOffset) return undefined
-      const slots = slot < slotOffset ? draft.slots : draft.locals
+      const local = slot >= slotOffset
+      const slots = (local ? draft.locals : draft.slots) as Id[]
       slot %= slotOffset
-      while (slots.length <= slot) slots.push(hole)
-      if (slots[slot] !== hole) return false
-      slots[slot] = target.read(bytes, data)
+      if ((slots[slot] ?? hole) !== hole) return false
+      const own = slots.length === 0 ? [] : slots
+      while (own.length <= slot) own.push(hole)
+      own[slot] = target.read(bytes, data)
+      if (local) draft.locals = own
+      else draft.slots = own
       return true
     })
     const seen = new Set<string>()
     await this.scan(space, sets.live, (draft, bytes, rest) => {
-      draft.live.push(target.read(bytes, rest))
+      draft.live = grown(draft.live, target.read(bytes, rest))
       const before = seen.size
       return seen.add(bytes.toString('latin1', rest - space.codec.size, rest + target.size)).size > before
     })
@@ -144,7 +147,10 @@ class Reading {
         continue
       }
       const entry = { address, protocol: protocol as ServiceProtocol, port: Number(port) }
-      take(this.draft(space, space.codec.of(entry)), element)
+      const bytes = Buffer.alloc(space.codec.size)
+      space.codec.write(bytes, 0, space.codec.of(entry))
+      const draft = this.draft(space, bytes, 0)
+      if (draft !== undefined) take(draft, element)
     }
   }
 
@@ -173,7 +179,10 @@ class Reading {
     addresses: { readonly cluster: Set<Id>; readonly external: Set<Id>; readonly hairpin: Set<Id> },
   ): void {
     const { target } = this.state.codec
-    for (const [id, draft] of this.drafts.get(space) ?? []) {
+    const { list, ids } = this.drafts.get(space) as Drafts
+    list.forEach((draft, place) => {
+      const id = ids[place] as Id
+      if (draft === undefined) return
       const address = space.codec.addressOf(id)
       if (address !== undefined && addresses.cluster.has(address)) draft.flags |= flag.clusterIp
       if (address !== undefined && addresses.external.has(address)) draft.flags |= flag.externalIp
@@ -182,14 +191,14 @@ class Reading {
           for (const slot of slots) {
             const endpoint = slot === hole ? undefined : target.addressOf(slot)
             if (endpoint === undefined || !addresses.hairpin.has(endpoint)) continue
-            if (!draft.hairpins.includes(endpoint)) draft.hairpins.push(endpoint)
+            if (!draft.hairpins.includes(endpoint)) draft.hairpins = grown(draft.hairpins, endpoint)
           }
-      const footprint = settle(draft)
-      space.entries.set(id, footprint)
-      eachShared(this.state, space, id, footprint, ({ users }, user) => {
+      if (draft.affinity !== '') space.sticky.add(id)
+      this.entries.push(new ObservedEntry(this.state, space, id, draft))
+      eachShared(this.state, space, id, draft, ({ users }, user) => {
         users.set(user, (users.get(user) ?? 0) + 1)
       })
-    }
+    })
   }
 
   async read(): Promise<boolean> {
@@ -197,7 +206,7 @@ class Reading {
     await this.space(state.vip)
     await this.space(state.np)
     await this.values(state.vip, state.sets.ranges, (draft, { key }) => {
-      draft.ranges.push(key[3] ?? '')
+      draft.ranges = grown(draft.ranges, key[3] ?? '')
     })
     const addresses = {
       cluster: await this.shared(state.sets.clusterIps, false),
@@ -226,11 +235,14 @@ const tries = 20
 /** Milliseconds, times the number of tries: a resize of 100,000 elements takes about 10. */
 const resizeWait = 2
 
-/** What the table of a family has. Errors: EINTR when it was being resized during each read. */
-export async function readServices(nft: Nft, state: () => ServiceState): Promise<ServiceState> {
+/** What the table of a family has, and each entry point of it. Errors: EINTR when it was being resized during each read. */
+export async function readServices(
+  nft: Nft,
+  state: () => ServiceState,
+): Promise<{ readonly state: ServiceState; readonly entries: readonly ObservedEntry[] }> {
   for (let i = 1; i <= tries; i += 1) {
     const reading = new Reading(nft, state())
-    if (await reading.read()) return reading.state
+    if (await reading.read()) return reading
     await new Promise(resolve => setTimeout(resolve, resizeWait * i))
   }
   throw new WarrenError(

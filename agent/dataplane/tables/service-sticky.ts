@@ -55,7 +55,7 @@ export async function purgeSticky(
       const endpoint = target.read(bytes, data)
       const left =
         vip.get(vipId)?.has(endpoint) === true ||
-        (npId !== undefined && !state.vip.entries.has(vipId) && np.get(npId)?.has(endpoint) === true)
+        (npId !== undefined && !state.vip.sticky.has(vipId) && np.get(npId)?.has(endpoint) === true)
       if (!left) return true
       const stream = batch.stream('delete', sticky)
       stream.next(0)

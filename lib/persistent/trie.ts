@@ -1,0 +1,193 @@
+// The nodes of a persistent map: a hash array mapped trie (Bagwell, Ideal Hash Trees, 2001), 32-way branches over leaves of
+// up to 64 entries. A node is never changed; `put` makes the nodes on the way anew and shares the others.
+
+export const bits = 5
+const width = 32
+/** Entries of a leaf before it is split: two levels of branches hold 65,000, and none of the leaves is tiny. */
+const leafSize = 64
+/** 7 levels use up the 32 bits of a hash; what still collides stays in one leaf. */
+const maxShift = 30
+
+/** hash, key, value, hash, key, value ...: a key is compared where its hash is the same. */
+type Leaf = { readonly kind: 'leaf'; readonly cells: readonly unknown[] }
+type Branch = { readonly kind: 'branch'; readonly children: readonly (TrieNode | undefined)[] }
+export type TrieNode = Leaf | Branch
+const stride = 3
+
+/** FNV-1a, mixed once more: keys of one kind differ in their last characters only. */
+export function hashOf(key: string): number {
+  let hash = 0x811c9dc5
+  for (let i = 0; i < key.length; i += 1) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
+  hash ^= hash >>> 15
+  return Math.imul(hash, 0x2c1b3c6d) ^ (hash >>> 12)
+}
+
+export const slotOf = (hash: number, shift: number): number => (hash >>> shift) & (width - 1)
+
+function split(cells: readonly unknown[], shift: number): TrieNode {
+  if (cells.length <= stride * leafSize || shift > maxShift) return { kind: 'leaf', cells }
+  const parts: (unknown[] | undefined)[] = new Array(width).fill(undefined)
+  for (let i = 0; i < cells.length; i += stride) {
+    const slot = slotOf(cells[i] as number, shift)
+    parts[slot] ??= []
+    parts[slot].push(cells[i], cells[i + 1], cells[i + 2])
+  }
+  return {
+    kind: 'branch',
+    children: parts.map(part => (part === undefined ? undefined : split(part, shift + bits))),
+  }
+}
+
+/** Entries to build a map of at once; those of one key in the order in which they count. */
+interface Bulk<V> {
+  readonly keys: readonly string[]
+  readonly values: readonly V[]
+  readonly hashes: Int32Array
+}
+
+/** The entries `order[from..to)` as a node; `room` is for it to sort in. Adds to `count.size` how many they are. */
+export function build(
+  bulk: Bulk<unknown>,
+  order: Uint32Array,
+  room: Uint32Array,
+  from: number,
+  to: number,
+  shift: number,
+  count: { size: number },
+): TrieNode | undefined {
+  if (from === to) return undefined
+  const { keys, values, hashes } = bulk
+  if (to - from <= leafSize || shift > maxShift) {
+    const cells: unknown[] = []
+    for (let i = from; i < to; i += 1) {
+      const at = order[i] as number
+      const hash = hashes[at] as number
+      const key = keys[at] as string
+      const before = placeOf(cells, hash, key)
+      if (before >= 0) cells[before + 2] = values[at]
+      else cells.push(hash, key, values[at])
+    }
+    count.size += cells.length / stride
+    return { kind: 'leaf', cells: cells.slice() }
+  }
+  const ends = new Uint32Array(width)
+  for (let i = from; i < to; i += 1) {
+    const slot = slotOf(hashes[order[i] as number] as number, shift)
+    ends[slot] = (ends[slot] as number) + 1
+  }
+  let end = from
+  for (let slot = 0; slot < width; slot += 1) {
+    const size = ends[slot] as number
+    ends[slot] = end
+    end += size
+  }
+  for (let i = from; i < to; i += 1) {
+    const at = order[i] as number
+    const slot = slotOf(hashes[at] as number, shift)
+    room[ends[slot] as number] = at
+    ends[slot] = (ends[slot] as number) + 1
+  }
+  order.set(room.subarray(from, to), from)
+  const children: (TrieNode | undefined)[] = []
+  for (let slot = 0, begin = from; slot < width; slot += 1) {
+    const next = ends[slot] as number
+    children.push(build(bulk, order, room, begin, next, shift + bits, count))
+    begin = next
+  }
+  return { kind: 'branch', children }
+}
+
+/** Where the key's entry begins in the cells of a leaf; -1: it is not there. */
+export function placeOf(cells: readonly unknown[], hash: number, key: string): number {
+  for (let i = 0; i < cells.length; i += stride) if (cells[i] === hash && cells[i + 1] === key) return i
+  return -1
+}
+
+/** `absent` marks a removal. Returns the same node where nothing changed, undefined where nothing is left. */
+export const absent = Symbol('absent')
+
+export function put(
+  node: TrieNode | undefined,
+  key: string,
+  value: unknown,
+  hash: number,
+  shift: number,
+): TrieNode | undefined {
+  if (node === undefined) return value === absent ? undefined : { kind: 'leaf', cells: [hash, key, value] }
+  if (node.kind === 'branch') {
+    const slot = slotOf(hash, shift)
+    const before = node.children[slot]
+    const after = put(before, key, value, hash, shift + bits)
+    if (after === before) return node
+    const children = node.children.slice()
+    children[slot] = after
+    return after === undefined && children.every(child => child === undefined)
+      ? undefined
+      : { kind: 'branch', children }
+  }
+  const { cells } = node
+  const at = placeOf(cells, hash, key)
+  if (at < 0) return value === absent ? node : split([...cells, hash, key, value], shift)
+  if (value === absent) {
+    if (cells.length === stride) return undefined
+    return { kind: 'leaf', cells: [...cells.slice(0, at), ...cells.slice(at + stride)] }
+  }
+  if (Object.is(cells[at + 2], value)) return node
+  const copy = cells.slice()
+  copy[at + 2] = value
+  return { kind: 'leaf', cells: copy }
+}
+
+export function* walk(node: TrieNode | undefined): Generator<readonly [string, unknown], undefined> {
+  if (node === undefined) return
+  if (node.kind === 'branch') for (const child of node.children) yield* walk(child)
+  else
+    for (let i = 0; i < node.cells.length; i += stride)
+      yield [node.cells[i + 1] as string, node.cells[i + 2]] as const
+}
+
+export function each(node: TrieNode | undefined, f: (key: string, value: unknown) => void): void {
+  if (node === undefined) return
+  if (node.kind === 'branch') for (const child of node.children) each(child, f)
+  else for (let i = 0; i < node.cells.length; i += stride) f(node.cells[i + 1] as string, node.cells[i + 2])
+}
+
+/** One changed key: undefined where it was not, or is not any more. */
+export type Changed<V> = (key: string, after: V | undefined, before: V | undefined) => void
+
+/** Cells with the same keys in the same places: what `put` makes where it replaces a value. */
+function sameKeys(a: readonly unknown[], b: readonly unknown[]): boolean {
+  if (a.length !== b.length) return false
+  for (let i = 0; i < a.length; i += stride) if (a[i + 1] !== b[i + 1]) return false
+  return true
+}
+
+export function compare(
+  before: TrieNode | undefined,
+  after: TrieNode | undefined,
+  changed: Changed<unknown>,
+): void {
+  if (before === after) return
+  if (before === undefined) {
+    each(after, (key, value) => changed(key, value, undefined))
+    return
+  }
+  if (before.kind === 'branch' && after?.kind === 'branch') {
+    for (let slot = 0; slot < width; slot += 1) compare(before.children[slot], after.children[slot], changed)
+    return
+  }
+  if (before.kind === 'leaf' && after?.kind === 'leaf' && sameKeys(before.cells, after.cells)) {
+    for (let i = 2; i < after.cells.length; i += stride)
+      if (!Object.is(before.cells[i], after.cells[i]))
+        changed(after.cells[i - 1] as string, after.cells[i], before.cells[i])
+    return
+  }
+  const old = new Map<string, unknown>()
+  each(before, (key, value) => old.set(key, value))
+  each(after, (key, value) => {
+    const known = old.get(key)
+    old.delete(key)
+    if (!Object.is(known, value)) changed(key, value, known)
+  })
+  for (const [key, value] of old) changed(key, undefined, value)
+}
