@@ -329,7 +329,7 @@ t.test('guard: what is believed, and why the rest is not', async t => {
     [mesh, pathOf('10.244.1.0/24', '192.0.2.2'), 'OURS'],
     [mesh, pathOf('10.244.1.128/25', '192.0.2.2'), 'OURS'],
     [mesh, pathOf('10.244.0.0/15', '192.0.2.200'), 'OURS', /overlaps this node's block/],
-    [mesh, pathOf('10.0.0.0/8', '192.0.2.200'), 'OURS'],
+    [mesh, pathOf('10.0.0.0/8', '192.0.2.200'), 'OUTSIDE'],
     [mesh, pathOf('fd00::/16', '192.0.2.2'), 'OUTSIDE', /wider than podCIDRs/],
     [mesh, pathOf('0.0.0.0/0', '192.0.2.200'), 'DEFAULT_ROUTE'],
     [mesh, pathOf('::/0', '192.0.2.2'), 'DEFAULT_ROUTE'],

@@ -97,7 +97,9 @@ function policyOf(session: WantedSession, input: BgpInput): BgpNeighborPolicy {
   const shared = [...inside, ...input.serviceAddresses.map(exactly)]
   const own = [...blocks.map(({ text }) => text), ...services].map(exactly)
   const { peer } = session
-  if (peer === undefined) return { neighbor: session.address, import: shared, export: shared }
+  const reflecting = reflectsFor(session.role, input.topology)
+  if (peer === undefined)
+    return { neighbor: session.address, import: shared, export: reflecting ? shared : own }
   return {
     neighbor: session.address,
     import: [
