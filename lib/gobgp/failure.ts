@@ -6,6 +6,8 @@ import type { GobgpCode } from './types.js'
 const notStarted = /hasn't started yet/
 const exists = /can't overwrite the existing peer|already started|already defined/
 const notFound = /doesn't exist|not found|can't find|no such|not exist|can't delete a peer configuration/
+/** Of a path that lacks something. */
+const incomplete = /^(nlri|nexthop) not found/
 const portTaken = /address already in use/
 
 /** `status`: google.golang.org/grpc/codes; `words`: what gobgpd said. */
@@ -37,7 +39,7 @@ export function gobgpFailure(what: string, name: string, status: number, words: 
       if (portTaken.test(words))
         return fail('GOBGP_PORT_TAKEN', words, 'which process listens there: ss -tlnp')
       if (exists.test(words)) return fail('GOBGP_EXISTS', words)
-      if (notFound.test(words)) return fail('GOBGP_NOT_FOUND', words)
+      if (notFound.test(words) && !incomplete.test(words)) return fail('GOBGP_NOT_FOUND', words)
       return fail('GOBGP_REFUSED', words)
   }
 }
