@@ -8,8 +8,7 @@
 //   dist/*.cache                       made by this Node for this bundle; one that does not fit is ignored
 //   dist/.built                        the Node version of the build; its time is what scripts/env.sh compares
 //
-// Not minified: an uncaught exception prints the whole source line. koffi and netlink stay in node_modules (native parts),
-// and so do grpc-js and protobufjs: most hosts never load them, and would hold a megabyte of their source.
+// Not minified: an uncaught exception prints the whole source line. koffi and netlink stay in node_modules (native parts).
 import { spawn, spawnSync } from 'node:child_process'
 import {
   chmodSync,
@@ -77,6 +76,8 @@ case $self in */*) ;; *) self=./$self ;; esac
 here=\${self%/*}
 node=$here/../.node/bin/node
 [ -x "$node" ] || node=node
+# One arena of malloc for all threads: V8's helpers would leave holes in one each, 12 MB in all.
+export MALLOC_ARENA_MAX="\${MALLOC_ARENA_MAX:-1}"
 exec "$node" ${flags[name]}"$here/boot.cjs" ${name} "$@"
 `
 
@@ -103,7 +104,7 @@ async function bundle() {
     charset: 'ascii',
     // A script that comes out of the code cache has lost its loader: import() of what is outside the bundle would fail.
     supported: { 'dynamic-import': false },
-    external: ['koffi', 'netlink', '@grpc/grpc-js', 'protobufjs'],
+    external: ['koffi', 'netlink'],
     // What bundled ESM sees as its own place: the bundle.
     define: { 'import.meta.url': 'importMetaUrl', WARREN_VERSION: JSON.stringify(version) },
     banner: { js: "const importMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
