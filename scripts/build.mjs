@@ -8,7 +8,8 @@
 //   dist/*.cache                       made by this Node for this bundle; one that does not fit is ignored
 //   dist/.built                        the Node version of the build; its time is what scripts/env.sh compares
 //
-// Not minified: an uncaught exception prints the whole source line. koffi and netlink stay in node_modules (native parts).
+// Not minified: an uncaught exception prints the whole source line. koffi and netlink stay in node_modules (native parts),
+// and so do grpc-js and protobufjs: most hosts never load them, and would hold a megabyte of their source.
 import { spawn, spawnSync } from 'node:child_process'
 import {
   chmodSync,
@@ -104,7 +105,7 @@ async function bundle() {
     charset: 'ascii',
     // A script that comes out of the code cache has lost its loader: import() of what is outside the bundle would fail.
     supported: { 'dynamic-import': false },
-    external: ['koffi', 'netlink'],
+    external: ['koffi', 'netlink', '@grpc/grpc-js', 'protobufjs'],
     // What bundled ESM sees as its own place: the bundle.
     define: { 'import.meta.url': 'importMetaUrl', WARREN_VERSION: JSON.stringify(version) },
     banner: { js: "const importMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
