@@ -15,7 +15,7 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 . "$here/env.sh"
 
 need_root
-need_packages "${RUN_PACKAGES[@]}" 'etcd:etcd-server|etcd'
+need_packages "${RUN_PACKAGES[@]}" 'etcd:etcd-server|etcd' gobgpd:gobgpd
 need_build
 
 bundle() {

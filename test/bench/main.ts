@@ -1,8 +1,10 @@
-// Entry of `npm run bench -- overlay`, `-- services` and `-- tenants`: runs the sections one after the other, prints the rows as they come.
+// Entry of `npm run bench -- overlay`, `-- services`, `-- tenants` and `-- bgp`: runs the sections one after the other, prints the rows as they come.
 import { execFileSync } from 'node:child_process'
 import { writeFileSync } from 'node:fs'
 import { cpus, loadavg, release, totalmem } from 'node:os'
 import { parseArgs } from 'node:util'
+import { bgpScaleRows } from './bgp-fleet.js'
+import { bgpRibRows } from './bgp-rib.js'
 import { type ChildMain, childMain } from './child.js'
 import { coldRows } from './cold.js'
 import { faultRows } from './faults.js'
@@ -103,11 +105,16 @@ const tenants: Sections = {
   port: (place, quick) => (quick ? tenantPortRows(place, 10, 20, 10) : tenantPortRows(place, 100, 20, 50)),
 }
 
-const benches: Readonly<Record<string, Sections>> = { overlay, services, tenants }
+const bgp: Sections = {
+  rib: (place, quick) => bgpRibRows(place, quick ? 500 : 5_000, quick ? 20 : 200),
+  scale: (place, quick) => bgpScaleRows(place, quick ? [2, 4] : [4, 8, 16, 32]),
+}
+
+const benches: Readonly<Record<string, Sections>> = { overlay, services, tenants, bgp }
 
 const children: Readonly<Record<string, ChildMain>> = { cold: coldChild, proxy: proxyChild }
 
-const usage = `Usage: npm run bench -- overlay|services|tenants [--quick] [--json FILE] [--only SECTION,...]
+const usage = `Usage: npm run bench -- overlay|services|tenants|bgp [--quick] [--json FILE] [--only SECTION,...]
 
   --quick    fewer rounds: a look, not a measurement
   KUBE_PROXY=/path  in the environment of \`services\`: the rows of that kube-proxy, too (section kube-proxy)
