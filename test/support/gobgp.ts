@@ -114,6 +114,7 @@ export function createSpeakers(binary = 'gobgpd'): Speakers {
             '--api-hosts',
             `unix://${socket}`,
             '--pprof-disable',
+            '--pprof-host=off',
             '--log-level',
             'debug',
           ])
