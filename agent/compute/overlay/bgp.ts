@@ -59,14 +59,12 @@ export function bgp(
 ): PeerPlan {
   const there = blocks.filter(block => reach?.get(block.text)?.how !== 'none')
   const tunnel = tunnelOf(context.backend) !== undefined
-  if (onSameL2(peer, context)) {
-    // It may encapsulate while the two of us converge.
-    const vtep = tunnel ? vtepOf(peer, context) : undefined
-    const element = vtep === undefined ? [] : [nftElement(vtepSet(context.names, context.outer), [vtep])]
-    return { ...hostGw(peer, there, context), element }
-  }
-  // One that cannot receive yet is reached as without encapsulation: it switches over to it as we do.
-  const receives = peer.spec.vtepMAC !== undefined && vtepOf(peer, context) !== undefined
+  // Whoever may encapsulate is let in before he does: he changes over as soon as our record says that we can receive.
+  const vtep = tunnel ? vtepOf(peer, context) : undefined
+  const element = vtep === undefined ? [] : [nftElement(vtepSet(context.names, context.outer), [vtep])]
+  if (onSameL2(peer, context)) return { ...hostGw(peer, there, context), element }
+  // One that cannot receive yet is reached as without encapsulation.
+  const receives = peer.spec.vtepMAC !== undefined && vtep !== undefined
   const carried = there.some(block => (reach?.get(block.text)?.carriers.length ?? 0) > 0)
   if (tunnel && (receives || !carried)) return vxlan(peer, there, context)
   const plans = blocks
@@ -74,6 +72,7 @@ export function bgp(
     .map(block => byCarriers(peer, block, reach?.get(block.text)?.carriers ?? [], context))
   return {
     ...nothing,
+    element,
     route: plans.flatMap(({ route }) => route),
     problems: plans.flatMap(({ problems }) => problems).slice(0, 1),
   }
