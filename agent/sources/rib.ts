@@ -3,17 +3,18 @@
 // all it knows again (its End-of-RIB) or its time to do so is over (RFC 4724 §4.2).
 import { createAlarm } from '../../lib/alarm.js'
 import type { Clock } from '../../lib/clock.js'
-import { describeError } from '../../lib/errors.js'
+import { describeError, hasCode } from '../../lib/errors.js'
 import type { BgpEvent, BgpPath, BgpPeer, Gobgp } from '../../lib/gobgp/types.js'
 import type { Log } from '../../lib/log.js'
-import { isNetworkPrefix } from '../../lib/net/prefix.js'
-import { PersistentMap } from '../../lib/persistent/map.js'
 import { type BgpFacts, type BgpSession, noBgpFacts } from '../model/bgp-facts.js'
+import { createRibPaths } from './rib-paths.js'
 
 /** Between two attempts to reach it, ms. */
 const retryMs = [100, 200, 500, 1000] as const
 /** How often an established neighbor is asked for its End-of-RIB, ms. */
 const syncPollMs = 200
+/** How often it is asked whether the time of a neighbor that is gone is over, ms. */
+const keptPollMs = 1000
 /** All neighbors are looked at that often, ms: their counts change without a notice. */
 const idlePollMs = 10_000
 /** A neighbor without graceful restart sends no End-of-RIB: so long after its session is up it has said all, ms. */
@@ -49,15 +50,11 @@ export interface Rib {
   run(signal: AbortSignal): Promise<void>
 }
 
-const keyOf = (path: BgpPath): string => path.neighbor ?? ''
-
 export function createRib(options: RibOptions): Rib {
   const { clock, log } = options
   let facts: BgpFacts = noBgpFacts
-  let paths: PersistentMap<readonly BgpPath[]> = PersistentMap.empty()
+  const paths = createRibPaths()
   let sessions: ReadonlyMap<string, BgpSession> = new Map()
-  /** Neighbors whose paths are of before gobgpd died: until when they are kept, ms of the clock. */
-  let held = new Map<string, number>()
   let inSync = false
   let failure: string | undefined
   let planned = false
@@ -71,10 +68,11 @@ export function createRib(options: RibOptions): Rib {
 
   function publish(): void {
     planned = false
+    const known = paths.all()
     const next: BgpFacts = {
       inSync,
       sessions,
-      paths,
+      paths: known,
       ...(failure === undefined ? {} : { error: failure }),
       ...(clock.now() < suspectUntil ? { md5Failures: true } : {}),
     }
@@ -83,7 +81,7 @@ export function createRib(options: RibOptions): Rib {
       next.error === facts.error &&
       next.md5Failures === facts.md5Failures &&
       sessions === facts.sessions &&
-      paths === facts.paths
+      known === facts.paths
     )
       return
     facts = next
@@ -98,43 +96,17 @@ export function createRib(options: RibOptions): Rib {
   }
 
   function learn(found: readonly BgpPath[]): void {
-    const changes = new Map<string, readonly BgpPath[]>()
-    for (const path of found) {
-      if (path.neighbor === undefined || !isNetworkPrefix(path.prefix)) continue
-      const before = changes.get(path.prefix) ?? paths.get(path.prefix) ?? []
-      const others = before.filter(other => other.neighbor !== path.neighbor)
-      changes.set(path.prefix, path.withdrawn ? others : [...others, path])
-    }
-    paths = paths.withAll(
-      [...changes].map(([prefix, list]) => [prefix, list.length === 0 ? undefined : list]),
-    )
+    paths.learn(found)
     soon()
   }
 
-  /** Paths of a neighbor that it did not announce again. */
-  function dropHeld(neighbor: string): void {
-    held.delete(neighbor)
-    const gone: [string, readonly BgpPath[] | undefined][] = []
-    for (const [prefix, list] of paths) {
-      if (!list.some(path => keyOf(path) === neighbor && path.stale)) continue
-      const left = list.filter(path => keyOf(path) !== neighbor || !path.stale)
-      gone.push([prefix, left.length === 0 ? undefined : left])
-    }
-    paths = paths.withAll(gone)
-    soon()
-  }
+  /** Until when what is gone is kept, ms of the clock. */
+  const keptUntil = (): number => clock.now() + options.restartTime() * 1000
 
   /** gobgpd is gone: its neighbors' paths are kept for now. */
   function holdAll(): void {
     inSync = false
-    const until = clock.now() + options.restartTime() * 1000
-    const kept: [string, readonly BgpPath[]][] = []
-    held = new Map()
-    for (const [prefix, list] of paths) {
-      kept.push([prefix, list.map(path => (path.stale ? path : { ...path, stale: true }))])
-      for (const path of list) held.set(keyOf(path), until)
-    }
-    paths = PersistentMap.from(kept)
+    paths.holdAll(keptUntil())
     sessions = new Map([...sessions].map(([address, session]) => [address, { ...session, synced: false }]))
     soon()
   }
@@ -155,12 +127,32 @@ export function createRib(options: RibOptions): Rib {
       log.info('BGP session', { peer: peer.config.description ?? address, state: peer.state.session })
     const now: BgpSession = { ...peer, synced }
     if (JSON.stringify(before) !== JSON.stringify(now)) sessions = new Map(sessions).set(address, now)
-    if (synced && held.has(address)) dropHeld(address)
+    if (synced && paths.holds(address)) paths.release(address)
     soon()
   }
 
+  /** What gobgpd has of it takes the place of what is known of it. */
+  async function list(client: Gobgp, { config: { address, families } }: BgpPeer): Promise<void> {
+    try {
+      await paths.replace(address, () =>
+        Promise.all(families.map(family => client.paths('adj-in', family, { neighbor: address }))),
+      )
+    } catch (error) {
+      // It was removed since: the next list of neighbors is without it.
+      if (!hasCode(error, 'GOBGP_NOT_FOUND')) throw error
+    }
+  }
+
+  /** One after the other: those who look ask, too. */
+  let meeting: Promise<unknown> = Promise.resolve()
+  function meetAll(client: Gobgp, advertised = false): Promise<void> {
+    const next = meeting.then(() => meetOnce(client, advertised))
+    meeting = next.catch(() => undefined)
+    return next
+  }
+
   /** Asks for all neighbors: who is not among them is gone. What one has said is listed before it counts as all it knows. */
-  async function meetAll(client: Gobgp, advertised = false): Promise<void> {
+  async function meetOnce(client: Gobgp, advertised: boolean): Promise<void> {
     const peers = await client.peers({ advertised })
     const drops = options.md5Drops()
     if (drops > md5 && peers.some(({ state }) => state.session !== 'established'))
@@ -169,15 +161,19 @@ export function createRib(options: RibOptions): Rib {
     const done = new Set<string>()
     for (const peer of peers) {
       const { address } = peer.config
-      if (!isDone(peer)) continue
-      done.add(address)
-      if (sessions.get(address)?.synced === true && sessions.get(address)?.state.since === peer.state.since)
-        continue
-      for (const family of peer.config.families)
-        learn(await client.paths('adj-in', family, { neighbor: address }))
+      const known = sessions.get(address)
+      if (isDone(peer)) {
+        done.add(address)
+        if (known?.synced !== true || known.state.since !== peer.state.since) await list(client, peer)
+      } else if (peer.state.session !== 'established' && !paths.holds(address)) {
+        // gobgpd keeps them for a while, and tells nobody when it does not any more.
+        if (paths.neighbors().has(address)) await list(client, peer)
+      }
     }
     const all = new Set(peers.map(({ config }) => config.address))
-    if ([...sessions.keys()].some(address => !all.has(address))) {
+    const gone = new Set([...sessions.keys()].filter(address => !all.has(address)))
+    if (gone.size > 0) {
+      paths.hold(gone, keptUntil())
       sessions = new Map([...sessions].filter(([address]) => all.has(address)))
       options.onPeers()
     }
@@ -197,13 +193,16 @@ export function createRib(options: RibOptions): Rib {
   /** Asks for what events do not tell, as long as somebody's End-of-RIB is missing; and ends what is held too long. */
   async function follow(client: Gobgp, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const waiting = [...sessions.values()].some(
-        ({ state, synced }) => state.session === 'established' && !synced,
-      )
-      if (!again) await news.wait(waiting || held.size > 0 ? syncPollMs : idlePollMs, signal)
+      const all = [...sessions.values()]
+      const waiting = all.some(({ state, synced }) => state.session === 'established' && !synced)
+      const known = paths.neighbors()
+      const kept =
+        paths.holds() ||
+        all.some(({ config, state }) => state.session !== 'established' && known.has(config.address))
+      if (!again) await news.wait(waiting ? syncPollMs : kept ? keptPollMs : idlePollMs, signal)
       if (signal.aborted) return
       again = false
-      for (const [neighbor, until] of held) if (clock.now() >= until) dropHeld(neighbor)
+      paths.releaseDue(clock.now())
       await meetAll(client)
     }
   }
@@ -214,20 +213,17 @@ export function createRib(options: RibOptions): Rib {
     try {
       await client.check()
       options.onReached()
-      // Until it was started by our tables there is nothing to watch.
-      while ((await client.global()) === undefined) {
-        await clock.sleep(50, both)
+      idling = () => {
+        if (!options.wanted()) own.abort()
       }
+      // Until it was started by our tables there is nothing to watch.
+      while ((await client.global()) === undefined) await clock.sleep(50, both)
+      paths.renew(keptUntil())
       await meetAll(client)
       inSync = true
       failure = undefined
-      const stop = (): void => own.abort()
-      const ticks = follow(client, both).finally(stop)
+      const ticks = follow(client, both).finally(() => own.abort())
       ticks.catch(() => undefined)
-      const idle = (): void => {
-        if (!options.wanted()) own.abort()
-      }
-      idling = idle
       soon()
       for await (const event of client.watch(both, { filter: 'adj-in', initial: true })) handle(event)
       await ticks
@@ -240,10 +236,8 @@ export function createRib(options: RibOptions): Rib {
 
   async function seedOnce(): Promise<void> {
     const found = await options.seed()
-    if (found.length === 0) return
     learn(found)
-    const until = clock.now() + options.restartTime() * 1000
-    for (const path of found) held.set(keyOf(path), until)
+    paths.hold(new Set(found.flatMap(({ neighbor }) => neighbor ?? [])), keptUntil())
   }
 
   return {
@@ -263,8 +257,9 @@ export function createRib(options: RibOptions): Rib {
       while (!signal.aborted) {
         if (!options.wanted()) {
           if (facts !== noBgpFacts) {
-            paths = PersistentMap.empty()
+            paths.clear()
             sessions = new Map()
+            suspectUntil = 0
             inSync = false
             failure = undefined
             facts = noBgpFacts
@@ -272,12 +267,12 @@ export function createRib(options: RibOptions): Rib {
           await alarm.wait(60_000, signal)
           continue
         }
-        if (!seeded) await seedOnce()
-        seeded = true
         const client = await options.open()
         current = client
         const reached = clock.now()
         try {
+          if (!seeded) await seedOnce()
+          seeded = true
           await connect(client, signal)
         } catch (error) {
           if (signal.aborted) break

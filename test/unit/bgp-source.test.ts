@@ -1,0 +1,379 @@
+// The BGP speaker beside us as a source of facts and as tables, over a gobgpd in memory: what it and its neighbors do in
+// the worst order, and that nothing is taken for gone which only is not known.
+import t, { type Test } from 'tap'
+import { seedPaths } from '../../agent/dataplane/bgp.js'
+import type { BgpFacts } from '../../agent/model/bgp-facts.js'
+import { bgpPeerSchema } from '../../agent/model/bgp-peer.js'
+import { createRib } from '../../agent/sources/rib.js'
+import { fakeGobgpd } from '../../lib/gobgp/fake.js'
+import type { BgpPath, BgpPeerConfig } from '../../lib/gobgp/types.js'
+import { createLog } from '../../lib/log.js'
+import { simClock } from '../support/sim-clock.js'
+
+const asn = 64512
+const configOf = (address: string, more: Partial<BgpPeerConfig> = {}): BgpPeerConfig => ({
+  address,
+  asn,
+  description: `node/${address}`,
+  families: ['inet'],
+  holdTime: 90,
+  keepalive: 30,
+  connectRetry: 5,
+  gracefulRestart: { restartTime: 120, restarting: false, notification: true },
+  ...more,
+})
+
+const start = { asn, routerId: '192.0.2.1', listenPort: 179, listenAddresses: ['192.0.2.1'] }
+const h2 = '192.0.2.2'
+const h3 = '192.0.2.3'
+
+interface Given {
+  readonly seed?: readonly BgpPath[]
+  readonly endOfRibEvents?: boolean
+  readonly wanted?: boolean
+}
+
+/** A source that runs, with a gobgpd that was started and peers with h2 and h3. */
+async function world(t: Test, { seed = [], endOfRibEvents = false, wanted: first = true }: Given = {}) {
+  const clock = simClock(Date.now())
+  const daemon = fakeGobgpd({ endOfRibEvents })
+  const client = daemon.client()
+  const told = { changes: 0, reached: 0, peers: 0 }
+  const lines: string[] = []
+  let wanted = first
+  let md5 = 0
+  const begin = async (): Promise<void> => {
+    await client.start(start)
+    await client.addPeer(configOf(h2))
+    await client.addPeer(configOf(h3))
+  }
+  await begin()
+  const rib = createRib({
+    clock,
+    log: createLog({ write: line => void lines.push(line), level: 'info', format: 'json' }),
+    wanted: () => wanted,
+    open: async () => daemon.client(),
+    restartTime: () => 60,
+    seed: async () => seed,
+    md5Drops: () => md5,
+    onChange: () => {
+      told.changes += 1
+    },
+    onReached: () => {
+      told.reached += 1
+    },
+    onPeers: () => {
+      told.peers += 1
+    },
+  })
+  const stop = new AbortController()
+  const running = rib.run(stop.signal)
+  t.teardown(async () => {
+    stop.abort()
+    await clock.runUntil(running)
+  })
+  const short = (facts: BgpFacts): string[] =>
+    [...facts.paths.values()]
+      .flat()
+      .map(({ prefix, neighbor, stale }) => `${prefix} ${neighbor?.slice(-1)}${stale ? ' stale' : ''}`)
+      .sort()
+  const announce = (address: string, ...prefixes: string[]): void =>
+    daemon.receive(
+      address,
+      prefixes.map(prefix => ({ prefix, nextHop: address })),
+    )
+  await clock.pass(20)
+  return {
+    clock,
+    daemon,
+    client,
+    rib,
+    told,
+    lines,
+    begin,
+    announce,
+    /** Up, with graceful restart, its routes and its End-of-RIB. */
+    join(address: string, ...prefixes: string[]): void {
+      daemon.establish(address, { restartTime: 60 })
+      announce(address, ...prefixes)
+      daemon.endOfRib(address)
+    },
+    paths: (): string[] => short(rib.facts()),
+    synced: (): string[] =>
+      [...rib.facts().sessions.values()].flatMap(({ synced, config }) =>
+        synced ? [config.address.slice(-1)] : [],
+      ),
+    want(yes: boolean): void {
+      wanted = yes
+      rib.kick()
+    },
+    dropSegments(): void {
+      md5 += 3
+    },
+  }
+}
+
+t.test('rib: sessions, paths and End-of-RIB, by both versions of gobgpd', async t => {
+  for (const endOfRibEvents of [false, true]) {
+    const w = await world(t, { endOfRibEvents })
+    t.match(w.rib.facts(), { inSync: true, sessions: new Map() })
+    t.equal(w.told.reached, 1)
+    t.same([w.paths(), w.synced()], [[], []])
+    w.daemon.establish(h2, { restartTime: 60 })
+    w.announce(h2, '10.244.2.0/24')
+    await w.clock.pass(1)
+    t.same([w.paths(), w.synced()], [['10.244.2.0/24 2'], []], 'it may have more to say')
+    w.daemon.endOfRib(h2)
+    await w.clock.pass(250)
+    t.same(w.synced(), ['2'])
+    const { changes } = w.told
+    w.announce(h2, ...Array.from({ length: 100 }, (_, i) => `203.0.113.${i}/32`))
+    await w.clock.pass(1)
+    t.equal(w.told.changes, changes + 1, 'a hundred prefixes at once are one change')
+    w.daemon.withdraw(h2, ['10.244.2.0/24', ...Array.from({ length: 100 }, (_, i) => `203.0.113.${i}/32`)])
+    await w.clock.pass(1)
+    t.same([w.paths(), w.rib.facts().paths.size], [[], 0])
+    await w.clock.pass(11_000)
+    const quiet = w.told.changes
+    await w.clock.pass(60_000)
+    t.equal(w.told.changes, quiet, 'nothing new is no change')
+
+    // gobgpd's own clock did not go on.
+    w.clock.jump(Date.now() - w.clock.date().getTime())
+    w.daemon.establish(h3)
+    w.announce(h3, '10.244.3.0/24')
+    await w.clock.pass(300)
+    t.same(w.synced(), ['2'], 'h3 does no graceful restart, and has no End-of-RIB')
+    await w.clock.pass(6_000)
+    t.same(w.synced(), ['2', '3'], 'it has said all after a while')
+  }
+})
+
+t.test(
+  'rib: gobgpd that begins anew empty withdraws nothing; each neighbor says all again, or its time is over',
+  async t => {
+    const w = await world(t)
+    w.join(h2, '10.244.2.0/24', '10.244.22.0/24')
+    w.join(h3, '10.244.3.0/24')
+    await w.clock.pass(300)
+    t.same(w.paths(), ['10.244.2.0/24 2', '10.244.22.0/24 2', '10.244.3.0/24 3'])
+    w.daemon.kill()
+    await w.clock.pass(10)
+    const stale = ['10.244.2.0/24 2 stale', '10.244.22.0/24 2 stale', '10.244.3.0/24 3 stale']
+    t.match(w.rib.facts(), { inSync: false })
+    t.same([w.paths(), w.synced()], [stale, []])
+    await w.clock.pass(500)
+    t.match(w.rib.facts().error, /nobody answers/)
+    await w.clock.pass(300_000)
+    t.same(w.paths(), stale, 'as long as it is away: nobody could say anything')
+    w.daemon.start()
+    await w.clock.pass(2_000)
+    t.same(w.paths(), stale, 'it has no AS yet')
+    t.equal(w.told.reached, 2)
+    await w.begin()
+    await w.clock.pass(1_000)
+    t.match(w.rib.facts(), { inSync: true })
+    t.equal(w.rib.facts().error, undefined)
+    t.same(w.paths(), stale, 'an empty RIB')
+    w.daemon.establish(h2, { restartTime: 60 })
+    w.announce(h2, '10.244.2.0/24')
+    await w.clock.pass(300)
+    t.same(w.paths(), ['10.244.2.0/24 2', '10.244.22.0/24 2 stale', '10.244.3.0/24 3 stale'])
+    w.daemon.endOfRib(h2)
+    await w.clock.pass(300)
+    t.same(w.paths(), ['10.244.2.0/24 2', '10.244.3.0/24 3 stale'], 'what it did not repeat is gone')
+    t.same(w.synced(), ['2'])
+    await w.clock.pass(50_000)
+    t.same(w.paths(), ['10.244.2.0/24 2', '10.244.3.0/24 3 stale'])
+    await w.clock.pass(12_000)
+    t.same(w.paths(), ['10.244.2.0/24 2'], 'h3 never came back')
+
+    for (const pause of [0, 50, 2_000]) {
+      w.daemon.kill()
+      await w.clock.pass(pause)
+      w.daemon.start()
+      await w.begin()
+      await w.clock.pass(pause)
+      t.same(w.paths(), ['10.244.2.0/24 2 stale'], `killed again and again, every ${pause} ms`)
+    }
+    w.join(h2, '10.244.2.0/24')
+    await w.clock.pass(2_000)
+    t.same(w.paths(), ['10.244.2.0/24 2'])
+    t.equal(
+      w.lines.filter(line => line.includes('nobody answers')).length <= 5,
+      true,
+      'one line for each time it went',
+    )
+
+    w.daemon.hang(true)
+    await w.clock.pass(15_000)
+    t.same([w.paths(), w.synced()], [['10.244.2.0/24 2 stale'], []], 'one that hangs')
+    t.match(w.rib.facts().error, /no answer in time/)
+    w.daemon.hang(false)
+    await w.clock.pass(2_000)
+    t.same([w.paths(), w.synced()], [['10.244.2.0/24 2'], ['2']], 'and wakes up')
+  },
+)
+
+t.test('rib: a session is lost while gobgpd lives: its paths are what gobgpd keeps of them', async t => {
+  const w = await world(t)
+  w.join(h2, '10.244.2.0/24', '10.244.22.0/24')
+  w.join(h3, '10.244.3.0/24')
+  await w.clock.pass(300)
+  w.daemon.lose(h2, true)
+  await w.clock.pass(20)
+  t.same(
+    [w.paths(), w.synced()],
+    [['10.244.2.0/24 2 stale', '10.244.22.0/24 2 stale', '10.244.3.0/24 3'], ['3']],
+    'gracefully',
+  )
+  w.daemon.establish(h2, { restartTime: 60 })
+  w.announce(h2, '10.244.2.0/24')
+  await w.clock.pass(300)
+  t.same(w.paths(), ['10.244.2.0/24 2', '10.244.22.0/24 2 stale', '10.244.3.0/24 3'])
+  w.daemon.endOfRib(h2)
+  await w.clock.pass(300)
+  t.same(
+    [w.paths(), w.synced()],
+    [
+      ['10.244.2.0/24 2', '10.244.3.0/24 3'],
+      ['2', '3'],
+    ],
+  )
+  w.daemon.lose(h2, true)
+  await w.clock.pass(20)
+  w.daemon.restartTimeOver(h2)
+  await w.clock.pass(61_000)
+  t.same(w.paths(), ['10.244.3.0/24 3'], 'its restart time is over')
+  w.daemon.lose(h3, false)
+  await w.clock.pass(61_000)
+  t.same(w.paths(), [], 'without grace gobgpd drops them, and tells nobody')
+  w.join(h3, '10.244.3.0/24')
+  await w.clock.pass(300)
+  t.same([w.paths(), w.synced()], [['10.244.3.0/24 3'], ['3']])
+
+  await w.client.deletePeer(h3)
+  await w.clock.pass(300)
+  t.ok(w.told.peers > 0, 'whoever wants it is told')
+  await w.client.addPeer(configOf(h3))
+  w.join(h3, '10.244.33.0/24')
+  await w.clock.pass(300)
+  t.same(w.paths(), ['10.244.33.0/24 3'], 'removed and added anew: nothing of before is left')
+  await w.client.deletePeer(h3)
+  await w.clock.pass(100_000)
+  t.same([w.paths(), w.rib.facts().sessions.has(h3)], [[], false])
+})
+
+t.test('rib: what comes while a neighbor is listed is not lost, and not undone', async t => {
+  const w = await world(t)
+  w.daemon.establish(h2, { restartTime: 60 })
+  w.announce(h2, '10.244.2.0/24', '10.244.22.0/24')
+  await w.clock.pass(1)
+  const late = w.daemon.client().paths
+  t.equal(typeof late, 'function')
+  w.daemon.endOfRib(h2)
+  // Within the very turns of the event loop in which it is listed.
+  for (let turn = 0; turn < 12; turn += 1) {
+    w.daemon.withdraw(h2, [`10.244.22.0/24`])
+    w.announce(h2, `10.244.1${turn}.0/24`)
+    await Promise.resolve()
+    if (turn % 3 === 2) await new Promise(setImmediate)
+  }
+  await w.clock.pass(500)
+  t.same(w.synced(), ['2'])
+  t.equal(w.paths().length, 13)
+  t.notOk(w.paths().includes('10.244.22.0/24 2'))
+})
+
+t.test('rib: routes of a former life are kept until their router has spoken, and no longer', async t => {
+  const tor = (name: string, address: string, list: readonly string[]) =>
+    bgpPeerSchema.parse({
+      apiVersion: 'warren/v1',
+      kind: 'BGPPeer',
+      metadata: { name },
+      spec: { address, asn: 65001, import: list },
+    })
+  const route = {
+    kind: 'route',
+    family: 'inet',
+    type: 'unicast',
+    table: 254,
+    protocol: 87,
+    scope: 'global',
+  } as const
+  const seeds = seedPaths(
+    [
+      {
+        ...route,
+        dst: '203.0.113.0/24',
+        nextHops: [
+          { via: h2, dev: 'eth0' },
+          { via: h3, dev: 'eth0' },
+        ],
+      },
+      { ...route, dst: '198.51.100.0/24', nextHops: [{ via: '192.0.2.99', dev: 'eth0' }] },
+      { ...route, dst: '10.244.9.0/24', nextHops: [{ via: '192.0.2.9', dev: 'eth0' }] },
+      { ...route, dst: '198.18.0.0/15', protocol: 4, nextHops: [{ via: h2, dev: 'eth0' }] },
+      { ...route, dst: '203.0.113.128/25', nextHops: [{ dev: 'eth0' }] },
+    ],
+    [tor('a', h2, ['203.0.113.0/24', '198.51.0.0/16', '198.18.0.0/15']), tor('b', h3, ['203.0.113.0/24'])],
+  )
+  t.same(
+    seeds.map(({ prefix, neighbor, nextHop }) => `${prefix} ${neighbor} ${nextHop}`),
+    [`203.0.113.0/24 ${h2} ${h2}`, `203.0.113.0/24 ${h3} ${h3}`, `198.51.100.0/24 ${h2} 192.0.2.99`],
+  )
+  const w = await world(t, { seed: seeds })
+  t.same(w.paths(), ['198.51.100.0/24 2 stale', '203.0.113.0/24 2 stale', '203.0.113.0/24 3 stale'])
+  await w.clock.pass(30_000)
+  w.join(h2, '203.0.113.0/24')
+  await w.clock.pass(500)
+  t.same(w.paths(), ['203.0.113.0/24 2', '203.0.113.0/24 3 stale'])
+  await w.clock.pass(40_000)
+  t.same(w.paths(), ['203.0.113.0/24 2'])
+})
+
+t.test('rib: hostile paths, a suspected password, and wanted, not wanted, wanted', async t => {
+  const w = await world(t)
+  w.daemon.establish(h2, { restartTime: 60 })
+  w.daemon.receive(h2, [{ prefix: '10.244.2.0/24', nextHop: '' }])
+  const bad = ['', 'x/1', '10.244.2.1/24', '10.244.2.0/99', '::/0/0', '\0'.repeat(9)]
+  w.daemon.receive(
+    h2,
+    bad.map(prefix => ({ prefix, nextHop: 'nobody', asPath: Array.from({ length: 300 }, () => 1) })),
+  )
+  w.daemon.endOfRib(h2)
+  await w.clock.pass(500)
+  t.same([w.paths(), w.synced()], [['10.244.2.0/24 2'], ['2']])
+
+  t.equal(w.rib.facts().md5Failures, undefined)
+  w.dropSegments()
+  await w.clock.pass(11_000)
+  t.equal(w.rib.facts().md5Failures, true)
+  await w.clock.pass(60_000)
+  t.equal(w.rib.facts().md5Failures, undefined, 'not any more')
+
+  await w.rib.refresh()
+  t.same(w.synced(), ['2'])
+  w.want(false)
+  await w.clock.pass(500)
+  t.match(w.rib.facts(), { inSync: false })
+  t.same([w.paths(), w.rib.facts().sessions.size], [[], 0], 'nobody speaks BGP')
+  const { calls } = w.daemon
+  const asked = calls.length
+  await w.clock.pass(300_000)
+  t.equal(calls.length, asked, 'and nobody asks')
+  w.want(true)
+  await w.clock.pass(1_000)
+  t.same([w.paths(), w.synced()], [['10.244.2.0/24 2'], ['2']])
+
+  w.daemon.kill()
+  w.daemon.start()
+  await w.clock.pass(2_000)
+  w.want(false)
+  await w.clock.pass(500)
+  const before = calls.length
+  await w.clock.pass(60_000)
+  t.equal(calls.length, before, 'one that was never started is not asked for ever')
+  const never = await world(t, { wanted: false })
+  t.equal(never.told.reached, 0)
+})
