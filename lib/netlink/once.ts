@@ -132,22 +132,50 @@ class Once implements RtnlOnce {
   }
 
   write(ops: readonly RtnlOp[], ignored: readonly string[]): void {
-    let first: WarrenError | undefined
-    for (const op of ops) {
-      const { verb, object } = op
-      const messages =
-        object.kind === 'link' && verb === 'set'
-          ? linkChanges(this.#out, object, this.#names, false)
-          : [encodeOp(this.#out, op, this.#names)]
-      for (const message of messages) {
-        const failure = this.#ask(message, NLM_F_ACK, () => undefined)
-        if (failure === undefined) continue
-        if (!ignored.includes(failure.code))
-          first ??= failureError(`${verb} ${object.kind} "${formatObject(object)}"`, failure)
-        break
+    const messages: Buffer[] = []
+    const owners: RtnlOp[] = []
+    for (const op of ops)
+      for (const message of op.object.kind === 'link' && op.verb === 'set'
+        ? linkChanges(this.#out, op.object, this.#names, false)
+        : [encodeOp(this.#out, op, this.#names)]) {
+        messages.push(message)
+        owners.push(op)
       }
-    }
+    let first: WarrenError | undefined
+    this.#send(messages).forEach((failure, i) => {
+      const op = owners[i]
+      if (failure === undefined || op === undefined || ignored.includes(failure.code)) return
+      first ??= failureError(`${op.verb} ${op.object.kind} "${formatObject(op.object)}"`, failure)
+    })
     if (first !== undefined) throw first
+  }
+
+  /** Writes all of them at once; what the kernel refused each for. */
+  #send(messages: readonly Buffer[]): readonly (NetlinkFailure | undefined)[] {
+    const results: (NetlinkFailure | undefined)[] = messages.map(() => undefined)
+    if (messages.length === 0) return results
+    const from = this.#seq + 1
+    this.#seq += messages.length
+    messages.forEach((message, i) => {
+      message.writeUInt32LE(from + i, 8)
+      message.writeUInt16LE(message.readUInt16LE(6) | NLM_F_ACK, 6)
+    })
+    sendto(this.#fd, Buffer.concat(messages))
+    let waiting = messages.length
+    while (waiting > 0) {
+      const length = recv(this.#fd, buffer)
+      if (length === undefined) {
+        const failure = { code: lastErrno() }
+        return results.map(known => known ?? failure)
+      }
+      eachMessage(buffer.subarray(0, length), (start, end) => {
+        const i = buffer.readUInt32LE(start + 8) - from
+        if (i < 0 || i >= messages.length || buffer.readUInt16LE(start + 4) !== NLMSG_ERROR) return
+        results[i] = readFailure(buffer, start, end, false)
+        waiting -= 1
+      })
+    }
+    return results
   }
 }
 

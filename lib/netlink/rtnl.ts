@@ -13,6 +13,7 @@ import { AF_BRIDGE, type DeviceNames, familyNumber } from './codec/text.js'
 import { failureError, type NetlinkFailure } from './failure.js'
 import { formatObject } from './format.js'
 import { applyLinkRun, linkRun } from './link-batch.js'
+import { deleteLinks, deleteRun, type LinkDelete } from './link-delete.js'
 import { resolveNames } from './names.js'
 import { NETLINK_ROUTE } from './raw.js'
 import { type Decode, type NetlinkSocket, openNetlink } from './socket.js'
@@ -150,8 +151,12 @@ class Rtnetlink implements Rtnl {
     while (from < ops.length) {
       // Links in runs that do not stand on each other, as what follows may; everything else in bulk.
       let to = linkRun(ops, from)
+      const deleted = deleteRun(ops, from)
       if (to > from) {
         await this.applyLinks(ops, from, to, results, signal)
+      } else if (deleted > from) {
+        to = deleted
+        await this.deleteLinks(ops, from, to, results, signal)
       } else {
         const { kind } = (ops[from] as RtnlOp).object
         to += 1
@@ -212,6 +217,23 @@ class Rtnetlink implements Rtnl {
       if (failure.code === 'ENODEV' && op.object.kind !== 'link' && op.object.kind !== 'rule') again.push(i)
     }
     return again
+  }
+
+  private async deleteLinks(
+    ops: readonly RtnlOp[],
+    from: number,
+    to: number,
+    results: Result[],
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const options = signal === undefined ? {} : { signal }
+    const gone = await deleteLinks(ops.slice(from, to) as LinkDelete[], messages =>
+      this.writer.batch(messages, options),
+    )
+    gone.forEach((failure, k) => {
+      const i = from + k
+      results[i] = failure === undefined ? undefined : failureError(actionOf(ops[i] as RtnlOp), failure)
+    })
   }
 
   private applyLinks(

@@ -104,19 +104,22 @@ export async function tenantRemoteRows(
   const observed = async (): Promise<Map<string, number>> =>
     new Map((await daemon.client.status()).tables.map(table => [table.name, table.observed]))
   const lists = new Map<string, number>()
+  /** No port comes twice. */
+  let next = many + 10
   /** CPU of one change, ms: a port comes, or goes. */
-  const perChange = async (base: number): Promise<number> => {
+  const perChange = async (): Promise<number> => {
     // What the fill left behind is done.
     await daemon.converged(60_000)
     await quiet(2_000)
     const before = cpuMs(daemon.pid)
     const looks = await observed()
     for (let i = 0; i < changes; i += 1) {
-      const n = base + 10 + i
+      const n = next
+      next += 1
       await put([n])
-      await met.wait(`new ${addressOf(n)}`, 10_000)
+      await met.wait(`new ${addressOf(n)}`, 30_000)
       await take([n])
-      await met.wait(`del ${addressOf(n)}`, 10_000)
+      await met.wait(`del ${addressOf(n)}`, 30_000)
     }
     const cost = (cpuMs(daemon.pid) - before) / (2 * changes)
     for (const [name, count] of await observed()) {
@@ -127,12 +130,12 @@ export async function tenantRemoteRows(
   }
   await put(between(1, few + 1))
   await quiet(3_000)
-  await perChange(many)
+  await perChange()
   const costs = { few: [] as number[], many: [] as number[], ratios: [] as number[] }
   for (let i = 0; i < rounds; i += 1) {
-    const small = await perChange(many)
+    const small = await perChange()
     await put(between(few + 1, many + 1))
-    const large = await perChange(many)
+    const large = await perChange()
     await take(between(few + 1, many + 1))
     costs.few.push(small)
     costs.many.push(large)

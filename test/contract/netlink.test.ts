@@ -223,6 +223,54 @@ for (const [name, make] of [
     t.strictSame((await rtnl.list('link')).map(one => one.name).sort(), ['br0', 'lo', 'vx0'])
   })
 
+  test('many links in one go: what they stand on first, one refused, all gone together', async (t, {
+    rtnl,
+  }) => {
+    const port = { learning: false, flood: false }
+    const ports = Array.from({ length: 40 }, (_, i) => `p${i}`)
+    const made = await codes(
+      rtnl,
+      add(bridge('br0', { address: mac, addrGenMode: 'none', up: true })),
+      add(bridge('br1', { up: true })),
+      add(bridge('br0')),
+      ...ports.map((name, i) =>
+        add(veth(name, `q${i}`, { master: 'br0', alias: `a ${i}`, port, addrGenMode: 'none', up: true })),
+      ),
+      add(veth('px', 'p7', { master: 'br0' })),
+      { verb: 'set', object: named('p3', { master: 'br1' }) },
+      { verb: 'set', object: named('nope', { up: true }) },
+    )
+    const wrong = made.flatMap((code, i) => (code === undefined ? [] : [[i, code]]))
+    t.strictSame(wrong, [
+      [2, 'EEXIST'],
+      [43, 'EEXIST'],
+      [45, 'ENODEV'],
+    ])
+    const links = new Map((await rtnl.list('link')).map(one => [one.name, one]))
+    t.match(links.get('p9'), { master: 'br0', alias: 'a 9', up: true, addrGenMode: 'none', port })
+    t.match(links.get('p3'), { master: 'br1', up: true })
+    t.equal(links.has('px'), false)
+    const gone = await codes(
+      rtnl,
+      ...ports.map(name => del(named(name))),
+      del(named('nope')),
+      del(named('lo')),
+      del(named('br0')),
+      del(named('br1')),
+    )
+    t.strictSame(
+      gone.flatMap((code, i) => (code === undefined ? [] : [[i, code]])),
+      [
+        [40, 'ENODEV'],
+        [41, 'EOPNOTSUPP'],
+      ],
+    )
+    t.strictSame(
+      (await rtnl.list('link')).map(one => one.name),
+      ['lo'],
+    )
+  })
+
   test('errors have the code of the kernel, whatever the kind', async (t, { rtnl }) => {
     await ok(rtnl, ...devices, add(address('br0', '10.1.0.1/24')))
     const cases: readonly (readonly [RtnlOp, string])[] = [

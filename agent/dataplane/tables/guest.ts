@@ -50,8 +50,10 @@ function messages(desired: Guest, before: Guest | undefined): RtnlOp[] {
   const goneRoute = (before?.routes ?? []).filter(
     old => !desired.routes.some(({ destination }) => destination === old.destination),
   )
+  // As it was born, or as it was: nothing to say of it.
+  const same = before?.mac === desired.mac && before.mtu === desired.mtu
   return [
-    { verb: 'set', object: linkOf(desired, before) },
+    ...(same ? [] : [{ verb: 'set' as const, object: linkOf(desired, before) }]),
     ...desired.addresses.map(each => ({ verb: 'replace' as const, object: addressOf(desired, each) })),
     ...goneRoute.map(each => ({ verb: 'delete' as const, object: routeOf(desired, each) })),
     ...goneAddress.map(each => ({ verb: 'delete' as const, object: addressOf(desired, each) })),

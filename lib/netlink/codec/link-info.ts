@@ -13,6 +13,7 @@ export const IFLA = {
   LINKINFO: 18,
   IFALIAS: 20,
   AF_SPEC: 26,
+  GROUP: 27,
   NET_NS_FD: 28,
   EXT_MASK: 29,
   LINK_NETNSID: 37,
@@ -69,6 +70,7 @@ function writeData(out: MessageWriter, info: LinkInfo, change: boolean): void {
       const peer = info.peer
       if (peer === undefined) return
       out.nest(VETH_INFO_PEER, () => {
+        // Down: one that comes up before it has its other end is refused (veth_open, ENOTCONN).
         out.zeros(IFINFOMSG).attrString(IFLA.IFNAME, peer.name)
         if (peer.address !== undefined) out.attrBytes(IFLA.ADDRESS, macBytes(peer.address))
         if (peer.mtu !== undefined) out.attrU32(IFLA.MTU, peer.mtu)

@@ -148,6 +148,19 @@ export function encodeLinkDelete(out: MessageWriter, op: RtnlOp & { readonly obj
   return out.attrString(IFLA.IFNAME, op.object.name).finish()
 }
 
+/** 0: the group that links are in when nobody says another. */
+export function encodeLinkGroup(out: MessageWriter, name: string, group: number): Buffer {
+  out.begin(RTM_NEWLINK, 0)
+  header(out, 0)
+  return out.attrString(IFLA.IFNAME, name).attrU32(IFLA.GROUP, group).finish()
+}
+
+export function encodeGroupDelete(out: MessageWriter, group: number): Buffer {
+  out.begin(RTM_DELLINK, 0)
+  header(out, 0)
+  return out.attrU32(IFLA.GROUP, group).finish()
+}
+
 /** All links, or by `name` one. */
 export function encodeLinkGet(out: MessageWriter, name?: string): Buffer {
   out.begin(RTM_GETLINK, 0)
