@@ -15,7 +15,7 @@ export interface BgpSessionView {
   readonly asn: number
   /** What it is to us; retained: it is wanted no more, and stays until the new sessions know all. */
   readonly role: SessionRole | 'retained'
-  readonly state: BgpSessionState | 'absent'
+  readonly state: BgpSessionState | 'absent' | 'unknown'
   /** ISO date: established since. */
   readonly since?: string
   /** All that it announces has come. */
@@ -70,7 +70,7 @@ const refOfNeighbor = (address: string | undefined, state: BgpState): string =>
   state.topology.sessions.get(address ?? '')?.ref ?? address ?? 'ourselves'
 
 function whyDown(
-  state: BgpSessionState | 'absent',
+  state: BgpSessionView['state'],
   facts: BgpFacts,
   admin: string | undefined,
 ): string | undefined {
@@ -97,9 +97,9 @@ export function bgpView({ state, facts }: Seen): BgpView {
   const sessions = addresses.map((address): BgpSessionView => {
     const wanted = state.topology.sessions.get(address)
     const known = facts.sessions.get(address)
-    const session = known?.state.session ?? 'absent'
+    const session = facts.inSync ? (known?.state.session ?? 'absent') : 'unknown'
     const why = whyDown(session, facts, known?.state.admin)
-    const { since } = known?.state ?? {}
+    const since = session === 'established' ? known?.state.since : undefined
     return {
       peer: wanted?.ref ?? address,
       address,
@@ -133,8 +133,8 @@ const statusOf = (verdict: Ruling): BgpRouteView['status'] => {
 }
 
 /** Kept although who announced it is not there just now. */
-const isStale = (path: BgpPath, { sessions }: BgpFacts): boolean =>
-  path.stale || sessions.get(path.neighbor ?? '')?.state.session !== 'established'
+const isStale = (path: BgpPath, { sessions, inSync }: BgpFacts): boolean =>
+  path.stale || !inSync || sessions.get(path.neighbor ?? '')?.state.session !== 'established'
 
 function pathView(path: BgpPath, { state, facts }: Seen, kernel: ReadonlyMap<string, Route>): BgpRouteView {
   const verdict = ruling(path, state.guard)

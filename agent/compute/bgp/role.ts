@@ -81,6 +81,14 @@ export function oldSessions(topology: Topology, facts: BgpFacts, asn: number): r
   )
 }
 
+/** gobgpd does not answer. */
+export function speakerProblem(node: string, reason: string): Problem {
+  const message = `${reason}; routes stay, those to nodes that BGP does not tell of go by their leases`
+  const hint =
+    'start it (systemctl start warren-gobgpd), or set gobgp.socket in warrend.yaml to where it listens'
+  return { level: 'error', about: `node/${node}`, code: 'GOBGPD', message, hint }
+}
+
 function within(text: string): BgpPrefixRange {
   const prefix = parsePrefix(text)
   return { prefix: prefix.text, min: prefix.length, max: addressBits[prefix.family] }

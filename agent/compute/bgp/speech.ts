@@ -17,7 +17,7 @@ import type { OverlayContext } from '../overlay/backend.js'
 import { leaseBlocks } from '../overlay/blocks.js'
 import { createOwners } from './owners.js'
 import { createRib, neededFor } from './rib.js'
-import { type BgpPlan, oldSessions, planBgp, routerIdProblem, settled } from './role.js'
+import { type BgpPlan, oldSessions, planBgp, routerIdProblem, settled, speakerProblem } from './role.js'
 import { announcedServices } from './services.js'
 import { topologyOf } from './topology.js'
 
@@ -112,6 +112,10 @@ export function createBgp(): Bgp {
     routerIdProblem(node, routerId, nodes.values()),
   )
 
+  const silenceOf = remember((node: string, error: string | undefined) =>
+    error === undefined ? undefined : speakerProblem(node, error),
+  )
+
   /** Once spoken, we go on for those who still do: a record without BGP is the last thing that a node writes. */
   function speaks(cluster: Cluster, peers: PersistentMap<Node>, live: Snapshot['live']): boolean {
     if (cluster.spec.backend.type === 'bgp') spoke = true
@@ -202,7 +206,12 @@ export function createBgp(): Bgp {
         }
       const plan = last.value
       const clash = clashOf(self.node, bgp.routerId, snapshot.nodes)
-      const problems: Problem[] = [...plan.problems, ...(clash === undefined ? [] : [clash])]
+      const silence = silenceOf(self.node, self.bgp?.error)
+      const problems: Problem[] = [
+        ...plan.problems,
+        ...(clash === undefined ? [] : [clash]),
+        ...(silence === undefined ? [] : [silence]),
+      ]
       const addressed = new Set(all)
       const guard: GuardContext = { ...bgp.guard, isServiceAddress: ({ text }) => addressed.has(text) }
       return {
