@@ -8,8 +8,6 @@ import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { codeOf, WarrenError } from '../lib/errors.js'
 import { z } from './model/check.js'
-import type { ModelObject } from './model/kinds.js'
-import { refOf } from './model/object.js'
 import { createRowReader, createRowWriter, type Noted, type RowLine } from './model/rows.js'
 import { readFirstVersion } from './snapshot-first.js'
 import type { SavedDirectory } from './sources/directory.js'
@@ -115,28 +113,17 @@ function readLines(bytes: Buffer, text: string): SavedModel | undefined {
   const sum = (JSON.parse(bytes.toString('utf8', end).slice(0, -2)) as { readonly sum?: unknown }).sum
   if (sum !== sumOf(bytes.subarray(0, end))) return undefined
   const { program, store, directory } = head.data
-  const noted: Noted[] = []
-  const read = createRowReader(noted)
+  const objects: Noted[] = []
+  const read = createRowReader(objects)
   const allocations: (readonly [string, string])[] = []
   for (const line of lines) {
     const { allocations: cells } = line as { readonly allocations?: readonly string[] }
     if (cells === undefined) read(line as RowLine)
     else for (let i = 0; i < cells.length; i += 2) allocations.push([cells[i] ?? '', cells[i + 1] ?? ''])
   }
-  const objects = noted.map(({ modRevision, hash, object }) => ({
-    ref: refOfWhole(object),
-    modRevision,
-    hash,
-    object,
-  }))
   const { format, resume } = store
   const trusted = program === thisProgram()
   return { store: { ...store, format, resume, objects, allocations, trusted }, directory }
-}
-
-/** refOf as a string of its own: a key in memory for as long as the object lives. */
-function refOfWhole(object: ModelObject): string {
-  return refOf(object).split('/').join('/')
 }
 
 /**

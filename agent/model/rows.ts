@@ -9,6 +9,8 @@ import { type UsualService, usualEndpoint, usualServiceSpec } from './usual.js'
 
 /** What a row says of an object beside the object. */
 export interface Noted {
+  /** As refOf gives it, but a string of its own: it is a key in memory for as long as the object lives. */
+  readonly ref: string
   readonly modRevision: number
   readonly hash: number
   readonly object: ModelObject
@@ -33,6 +35,10 @@ const terminating = 2
 interface Rest extends UsualService {
   readonly ports: Service['spec']['ports']
 }
+
+/** `service/default/web`. join, because a template would be a chain of its parts. */
+const refOfParts = (kind: string, { name, tenant, namespace = tenant }: Metadata): string =>
+  (namespace === undefined ? [kind, name] : [kind, namespace, name]).join('/')
 
 const plain = (metadata: Metadata): boolean => Object.keys(metadata).length === 2 && 'namespace' in metadata
 
@@ -115,7 +121,12 @@ export function createRowReader(all: Noted[]): (line: RowLine) => void {
         metadata: { name: cells[i + 2] as string, namespace: words[cells[i + 3] as number] as string },
         spec: usualServiceSpec(ip === 0 ? undefined : [ip as string], rest.ports, rest),
       }
-      all.push({ modRevision: cells[i] as number, hash: cells[i + 1] as number, object })
+      all.push({
+        ref: refOfParts('service', object.metadata),
+        modRevision: cells[i] as number,
+        hash: cells[i + 1] as number,
+        object,
+      })
     }
   }
 
@@ -145,7 +156,12 @@ export function createRowReader(all: Noted[]): (line: RowLine) => void {
           ports: words[cells[head + 5] as number] as Endpoints['spec']['ports'],
         },
       }
-      all.push({ modRevision: cells[head] as number, hash: cells[head + 1] as number, object })
+      all.push({
+        ref: refOfParts('endpoints', object.metadata),
+        modRevision: cells[head] as number,
+        hash: cells[head + 1] as number,
+        object,
+      })
     }
   }
 
@@ -154,11 +170,14 @@ export function createRowReader(all: Noted[]): (line: RowLine) => void {
     if (line.services !== undefined) readServices(line.services)
     if (line.endpoints !== undefined) readEndpoints(line.endpoints)
     const cells = line.objects ?? []
-    for (let i = 0; i < cells.length; i += 3)
+    for (let i = 0; i < cells.length; i += 3) {
+      const object = cells[i + 2] as ModelObject
       all.push({
+        ref: refOfParts(object.kind.toLowerCase(), object.metadata),
         modRevision: cells[i] as number,
         hash: cells[i + 1] as number,
-        object: cells[i + 2] as ModelObject,
+        object,
       })
+    }
   }
 }

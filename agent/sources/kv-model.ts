@@ -8,7 +8,6 @@
 // stands, or their block has another owner; objects of other kinds go the ordinary way.
 import type { KvBatch, KvEntry, KvList } from '../../lib/kv/kv.js'
 import { PersistentMap } from '../../lib/persistent/map.js'
-import { parseObject, parseObjectText } from '../model/document.js'
 import {
   allocPrefix,
   blockKey,
@@ -18,9 +17,9 @@ import {
   objectsPrefix,
   refOfKey,
 } from '../model/keys.js'
-import { findKind, type ModelObject } from '../model/kinds.js'
-import { type Problem, refOf } from '../model/object.js'
+import type { Problem } from '../model/object.js'
 import type { Allocation } from '../model/snapshot.js'
+import { checkObject, kindOf, readObject } from './kv-objects.js'
 import {
   type Format,
   type KvChanges,
@@ -30,8 +29,8 @@ import {
   type SavedStore,
   type StoredObject,
   storeProblems,
-  textHash,
 } from './kv-records.js'
+import { createRemovals } from './kv-removals.js'
 import { createTail, type ResumePoint } from './kv-resume.js'
 
 export interface KvModel {
@@ -79,9 +78,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   const tail = createTail()
   /** Where the seed stopped. */
   let point: ResumePoint | undefined
-  const pending = new Set<string>()
-  let firstPending = { at: 0, revision: 0 }
-  let lastPending = 0
+  const pending = createRemovals(graceMs)
   let format: Format = { state: 'unknown' }
   let formatId: string | undefined
   let lost = false
@@ -112,60 +109,36 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     change(ref)
   }
 
-  function awaitRemoval(ref: string, now: number): void {
-    if (pending.size === 0) firstPending = { at: now, revision }
-    lastPending = now
-    pending.add(ref)
-  }
-
   function accept(entry: KvEntry): void {
     const ref = refOfKey(entry.key)
     if (ref === undefined) {
       others.add(entry.key)
       return
     }
-    const known = objects.get(ref)
-    const kind = ref.slice(0, ref.indexOf('/'))
-    const info = findKind(kind)
+    const info = kindOf(ref)
     problems = undefined
     bad.delete(entry.key)
     if (info === undefined) {
-      unknownKinds.set(entry.key, kind)
+      unknownKinds.set(entry.key, ref.slice(0, ref.indexOf('/')))
       return
     }
     pending.delete(ref)
-    const hash = textHash(entry.value)
-    // One revision of one key has one text. The hash is for a store that went back in time and on another way.
-    if (known?.hash === hash && known.modRevision === entry.modRevision) {
-      release(ref)
-      return
-    }
-    const about = `${name}: ${entry.key}`
-    const parsed = parseObjectText(entry.value, { about, strict: !info.record })
-    if (!parsed.ok) {
-      bad.set(entry.key, parsed.problems)
-      return
-    }
-    if (refOf(parsed.object) !== ref) {
-      const message = `Cannot use ${about}: it holds ${refOf(parsed.object)}`
-      const hint = 'delete the key and apply the object again'
-      bad.set(entry.key, [{ level: 'error', about: ref, code: 'KEY', message, hint }])
+    const known = objects.get(ref)
+    const read = readObject(entry, ref, info, known, name)
+    if ('problems' in read) {
+      bad.set(entry.key, read.problems)
       return
     }
     release(ref)
-    const same = known?.hash === hash && JSON.stringify(known.object) === JSON.stringify(parsed.object)
-    objects.set(ref, {
-      modRevision: entry.modRevision,
-      hash,
-      object: same ? known.object : parsed.object,
-    })
-    if (!same) change(ref)
+    if (read === known) return
+    objects.set(ref, read)
+    if (read.object !== known?.object) change(ref)
   }
 
   function forget(key: string, now: number): void {
     if (bad.delete(key) || unknownKinds.delete(key)) problems = undefined
     const ref = refOfKey(key)
-    if (ref !== undefined && objects.has(ref)) awaitRemoval(ref, now)
+    if (ref !== undefined && objects.has(ref)) pending.add(ref, now, revision)
   }
 
   function allocate(entry: KvEntry): void {
@@ -201,7 +174,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   }
 
   function unsee(key: string, now: number): void {
-    if (pending.size > 0) lastPending = now // a wipe goes on, whatever it deletes at the moment
+    pending.goOn(now) // a wipe, perhaps
     others.delete(key)
     if (key.startsWith(objectsPrefix)) forget(key, now)
     else if (key.startsWith(allocPrefix)) {
@@ -229,7 +202,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
         const blocks = stored.object.kind === 'Node' ? stored.object.spec.podCIDRs : []
         for (const block of blocks) heldBlocks.set(blockKey(block), ref)
         change(ref)
-      } else awaitRemoval(ref, now)
+      } else pending.add(ref, now, revision)
     }
   }
 
@@ -273,14 +246,6 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   /** What is in force is all that the store says, and the number of its keys is known. */
   const whole = (): boolean => format.state === 'present' && pending.size + bad.size + unknownKinds.size === 0
 
-  /** An object of a last good model that this very program did not write is looked at once more. */
-  function checked(object: unknown, ref: string): ModelObject | undefined {
-    const info = findKind(ref.slice(0, ref.indexOf('/')))
-    if (info === undefined) return undefined
-    const parsed = parseObject(object, { about: `the last good model: ${ref}`, strict: !info.record })
-    return parsed.ok && refOf(parsed.object) === ref ? parsed.object : undefined
-  }
-
   return {
     objects,
     allocations: () => allocations,
@@ -288,7 +253,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     held,
     format: () => format,
     formatId: () => formatId,
-    revision: () => (pending.size > 0 ? Math.min(revision, firstPending.revision - 1) : revision),
+    revision: () => pending.reached(revision),
     problems() {
       if (problems !== undefined) return problems
       const found = storeProblems({ name, format, size: objects.size, held, unknownKinds, bad })
@@ -307,7 +272,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       revision = saved.revision
       point = saved.trusted ? saved.resume : undefined
       for (const { ref, modRevision, hash, object } of saved.objects) {
-        const good = saved.trusted ? object : checked(object, ref)
+        const good = saved.trusted ? object : checkObject(object, ref)
         if (good === undefined) continue
         objects.set(ref, { modRevision, hash, object: good })
         change(ref)
@@ -357,14 +322,11 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       for (const entry of batch.puts) see(entry)
       return true
     },
-    nextDue: () =>
-      pending.size === 0 || format.state !== 'present'
-        ? undefined
-        : Math.min(lastPending + graceMs, firstPending.at + 10 * graceMs),
+    nextDue: () => (format.state === 'present' ? pending.due() : undefined),
     due(now) {
       const at = this.nextDue()
       if (at === undefined || now < at) return
-      for (const ref of pending) remove(ref)
+      for (const ref of pending.all()) remove(ref)
     },
     take() {
       const changes = { refs: changedRefs, live: changedLive }
