@@ -2,11 +2,13 @@
 // the worst order, and that nothing is taken for gone which only is not known.
 import t, { type Test } from 'tap'
 import { seedPaths } from '../../agent/dataplane/bgp.js'
+import { bgpStages } from '../../agent/dataplane/bgp-stages.js'
+import { bgpTables } from '../../agent/dataplane/tables/bgp.js'
 import type { BgpFacts } from '../../agent/model/bgp-facts.js'
 import { bgpPeerSchema } from '../../agent/model/bgp-peer.js'
 import { createRib } from '../../agent/sources/rib.js'
 import { fakeGobgpd } from '../../lib/gobgp/fake.js'
-import type { BgpPath, BgpPeerConfig } from '../../lib/gobgp/types.js'
+import type { BgpPath, BgpPeerConfig, Gobgp } from '../../lib/gobgp/types.js'
 import { createLog } from '../../lib/log.js'
 import { simClock } from '../support/sim-clock.js'
 
@@ -376,4 +378,214 @@ t.test('rib: hostile paths, a suspected password, and wanted, not wanted, wanted
   t.equal(calls.length, before, 'one that was never started is not asked for ever')
   const never = await world(t, { wanted: false })
   t.equal(never.told.reached, 0)
+})
+
+/** Tables over a gobgpd in memory; the host has not spoken BGP since it booted. */
+function tablesOf(daemon = fakeGobgpd()) {
+  let spoke = false
+  let now = 0
+  let none = false
+  const tables = bgpTables({
+    client: async () => (none ? undefined : daemon.client()),
+    spoke: () => spoke,
+    setSpoke: yes => {
+      spoke = yes
+    },
+    asn: () => asn,
+    now: () => now,
+  })
+  return {
+    daemon,
+    tables,
+    spoke: (): boolean => spoke,
+    pass: (ms: number): void => {
+      now += ms
+    },
+    withdrawAll: (): void => {
+      none = true
+    },
+    restartBit: async (address: string): Promise<boolean | undefined> => {
+      const [peer] = await daemon.client().peers({ address })
+      return peer?.config.gracefulRestart?.restarting
+    },
+  }
+}
+
+const { signal } = new AbortController()
+
+t.test(
+  'tables: the speaker, its neighbors, and the restarting bit only after a restart within this boot',
+  async t => {
+    const w = tablesOf()
+    const { speaker, peer, path, policy } = w.tables
+    const names = bgpStages(w.tables).map(({ name }) => name)
+    t.same(
+      names,
+      ['bgp-speaker', 'bgp-policy', 'bgp-path', 'bgp-peer'],
+      'what may be said is there before who says it',
+    )
+    t.same(
+      [await speaker.observe(signal), await path.observe(signal), await peer.observe(signal)],
+      [[], [], []],
+    )
+    const add = async (address: string): Promise<boolean | undefined> => {
+      t.same(await peer.apply([{ verb: 'add', desired: configOf(address) }], signal), [undefined])
+      return w.restartBit(address)
+    }
+    t.same(await speaker.apply([{ verb: 'add', desired: start }], signal), [undefined])
+    t.equal(await add(h2), false, 'the first time since the boot there are no routes of before')
+    t.equal(w.spoke(), true)
+    const [observed] = await speaker.observe(signal)
+    t.ok(observed !== undefined && speaker.equal(start, observed))
+
+    w.daemon.kill()
+    w.daemon.start()
+    w.tables.forget()
+    await speaker.apply([{ verb: 'add', desired: start }], signal)
+    t.equal(await add(h2), true, 'gobgpd began anew, and our routes stand')
+    w.pass(31_000)
+    t.equal(await add(h3), false, 'a neighbor that comes later was not there before')
+    const [listed] = await w.daemon.client().peers({ address: h2 })
+    t.ok(listed !== undefined && peer.equal(configOf(h2), listed.config), 'the bit is no difference')
+
+    const other = { ...start, routerId: '192.0.2.111' }
+    t.notOk(speaker.equal(other, start))
+    t.ok(speaker.equal({ ...start, listenAddresses: ['a', 'b'] }, { ...start, listenAddresses: ['b', 'a'] }))
+    t.same(await speaker.apply([{ verb: 'change', desired: other, observed: start }], signal), [undefined])
+    t.same(await peer.observe(signal), [], 'with another router id all sessions begin anew')
+    t.same(await policy.observe(signal), [])
+    t.equal(await add(h2), true)
+    t.same(
+      await peer.apply(
+        [{ verb: 'change', desired: configOf(h2, { holdTime: 30 }), observed: configOf(h2) }],
+        signal,
+      ),
+      [undefined],
+    )
+    t.match(await peer.observe(signal), [{ holdTime: 30 }])
+
+    t.same(await speaker.apply([{ verb: 'remove', observed: other }], signal), [undefined])
+    t.equal(w.spoke(), false)
+    await speaker.apply([{ verb: 'add', desired: start }], signal)
+    t.equal(await add(h2), false, 'it had left: nothing of it stands')
+    w.withdrawAll()
+    t.same(await peer.observe(signal), [], 'no gobgpd, and none wanted')
+    t.same(await peer.apply([{ verb: 'remove', observed: configOf(h2) }], signal), [undefined])
+  },
+)
+
+t.test('tables: paths and policies, errors one by one, and a gobgpd that is away', async t => {
+  const w = tablesOf()
+  const { speaker, peer, path, policy } = w.tables
+  await speaker.apply([{ verb: 'add', desired: start }], signal)
+  const announce = (prefix: string, nextHop = '192.0.2.1') =>
+    ({ verb: 'add', desired: { prefix, nextHop } }) as const
+  const [good, bad, more] = await path.apply(
+    [announce('10.244.1.0/24'), announce('10.244.1.1/24'), announce('fd00:244::/64', '::ffff:192.0.2.1')],
+    signal,
+  )
+  t.same([good, more], [undefined, undefined])
+  t.match(bad, { code: 'GOBGP_REFUSED', message: /10\.244\.1\.1\/24/ })
+  t.same((await path.observe(signal)).map(({ prefix }) => prefix).sort(), ['10.244.1.0/24', 'fd00:244::/64'])
+  t.same(await path.apply([{ verb: 'remove', observed: { prefix: 'fd00:244::/64', nextHop: '' } }], signal), [
+    undefined,
+  ])
+  t.equal((await path.observe(signal)).length, 1)
+
+  const ranges = [{ prefix: '10.244.0.0/16', min: 16, max: 32 }]
+  const only = { neighbor: h2, import: ranges, export: ranges }
+  t.same(await policy.apply([{ verb: 'add', desired: only }], signal), [undefined])
+  await peer.apply(
+    [
+      { verb: 'add', desired: configOf(h2) },
+      { verb: 'add', desired: configOf(h3) },
+    ],
+    signal,
+  )
+  for (const address of [h2, h3]) w.daemon.establish(address)
+  t.same(
+    [[...w.daemon.announced(h2).keys()], [...w.daemon.announced(h3).keys()]],
+    [['10.244.1.0/24'], []],
+    'no policy, no word',
+  )
+  t.same(await policy.observe(signal), [only])
+  t.ok(policy.equal(only, structuredClone(only)))
+  w.tables.forget()
+  t.same(await policy.observe(signal), [], 'after gobgpd was lost they are written again')
+  await policy.apply([{ verb: 'add', desired: only }], signal)
+  await policy.apply([{ verb: 'remove', observed: only }], signal)
+  t.same([...w.daemon.announced(h2).keys()], [])
+
+  w.daemon.failNext('setPolicies', 'GOBGP_REFUSED')
+  await t.rejects(policy.apply([{ verb: 'add', desired: only }], signal) as Promise<unknown>, {
+    code: 'GOBGP_REFUSED',
+  })
+  t.same(await policy.observe(signal), [], 'what was refused is not taken for written')
+  const [first, second] = await peer.apply(
+    [
+      { verb: 'add', desired: configOf('192.0.2.7', { holdTime: 1 }) },
+      { verb: 'add', desired: configOf('192.0.2.8') },
+    ],
+    signal,
+  )
+  t.match([first, second], [{ code: 'GOBGP_REFUSED', message: /hold time/ }, undefined])
+
+  w.daemon.kill()
+  for (const table of [speaker, path, peer])
+    await t.rejects(table.observe(signal) as Promise<unknown>, { code: 'GOBGP_UNREACHABLE' }, table.name)
+  const before = w.daemon.calls.length
+  const ops = Array.from(
+    { length: 50 },
+    (_, i) => ({ verb: 'add', desired: configOf(`192.0.2.${i + 100}`) }) as const,
+  )
+  const results = await peer.apply(ops, signal)
+  t.equal(results.length, 50)
+  t.ok(results.every(result => result?.code === 'GOBGP_UNREACHABLE'))
+  t.ok(w.daemon.calls.length - before < 5, 'one that is away is not asked fifty times')
+  w.daemon.start()
+  t.same(await path.observe(signal), [], 'it has no AS yet: no error, nothing there')
+
+  t.same(
+    [
+      speaker.format({ verb: 'add', desired: start }),
+      speaker.format({ verb: 'remove', observed: start }),
+      path.format(announce('fd00:244::/64', '::')),
+      path.format({ verb: 'remove', observed: { prefix: '10.244.1.0/24', nextHop: 'x' } }),
+      peer.format({
+        verb: 'add',
+        desired: configOf(h2, { password: 'secret', reflectorClient: { clusterId: '192.0.2.1' } }),
+      }),
+      peer.format({ verb: 'change', desired: configOf(h2), observed: configOf(h2) }),
+      peer.format({ verb: 'remove', observed: configOf(h2) }),
+      policy.format({ verb: 'add', desired: { ...only, export: 'any', import: [] } }),
+    ],
+    [
+      'gobgp global as 64512 router-id 192.0.2.1 listen-port 179',
+      'gobgp global del all',
+      'gobgp global rib add fd00:244::/64 nexthop :: -a ipv6',
+      'gobgp global rib del 10.244.1.0/24',
+      'gobgp neighbor add 192.0.2.2 as 64512 route-reflector-client 192.0.2.1 password ...',
+      'gobgp neighbor update 192.0.2.2 as 64512',
+      'gobgp neighbor del 192.0.2.2',
+      '# gobgp: 192.0.2.2: in nothing; out any',
+    ],
+  )
+})
+
+t.test('tables: the real client says what to do about a gobgpd that is not there', async t => {
+  const { gobgpClient } = await import('../../lib/gobgp/client.js')
+  const client: Gobgp = gobgpClient({ socket: `${t.testdir()}/none.sock`, timeoutMs: 500 })
+  const tables = bgpTables({
+    client: async () => client,
+    spoke: () => false,
+    setSpoke: () => undefined,
+    asn: () => asn,
+    now: () => 0,
+  })
+  await t.rejects(tables.speaker.observe(signal) as Promise<unknown>, {
+    code: 'GOBGP_UNREACHABLE',
+    message: /none\.sock: nobody answers/,
+    hint: /is gobgpd running/,
+  })
+  client.close()
 })

@@ -36,14 +36,20 @@ export interface BgpTables {
 
 type Each<T> = (op: TableOp<T>, client: Gobgp) => Promise<void>
 
+/** One that does not answer is not asked for each of the rest, 5 s at a time. */
+const away = (error: unknown): boolean =>
+  hasCode(error, 'GOBGP_UNREACHABLE') || hasCode(error, 'GOBGP_TIMEOUT')
+
 async function oneByOne<T>(ops: readonly TableOp<T>[], client: Gobgp, each: Each<T>): Promise<OpResult[]> {
   const results: OpResult[] = []
+  let gone: OpResult
   for (const op of ops) {
     try {
-      await each(op, client)
-      results.push(undefined)
+      if (gone === undefined) await each(op, client)
+      results.push(gone)
     } catch (error) {
       results.push(asError(error))
+      if (away(error)) gone = asError(error)
     }
   }
   return results
