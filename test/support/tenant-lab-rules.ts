@@ -16,6 +16,7 @@ import {
   stateTable,
   zoneElements,
 } from '../../agent/compute/tenant/state-rules.js'
+import { vipElements } from '../../agent/compute/tenant/vip-rules.js'
 import { tenantGuardElements, tenantGuardTable } from '../../agent/compute/tenant/vxlan-guard.js'
 import type { FabricGroup, FabricPort } from '../../agent/model/fabric.js'
 import { namesOf } from '../../agent/model/marks.js'
@@ -28,6 +29,7 @@ import {
   allPorts,
   fabricGroups,
   fabricNetwork,
+  gatewayMac,
   type HostName,
   hosts,
   linksOf,
@@ -62,6 +64,7 @@ export function fabricRules(
       spec: bridgeTable(limits),
       elements: [
         ...networks.flatMap(network => networkElements(network, linksOf(network.ref))),
+        ...ports.flatMap(port => vipElements(port, linksOf(port.network), gatewayMac, port.node === host)),
         ...local.flatMap(port =>
           portElements(port, linksOf(port.network), sets.get(groupSetKey(port.groups))?.id),
         ),

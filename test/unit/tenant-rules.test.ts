@@ -33,6 +33,7 @@ import {
   stateTable,
   zoneElements,
 } from '../../agent/compute/tenant/state-rules.js'
+import { vipElements } from '../../agent/compute/tenant/vip-rules.js'
 import { tenantGuard, tenantGuardElements, tenantGuardTable } from '../../agent/compute/tenant/vxlan-guard.js'
 import { clusterSchema } from '../../agent/model/cluster.js'
 import type { FabricGroup, FabricNetwork, FabricPort, GroupRule } from '../../agent/model/fabric.js'
@@ -166,6 +167,32 @@ t.test(
     )
   },
 )
+
+t.test('VIPs are known by the links of their network, and by ports that may have them', async t => {
+  const pairs = [
+    { ip: '10.0.1.100', mac: undefined },
+    { ip: 'fd00::100/128', mac: undefined },
+    { ip: '10.9.0.0/16', mac: undefined },
+  ]
+  const gateway = '0a:ff:00:00:00:01'
+  t.same(shown(vipElements(port({ pairs }), links, gateway, false)), [
+    'vip4 "r1001" . 10.0.1.100',
+    'vip4 "vx1001" . 10.0.1.100',
+    'vip6 "r1001" . fd00::100',
+    'vip6 "vx1001" . fd00::100',
+  ])
+  t.same(
+    shown(vipElements(port({ pairs }), links, gateway, true)).filter(text => text.includes('p0123')),
+    [
+      'gateway "p0123456789" . 0a:ff:00:00:00:01',
+      'vip4 "p0123456789" . 10.0.1.100',
+      'vip6 "p0123456789" . fd00::100',
+    ],
+  )
+  t.same(vipElements(port({ pairs }), { ...links, router: undefined }, gateway, true), [], 'no router')
+  t.same(vipElements(port({ pairs, adminUp: false }), links, gateway, true), [])
+  t.same(vipElements(port(), links, gateway, true), [])
+})
 
 t.test('addresses of MACs', async t => {
   t.equal(linkLocalOf('0a:00:00:00:01:0b'), 'fe80::800:ff:fe00:10b')
@@ -353,7 +380,7 @@ t.test('texts of bridge and router know nobody, and every set of theirs is decla
     [...declared(routerTable().text), ...declared(routerArpTable().text)],
     routerElementSets.map(({ set }) => set),
   )
-  t.equal(bridgeTable().raw?.length, 2)
+  t.equal(bridgeTable().raw?.length, 4)
   t.match(
     bridgeTable({ connections: 1, begun: 1, broadcasts: 33 }).text,
     'add @storm_33 { iifname limit rate over 33/second burst 33 packets }',

@@ -42,8 +42,11 @@ export const bridgeSets = {
   pair6: set('pair6', identity('ipv6_addr'), { interval: true }),
   /** Where frames come in that are for a port here, and its MAC. */
   tolocal: set('tolocal', ['ifname', 'ether_addr']),
-  /** VXLAN device and MAC of its network's gateway. */
+  /** VXLAN device and MAC of its network's gateway; beside it ports that have a VIP. */
   gateway: set('gateway', ['ifname', 'ether_addr']),
+  /** Addresses of allowed pairs in networks with a router: by VXLAN device, by router, and by ports here that may have them. */
+  vip4: set('vip4', ['ifname', 'ipv4_addr']),
+  vip6: set('vip6', ['ifname', 'ipv6_addr']),
 } as const satisfies Readonly<Record<string, NftSetRef>>
 
 const fromNet = hex(mark.from)
@@ -59,7 +62,7 @@ function own(address: string, family: 4 | 6, verdict: string): string[] {
 
 /** ARP says the sender's MAC twice: in Ethernet's header and in its own. */
 function arpFrom(set: string): string {
-  return `iifname . ether saddr . arp saddr ip @${set} iifname . arp saddr ether . arp saddr ip @${set} accept`
+  return `iifname . ether saddr . arp saddr ip @${set} iifname . arp saddr ether . arp saddr ip @${set} goto arp_own`
 }
 
 function chains(limits: PortLimits): string[] {
@@ -101,9 +104,18 @@ function chains(limits: PortLimits): string[] {
       arpFrom('pair4'),
       'arp operation request arp saddr ip 0.0.0.0 iifname . ether saddr @mac iifname . arp saddr ether @mac accept comment "probe"',
     ]),
+    // Who has a VIP tells the gateway, that is the router of its own host. The routers of all hosts have to hear it.
+    block('chain', 'arp_own', [
+      'arp operation reply iifname . arp saddr ip @vip4 iifname . ether daddr @gateway jump announce4',
+      'accept',
+    ]),
+    block('chain', 'announce4', [stormRule(limits), `ether daddr set ff:ff:ff:ff:ff:ff`]),
+    block('chain', 'announce6', [stormRule(limits), `ether daddr set 33:33:00:00:00:01`]),
+    block('chain', 'vip_advert', ['# raw: iifname . @th,64,128 @vip6 goto announce6']),
     block('chain', 'port6', ['meta l4proto icmpv6 goto port_icmp6', 'goto port6_src']),
     block('chain', 'port_icmp6', [
       'icmpv6 type { nd-router-advert, nd-redirect } jump router_spoof',
+      'icmpv6 type nd-neighbor-advert iifname . ether daddr @gateway jump vip_advert',
       'icmpv6 type nd-neighbor-advert jump nd_target',
       'icmpv6 type nd-neighbor-advert jump nd_spoof',
       'icmpv6 type nd-neighbor-solicit ip6 saddr :: jump nd_target',
@@ -134,13 +146,25 @@ function chains(limits: PortLimits): string[] {
     block('chain', 'to_known', [
       `${unicast} accept`,
       `meta mark ${hex(mark.to | openId)} accept`,
-      'oifname @routers iifname @uplinks drop comment "a router hears the ports of its own host only"',
+      'oifname @routers iifname @uplinks goto far_ports',
       'oifname @routers accept',
-      'oifname @uplinks iifname @routers drop comment "the anycast gateway is heard on its host only: ARP, RA, DHCP"',
+      'oifname @uplinks iifname @routers goto far_gateway',
       'udp dport { 67, 547 } drop comment "asked of the local router only"',
       'icmpv6 type nd-router-solicit drop',
       'accept',
     ]),
+    block('chain', 'far_ports', [
+      'ether type arp iifname . arp saddr ip @vip4 accept',
+      'icmpv6 type nd-neighbor-advert jump vip_target',
+      'drop comment "a router hears the ports of its own host only"',
+    ]),
+    block('chain', 'far_gateway', [
+      'ether type arp iifname . arp daddr ip @vip4 accept',
+      'icmpv6 type nd-neighbor-solicit jump vip_target',
+      'drop comment "the anycast gateway is heard on its host only: ARP, RA, DHCP"',
+    ]),
+    block('chain', 'vip_target', ['# raw: iifname . @th,64,128 @vip6 goto vip_heard']),
+    block('chain', 'vip_heard', ['accept']),
     baseChain('forward', 'forward', 10, 'drop', [
       `meta mark ${hex(mark.passed)} accept comment "seen by the stateful table"`,
       'ether type arp accept',
@@ -162,6 +186,16 @@ function targetRule(set: NftSetRef): NftRawRule {
   ])
 }
 
+/** The same target, by link alone. */
+function vipRule(chain: string, then: string): NftRawRule {
+  return rawRule(chain, [
+    metaIifname(0),
+    payload('transport', 8, 16, 4),
+    lookup(bridgeSets.vip6.set, 0),
+    verdict('goto', then),
+  ])
+}
+
 export function bridgeTable(limits: PortLimits = defaultLimits): NftTableSpec {
   const text = [
     ...Object.values(bridgeSets).map(ref => declaration(ref)),
@@ -173,7 +207,12 @@ export function bridgeTable(limits: PortLimits = defaultLimits): NftTableSpec {
     family: 'bridge',
     name: tenantTable,
     text,
-    raw: [targetRule(bridgeSets.src6), targetRule(bridgeSets.pair6)],
+    raw: [
+      targetRule(bridgeSets.src6),
+      targetRule(bridgeSets.pair6),
+      vipRule('vip_advert', 'announce6'),
+      vipRule('vip_target', 'vip_heard'),
+    ],
   }
 }
 

@@ -131,7 +131,9 @@ export function networkObjects(network: FabricNetwork, place: NetworkPlace): Ten
     inFabric({ name: `net.ipv6.conf.${links.bridge}.accept_ra`, value: '0' }),
     inFabric({ name: `net.ipv6.conf.${links.vxlan}.disable_ipv6`, value: '1' }),
   ]
-  const fdb = network.flood.map(dst =>
+  // Routers ask for addresses of allowed pairs, and hear who has them, on hosts without a port of the network, too.
+  const heads = place.suppress || links.router === undefined ? network.flood : network.accept
+  const fdb = heads.map(dst =>
     inFabric<FdbEntry>({
       kind: 'fdb',
       dev: links.vxlan,

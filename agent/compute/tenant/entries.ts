@@ -32,6 +32,7 @@ import {
   routerTable,
 } from './router-rules.js'
 import { stateElementSets, stateTable, zoneElements } from './state-rules.js'
+import { vipElements } from './vip-rules.js'
 
 /** This host, as far as tenants' devices depend on it. */
 export interface TenantSite {
@@ -208,6 +209,10 @@ export class TenantEntries {
       ...(here && port.device !== undefined
         ? portElements(port, place.links, id).map(object => ({ space: this.#fabric, object }))
         : []),
+      ...vipElements(port, place.links, network.gatewayMac, here).map(object => ({
+        space: this.#fabric,
+        object,
+      })),
       ...(gatewaySpace === undefined
         ? []
         : knownElements(port, place.gatewayLink).map(object => ({ space: gatewaySpace, object }))),

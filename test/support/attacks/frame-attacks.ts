@@ -264,8 +264,8 @@ const dhcpAttacks: readonly Attack[] = [
       },
       {
         table: 'bridge',
-        from: 'oifname @routers iifname @uplinks drop comment "a router hears the ports of its own host only"',
-        to: 'counter',
+        from: 'drop comment "a router hears the ports of its own host only"',
+        to: 'accept',
       },
     ],
     run(arena) {
