@@ -1,6 +1,9 @@
 // What `warren bgp` and `warren bgp routes` show: sessions and their reasons, the RIB and what became of each path.
+
+import { WarrenError } from '../../lib/errors.js'
 import type { BgpCounts, BgpFamily, BgpPath, BgpSessionState } from '../../lib/gobgp/types.js'
-import { containsPrefix, overlaps, parsePrefix } from '../../lib/net/prefix.js'
+import { addressBits, familyOf } from '../../lib/net/address.js'
+import { containsPrefix, overlaps, type Prefix, parsePrefix, prefixOf } from '../../lib/net/prefix.js'
 import { formatObject } from '../../lib/netlink/format.js'
 import type { Route } from '../../lib/netlink/types.js'
 import { ruling } from '../compute/bgp/guard.js'
@@ -152,10 +155,23 @@ function pathView(path: BgpPath, { state, facts }: Seen, kernel: ReadonlyMap<str
   }
 }
 
+/** A prefix, or an address; host bits do not matter. Errors: INVALID. */
+function readWithin(text: string): Prefix {
+  const [address = '', length] = text.split('/')
+  const family = familyOf(address)
+  const bits = length === undefined && family !== undefined ? addressBits[family] : Number(length)
+  if (family !== undefined && text.split('/').length <= 2 && /^\d{1,3}$/.test(length ?? '0'))
+    if (bits <= addressBits[family]) return prefixOf(address, bits)
+  throw new WarrenError(`Cannot look for "${text}": neither a prefix nor an address`, {
+    code: 'INVALID',
+    hint: 'write it as 10.244.2.0/24 or 10.244.2.7',
+  })
+}
+
 /** Every path of the RIB, and the blocks that only the leases tell of. `within`: only those that touch this prefix. */
 export function bgpRoutes(seen: Seen, within: string | undefined): BgpRouteView[] {
   const { facts } = seen
-  const wanted = within === undefined ? undefined : parsePrefix(within)
+  const wanted = within === undefined ? undefined : readWithin(within)
   const about = (text: string): boolean => wanted === undefined || overlaps(wanted, parsePrefix(text))
   const kernel = new Map<string, Route>()
   for (const routes of seen.desired.route.values()) for (const route of routes) kernel.set(route.dst, route)

@@ -125,7 +125,7 @@ export const bgpCommand: CommandModule = {
       .description(
         'what the peers announce: accepted or rejected and why, whose lease it is, the route in the kernel',
       )
-      .argument('[prefix]', 'only those that touch this prefix')
+      .argument('[prefix]', 'only those that touch this prefix or address')
       .addOption(outputOption('table', 'json', 'yaml'))
       .action(
         // The option is read by the group, wherever it stands (commander's way with options of one name).

@@ -135,6 +135,10 @@ function fakeControl(parts: Partial<Control> = {}): Control {
       return name === undefined || name === 'h1' ? [{ object: node, origin: 'objects/node/-/h1' }] : []
     },
     services: async () => ({ services: [] }),
+    bgp: async () => {
+      throw new WarrenError('This host does not speak BGP', { code: 'NOT_FOUND', hint: 'backend' })
+    },
+    bgpRoutes: async () => [],
     describe: async kind => {
       throw new WarrenError(`Cannot describe "${kind}": there is no such kind`, { code: 'NOT_FOUND' })
     },

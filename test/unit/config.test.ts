@@ -18,7 +18,7 @@ t.test('every commented line of docs/warrend.yaml is accepted, and shows the def
   // One field after the other, each with its indented lines; alternatives ("... or") and the node's name aside.
   const fields = text.match(/^#[a-zA-Z]+:.*(\n# {2,}.*)*/gm) ?? []
   const seen = new Set<string>()
-  const absent = ['underlay', 'socketGroup', 'proxyMode', 'netnsPrefix']
+  const absent = ['underlay', 'socketGroup', 'proxyMode', 'netnsPrefix', 'labels']
   for (const field of fields) {
     const yaml = field.replace(/^#/gm, '')
     const name = yaml.slice(0, yaml.indexOf(':'))

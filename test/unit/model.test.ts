@@ -247,6 +247,7 @@ t.test('json schema: one of all kinds, with defaults optional and unknown fields
   t.same(
     schema['oneOf'],
     [
+      'BGPPeer',
       'Cluster',
       'Endpoints',
       'Network',
@@ -267,7 +268,12 @@ t.test('json schema: one of all kinds, with defaults optional and unknown fields
       },
       additionalProperties: false,
     },
-    Node: { properties: { spec: { required: ['addresses'] } } },
+    Node: {
+      properties: {
+        spec: { required: ['addresses'], properties: { bgp: { required: ['asn', 'routerId'] } } },
+      },
+    },
+    BGPPeer: { properties: { spec: { required: ['address', 'asn'], additionalProperties: false } } },
     Pod: { properties: { spec: { required: ['nodeName', 'addresses'] } } },
   })
 })
