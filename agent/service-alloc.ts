@@ -15,7 +15,8 @@ export function createServiceAllocator(options: AllocatorOptions): Allocator {
       role: 'cluster',
       update(snapshot) {
         const refs: string[] = []
-        assignments.update(snapshot, name => refs.push(prefix + name))
+        const add = (name: string): void => void refs.push(prefix + name)
+        assignments.update(snapshot, add, add)
         return refs
       },
       plan: ref => assignments.plan(nameOf(ref)),

@@ -61,7 +61,9 @@ function nftEntryPoints(nft: Nft, names: Names, flows: ConntrackTable, portOf: P
     },
     async apply(ops, signal) {
       const refused = ops.map(op => withoutListener(op, portOf))
-      const ready = ops.filter((_, i) => refused[i] === undefined)
+      const ready = refused.some(error => error !== undefined)
+        ? ops.filter((_, i) => refused[i] === undefined)
+        : ops
       const written = await table.apply(ready, signal)
       let next = 0
       return ops.map((op, i) => {

@@ -123,11 +123,13 @@ export function createOwnerIndex(): OwnerIndex {
 export interface ServiceAssignments {
   /**
    * Takes in a snapshot; calls `changed` with the name (`namespace/name`) of each Service that may have other values now,
-   * gone ones included. A name may come more than once.
+   * gone ones included. A name may come more than once. The first time, those whose cluster IP is theirs come with what
+   * they have, as they are looked at anyway; and `strange` is told the Services of records that are not there.
    */
   update(
     snapshot: Pick<Snapshot, 'services' | 'allocations' | 'clusters'>,
-    changed: (name: string) => void,
+    changed: (name: string, service?: Service, value?: Assigned) => void,
+    strange?: (name: string) => void,
   ): void
   /**
    * What a Service in force has; undefined when there is no such Service. The same value until it changes, but for those
@@ -221,7 +223,7 @@ export function createServiceAssignments(): ServiceAssignments {
   return {
     records,
     remembered,
-    update(snapshot, changed) {
+    update(snapshot, changed, strange) {
       const next = clusterOf(snapshot as Snapshot)
       const all = next !== cluster
       if (all) {
@@ -233,11 +235,11 @@ export function createServiceAssignments(): ServiceAssignments {
         records.update(snapshot.allocations)
         services = snapshot.services
         services.forEach((service, name) => {
-          const keys = keysGiven(service)
-          if (keys.length > 0) setGiven(name, keys)
-          changed(name)
+          const held = heldClusterIp(service, ranges, records.ownerOf)
+          if (held === undefined) setGiven(name, givenKeys(service, ranges))
+          changed(name, service, held === undefined ? undefined : plainly(held))
         })
-        records.strangers(services, changed)
+        if (strange !== undefined) records.strangers(services, strange)
         return
       }
       const tell = (name: string): void => {

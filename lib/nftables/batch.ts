@@ -17,6 +17,57 @@ const nestLimit = 65_000
 
 export type ElementVerb = NftElementOp['verb']
 
+/** How the elements of one verb and one set are written: what is the same in each of them, and in each message. */
+interface Shape {
+  readonly verb: ElementVerb
+  readonly set: NftSetRef
+  /** A message without elements. */
+  readonly head: Buffer
+  /** Where the nest of the elements begins in it. */
+  readonly nest: number
+  /** An element of zeros, and where its key and its datum lie. */
+  readonly template: Buffer
+  readonly keyAt: number
+  readonly dataAt: number
+}
+
+function shapeOf(verb: ElementVerb, set: NftSetRef): Shape {
+  const list_ = new AttributeWriter(128).text(list.table, set.table).text(list.set, set.set)
+  const nest = prologue + list_.length
+  list_.close(list_.open(list.elements))
+  const head = Buffer.concat([Buffer.alloc(prologue), list_.take()])
+  head.writeUInt16LE((subsystem << 8) | (verb === 'add' ? nftMessage.newElement : nftMessage.delElement), 4)
+  head.writeUInt16LE(NLM_F_REQUEST | (verb === 'add' ? NLM_F_CREATE : 0), 6)
+  head[16] = familyNumber[set.family]
+  const writer = new AttributeWriter(128)
+  const item = writer.open(attribute.item)
+  const key = writer.open(attribute.key)
+  const keyAt = writer.room(attribute.value, lengthOf(set.fields))
+  writer.close(key)
+  let dataAt = 0
+  // An element is deleted by its key.
+  if (verb === 'add' && set.data !== undefined && set.data !== 'verdict') {
+    const data = writer.open(attribute.data)
+    dataAt = writer.room(attribute.value, lengthOf(set.data))
+    writer.close(data)
+  }
+  return { verb, set, head, nest, template: Buffer.from(writer.close(item).take()), keyAt, dataAt }
+}
+
+/** Shapes that were made, for batches over the same sets again and again. */
+export class ElementShapes {
+  private readonly shapes = { add: new Map<NftSetRef, Shape>(), delete: new Map<NftSetRef, Shape>() }
+
+  of(verb: ElementVerb, set: NftSetRef): Shape {
+    let shape = this.shapes[verb].get(set)
+    if (shape === undefined) {
+      shape = shapeOf(verb, set)
+      this.shapes[verb].set(set, shape)
+    }
+    return shape
+  }
+}
+
 /** One message: a netlink header, table, set, and as many elements as fit. */
 class Message {
   bytes: Buffer
@@ -26,20 +77,11 @@ class Message {
   /** Whose op each element is. */
   readonly owners: number[] = []
 
-  constructor(verb: ElementVerb, set: NftSetRef, capacity: number) {
-    const head = new AttributeWriter(128).text(list.table, set.table).text(list.set, set.set)
-    const nest = head.length
-    head.close(head.open(list.elements))
-    const attributesOfHead = head.take()
-    this.bytes = Buffer.allocUnsafe(Math.max(capacity, prologue + attributesOfHead.length))
-    this.bytes.fill(0, 0, prologue)
-    const type = verb === 'add' ? nftMessage.newElement : nftMessage.delElement
-    this.bytes.writeUInt16LE((subsystem << 8) | type, 4)
-    this.bytes.writeUInt16LE(NLM_F_REQUEST | (verb === 'add' ? NLM_F_CREATE : 0), 6)
-    this.bytes[16] = familyNumber[set.family]
-    this.bytes.set(attributesOfHead, prologue)
-    this.nest = prologue + nest
-    this.end = prologue + attributesOfHead.length
+  constructor({ head, nest }: Shape, capacity: number) {
+    this.bytes = Buffer.allocUnsafe(Math.max(capacity, head.length))
+    this.bytes.set(head)
+    this.nest = nest
+    this.end = head.length
   }
 
   /** Room for `size` bytes at the end; their offset. */
@@ -80,33 +122,19 @@ export class ElementStream {
   buffer: Buffer = Buffer.alloc(0)
   key = 0
   data = 0
-  private readonly template: Buffer
-  private readonly keyAt: number
-  private readonly dataAt: number
+  private readonly shape: Shape
 
-  constructor(verb: ElementVerb, set: NftSetRef) {
-    this.verb = verb
-    this.set = set
-    const writer = new AttributeWriter(128)
-    const item = writer.open(attribute.item)
-    const key = writer.open(attribute.key)
-    this.keyAt = writer.room(attribute.value, lengthOf(set.fields))
-    writer.close(key)
-    this.dataAt = 0
-    // An element is deleted by its key.
-    if (verb === 'add' && set.data !== undefined && set.data !== 'verdict') {
-      const data = writer.open(attribute.data)
-      this.dataAt = writer.room(attribute.value, lengthOf(set.data))
-      writer.close(data)
-    }
-    this.template = Buffer.from(writer.close(item).take())
+  constructor(shape: Shape) {
+    this.verb = shape.verb
+    this.set = shape.set
+    this.shape = shape
   }
 
   private room(size: number, owner: number): number {
     let message = this.messages[this.messages.length - 1]
     if (message === undefined || message.end + size - message.nest > nestLimit) {
       // A second message means that there are many.
-      message = new Message(this.verb, this.set, message === undefined ? 256 : nestLimit + 256)
+      message = new Message(this.shape, message === undefined ? 256 : nestLimit + 256)
       this.messages.push(message)
     }
     message.owners.push(owner)
@@ -117,13 +145,13 @@ export class ElementStream {
 
   /** Room for one more element; not for verdicts and intervals. `owner` comes back when it is refused. */
   next(owner: number): void {
-    const template = this.template
+    const { template, keyAt, dataAt } = this.shape
     const at = this.room(template.length, owner)
     const { buffer } = this
     // By hand: a call of Buffer's for so few bytes takes longer.
     for (let i = 0; i < template.length; i += 1) buffer[at + i] = template[i] as number
-    this.key = at + this.keyAt
-    this.data = at + this.dataAt
+    this.key = at + keyAt
+    this.data = at + dataAt
   }
 
   /** Any element, as a value. */
@@ -151,13 +179,18 @@ export interface BatchPlace {
 export class ElementBatch {
   private readonly deletes = new Map<NftSetRef, ElementStream>()
   private readonly adds = new Map<NftSetRef, ElementStream>()
+  private readonly shapes: ElementShapes
+
+  constructor(shapes = new ElementShapes()) {
+    this.shapes = shapes
+  }
 
   /** Elements of one set and verb; whatever the order of the calls, a set's deletions come before its additions. */
   stream(verb: ElementVerb, set: NftSetRef): ElementStream {
     const streams = verb === 'add' ? this.adds : this.deletes
     let stream = streams.get(set)
     if (stream === undefined) {
-      stream = new ElementStream(verb, set)
+      stream = new ElementStream(this.shapes.of(verb, set))
       streams.set(set, stream)
     }
     return stream
@@ -189,7 +222,7 @@ export class ElementBatch {
         }
         const places = message.places()
         for (let index = 0; index < message.owners.length; index += 1) {
-          const alone = new Message(stream.verb, stream.set, 512)
+          const alone = new Message(this.shapes.of(stream.verb, stream.set), 512)
           const bytes = message.bytes.subarray(places[index], places[index + 1])
           alone.bytes.set(bytes, alone.grow(bytes.length))
           frames.push({ frame: alone.frame(), places: [{ message, index, stream }] })

@@ -55,7 +55,8 @@ function world(cluster: Cluster | undefined): World {
   const clusters = new Map(cluster === undefined ? [] : [['default', cluster]])
   const update = (): ReadonlySet<string> => {
     const changed = new Set<string>()
-    assignments.update({ services, allocations, clusters }, name => changed.add(name))
+    const add = (name: string): void => void changed.add(name)
+    assignments.update({ services, allocations, clusters }, add, add)
     return changed
   }
   const self: World = {

@@ -55,9 +55,17 @@ const protocols: Readonly<Record<ServicePort['protocol'], ServiceProtocol>> = {
 }
 
 /** Of an address that the model has checked. */
-const familyIn = (address: string): Family => (address.includes(':') ? 'inet6' : 'inet')
+function familyIn(address: string): Family {
+  for (let i = 0; i < address.length; i += 1) {
+    const code = address.charCodeAt(i)
+    if (code === 46) return 'inet'
+    if (code === 58) return 'inet6'
+  }
+  return 'inet'
+}
 
-const canonical = (address: string): string => (address.includes(':') ? canonicalAddress(address) : address)
+const canonical = (address: string): string =>
+  familyIn(address) === 'inet6' ? canonicalAddress(address) : address
 
 const byAddress = (a: ServiceTarget, b: ServiceTarget): number =>
   a.address === b.address ? a.port - b.port : a.address < b.address ? -1 : 1

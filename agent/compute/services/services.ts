@@ -134,9 +134,9 @@ export function createServices(): ServicesOf {
     service: Service | undefined,
     at: Place,
     others: (service: string) => void,
+    assigned = assignments.of(name),
   ): void {
-    const before = plans.get(name)
-    const assigned = assignments.of(name)
+    const before = plans.size === 0 ? undefined : plans.get(name)
     const after =
       service === undefined || assigned === undefined || headless(service)
         ? undefined
@@ -210,11 +210,13 @@ export function createServices(): ServicesOf {
     const others = (name: string): void => void touched.push(name)
     if (fresh) {
       fresh = false
-      assignments.update(snapshot, () => undefined)
       selection.update(snapshot)
-      snapshot.services.forEach((service, name) => {
-        replan(name, service, at, others)
+      const rest: string[] = []
+      assignments.update(snapshot, (name, service, value) => {
+        if (value === undefined) rest.push(name)
+        else replan(name, service, at, others, value)
       })
+      for (const name of rest) replan(name, snapshot.services.get(name), at, others)
       if (plans.size > 0) settle(plans.keys())
       return
     }

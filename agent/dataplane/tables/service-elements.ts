@@ -5,7 +5,7 @@ import type { Family } from '../../../lib/netlink/types.js'
 import type { ElementBatch, ElementStream } from '../../../lib/nftables/batch.js'
 import { nftElement } from '../../../lib/nftables/elements.js'
 import type { NftElement, NftSetRef } from '../../../lib/nftables/types.js'
-import { type EntrySets, type ServiceSets, serviceSets, slotOffset } from '../../compute/services/sets.js'
+import { type EntrySets, type ServiceSets, slotOffset } from '../../compute/services/sets.js'
 import { codecs, type EntryCodec, type FamilyCodec, hole, type Id } from './service-codec.js'
 import { type Footprint, flag } from './service-footprint.js'
 import { type Shared, Sharing } from './service-shared.js'
@@ -35,8 +35,8 @@ export interface ServiceState {
   strays: readonly NftElement[]
 }
 
-export function emptyState(family: Family, names: { readonly nftTable: string }): ServiceState {
-  const sets = serviceSets(family, names)
+export function emptyState(sets: ServiceSets): ServiceState {
+  const { family } = sets
   const space = (np: boolean): Space => {
     const own = np ? sets.np : sets.vip
     return {

@@ -5,10 +5,11 @@
 import type { WarrenError } from '../../../lib/errors.js'
 import { asError } from '../../../lib/errors.js'
 import type { Family } from '../../../lib/netlink/types.js'
-import { ElementBatch } from '../../../lib/nftables/batch.js'
+import { ElementBatch, ElementShapes } from '../../../lib/nftables/batch.js'
 import { formatElementOp } from '../../../lib/nftables/format.js'
 import type { Nft } from '../../../lib/nftables/types.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
+import { serviceSets } from '../../compute/services/sets.js'
 import { entryKey, type ServiceEntry } from '../../model/service-entry.js'
 import type { Id } from './service-codec.js'
 import { ElementWriter, emptyState, type ServiceState, type Space } from './service-elements.js'
@@ -72,13 +73,15 @@ class ServiceNft implements ServiceNftTable {
    * endpoint that came later has another slot).
    */
   private readonly kept = new Map<string, Footprint>()
+  private readonly shapes = new ElementShapes()
   private purging: Promise<void> = Promise.resolve()
   private leavers = new Leavers()
 
   constructor(nft: Nft, options: ServiceNftOptions) {
     this.nft = nft
     this.options = options
-    for (const family of options.families) this.states.set(family, emptyState(family, options.names))
+    for (const family of options.families)
+      this.states.set(family, emptyState(serviceSets(family, options.names)))
   }
 
   key(entry: ServiceEntry): string {
@@ -119,8 +122,8 @@ class ServiceNft implements ServiceNftTable {
 
   async observe(): Promise<readonly ServiceEntry[]> {
     const found: ServiceEntry[] = []
-    for (const family of this.options.families) {
-      const { state, entries } = await readServices(this.nft, () => emptyState(family, this.options.names))
+    for (const [family, { sets }] of this.states) {
+      const { state, entries } = await readServices(this.nft, () => emptyState(sets))
       this.states.set(family, state)
       for (const entry of entries) found.push(entry)
       if (state.strays.length > 0) found.push(strays(family))
@@ -130,7 +133,7 @@ class ServiceNft implements ServiceNftTable {
 
   /** `owner` n of the batch is ops[n]; a negative one stands for several. */
   private draft(ops: readonly Op[], indices: readonly number[]): Draft {
-    const batch = new ElementBatch()
+    const batch = new ElementBatch(this.shapes)
     const changes: Change[] = []
     const writers = new Map<ServiceState, ElementWriter>()
     const swept: ServiceState[] = []

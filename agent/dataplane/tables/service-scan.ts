@@ -22,12 +22,20 @@ function grown<T>(list: readonly T[], item: T): readonly T[] {
   return list
 }
 
+/** Elements of `eps`: the entry point's place among the drafts, the slot, and who is in it. */
+interface Points {
+  readonly places: number[]
+  readonly slots: number[]
+  readonly targets: Id[]
+}
+
 /** Entry points by their bytes, and what each has, as far as it was read. */
 interface Drafts {
   readonly index: KeyIndex
   /** Undefined: no entry point. */
   readonly list: (Draft | undefined)[]
   readonly ids: Id[]
+  readonly points: Points
 }
 
 /** A set that is not there holds nothing. */
@@ -52,32 +60,64 @@ class Reading {
     this.nft = nft
     this.state = state
     for (const space of [state.vip, state.np])
-      this.drafts.set(space, { index: new KeyIndex(space.codec.size), list: [], ids: [] })
+      this.drafts.set(space, {
+        index: new KeyIndex(space.codec.size),
+        list: [],
+        ids: [],
+        points: { places: [], slots: [], targets: [] },
+      })
   }
 
-  /** Undefined: the bytes are no entry point. */
-  private draft(space: Space, bytes: Buffer, at: number): Draft | undefined {
-    const { index, list, ids } = this.drafts.get(space) as Drafts
+  /** Its place among the drafts, where there is undefined for what is no entry point. */
+  private placeOf({ codec }: Space, { index, list, ids }: Drafts, bytes: Buffer, at: number): number {
     const place = index.of(bytes, at)
-    if (place < list.length) return list[place]
-    const id = space.codec.read(bytes, at)
+    if (place < list.length) return place
+    const id = codec.read(bytes, at)
     ids.push(id ?? hole)
-    const draft = id === undefined ? undefined : { ...nothing }
-    list.push(draft)
-    return draft
+    list.push(id === undefined ? undefined : { ...nothing })
+    return place
+  }
+
+  /** Endpoints into their slots, lists of their length from the start. False: one slot twice. */
+  private place(space: Space): boolean {
+    const { list, points } = this.drafts.get(space) as Drafts
+    const { places, slots, targets } = points
+    const lengths = new Int32Array(2 * list.length)
+    slots.forEach((slot, i) => {
+      const at = 2 * (places[i] as number) + (slot < slotOffset ? 0 : 1)
+      const length = (slot % slotOffset) + 1
+      if ((lengths[at] as number) < length) lengths[at] = length
+    })
+    list.forEach((draft, place) => {
+      const own = lengths[2 * place] as number
+      const local = lengths[2 * place + 1] as number
+      if (draft === undefined) return
+      if (own > 0) draft.slots = new Array<Id>(own).fill(hole)
+      if (local > 0) draft.locals = new Array<Id>(local).fill(hole)
+    })
+    let whole = true
+    slots.forEach((slot, i) => {
+      const draft = list[places[i] as number] as Draft
+      const into = (slot < slotOffset ? draft.slots : draft.locals) as Id[]
+      if (into[slot % slotOffset] !== hole) whole = false
+      into[slot % slotOffset] = targets[i] as Id
+    })
+    return whole
   }
 
   /** Shows the entry point of each element; `take` gives false for what came before, undefined for what fits nothing. */
   private async scan(
     space: Space,
     set: NftSetRef,
-    take: (draft: Draft, bytes: Buffer, rest: number, data: number) => boolean | undefined,
+    take: (draft: Draft, bytes: Buffer, rest: number, data: number, place: number) => boolean | undefined,
   ): Promise<void> {
     const { codec } = space
+    const drafts = this.drafts.get(space) as Drafts
     const whole = await present(
       this.nft.scan(set, (bytes, key, data) => {
-        const draft = this.draft(space, bytes, key)
-        const fits = draft === undefined ? undefined : take(draft, bytes, key + codec.size, data)
+        const place = this.placeOf(space, drafts, bytes, key)
+        const draft = drafts.list[place]
+        const fits = draft === undefined ? undefined : take(draft, bytes, key + codec.size, data, place)
         if (fits === undefined) this.strays.push({ set, key: decodeFields(set.fields, bytes, key) })
         return fits !== false
       }),
@@ -101,20 +141,16 @@ class Reading {
         draft.flags |= bit
         return before !== draft.flags
       })
-    await this.scan(space, sets.eps, (draft, bytes, rest, data) => {
-      let slot = bytes.readUInt32LE(rest)
+    const { points } = this.drafts.get(space) as Drafts
+    await this.scan(space, sets.eps, (_, bytes, rest, data, place) => {
+      const slot = bytes.readUInt32LE(rest)
       if (slot >= 2 * slotOffset) return undefined
-      const local = slot >= slotOffset
-      const slots = (local ? draft.locals : draft.slots) as Id[]
-      slot %= slotOffset
-      if ((slots[slot] ?? hole) !== hole) return false
-      const own = slots.length === 0 ? [] : slots
-      while (own.length <= slot) own.push(hole)
-      own[slot] = target.read(bytes, data)
-      if (local) draft.locals = own
-      else draft.slots = own
+      points.places.push(place)
+      points.slots.push(slot)
+      points.targets.push(target.read(bytes, data))
       return true
     })
+    if (!this.place(space)) this.whole = false
     const seen = new Set<string>()
     await this.scan(space, sets.live, (draft, bytes, rest) => {
       draft.live = grown(draft.live, target.read(bytes, rest))
@@ -149,7 +185,8 @@ class Reading {
       const entry = { address, protocol: protocol as ServiceProtocol, port: Number(port) }
       const bytes = Buffer.alloc(space.codec.size)
       space.codec.write(bytes, 0, space.codec.of(entry))
-      const draft = this.draft(space, bytes, 0)
+      const drafts = this.drafts.get(space) as Drafts
+      const draft = drafts.list[this.placeOf(space, drafts, bytes, 0)]
       if (draft !== undefined) take(draft, element)
     }
   }
