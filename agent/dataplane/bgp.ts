@@ -97,6 +97,7 @@ export function createBgpPart(options: BgpPartOptions): BgpPart {
   const noticeAll = (by: string): void => {
     for (const name of bgpTableNames) options.notice(name, by)
   }
+  let lost = false
   const rib = createRib({
     clock,
     log,
@@ -110,7 +111,13 @@ export function createBgpPart(options: BgpPartOptions): BgpPart {
       return found
     },
     md5Drops,
-    onChange: options.onChange,
+    onChange() {
+      const before = lost
+      lost = rib.facts().error !== undefined
+      // The tables find out for themselves, and say so.
+      if (lost && !before) noticeAll('gobgpd (it does not answer)')
+      options.onChange()
+    },
     onReached() {
       tables.forget()
       noticeAll('gobgpd (it started)')

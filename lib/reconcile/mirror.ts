@@ -103,6 +103,7 @@ export class Mirror<T> {
     this.#stale = true
     // What failed may work now (its link is back): no need to wait.
     for (const [key, failure] of this.#failures) this.#failures.set(key, { ...failure, notBefore: 0 })
+    if (this.#observeFailure !== undefined) this.#observeFailure = { ...this.#observeFailure, notBefore: 0 }
     if (notice !== undefined && this.#heard.length < 1000)
       this.#heard.push({ ...notice, at: this.#clock.now() })
   }
