@@ -5,6 +5,7 @@ import { WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
 import type { ListenerStats } from '../lib/proxy/types.js'
 import type { Receipts } from '../lib/reconcile/receipt.js'
+import { createBgpControl } from './api/bgp-control.js'
 import type {
   Control,
   DeleteResult,
@@ -17,7 +18,6 @@ import type {
 import { createInspector } from './api/inspect.js'
 import type { PortCounters } from './api/port-view.js'
 import { iptablesProblems, type ProgramFacts } from './api/service-problems.js'
-import { createBgpControl } from './bgp-control.js'
 import { createCompute } from './compute/compute.js'
 import { surveyOf } from './compute/overlay/census.js'
 import { outerFamily, overlayMtu } from './compute/overlay/overlay.js'

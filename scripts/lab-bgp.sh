@@ -12,7 +12,7 @@ start_gobgpd() {
     trap "kill \$child 2>/dev/null; exit 0" TERM
     while true; do
       rm -f "$1/gobgpd.sock"
-      gobgpd --api-hosts "unix://$1/gobgpd.sock" --pprof-disable --log-level=warn &
+      gobgpd --api-hosts "unix://$1/gobgpd.sock" --pprof-disable --pprof-host=off --log-level=warn &
       child=$!
       echo "$child" >"$1/gobgpd.child"
       wait "$child"

@@ -25,7 +25,14 @@ export async function startGobgpd(place: Place, what: string): Promise<Gobgpd> {
     'nsenter',
     [
       `--net=${place.path(what)}`,
-      ...['gobgpd', '--api-hosts', `unix://${socket}`, '--pprof-disable', '--log-level=warn'],
+      ...[
+        'gobgpd',
+        '--api-hosts',
+        `unix://${socket}`,
+        '--pprof-disable',
+        '--pprof-host=off',
+        '--log-level=warn',
+      ],
     ],
     { stdio: ['ignore', out, out] },
   )

@@ -137,6 +137,8 @@ function configOf(session: WantedSession, bgp: ClusterBgp, input: BgpInput, rout
     asn: session.asn,
     localAddress: session.localAddress,
     description: session.ref,
+    // Of two of ours one opens the connection: two that both do turn each other away for minutes (GoBGP 3.37).
+    ...(peer === undefined && `node/${input.self.node}` > session.ref ? { passive: true } : {}),
     families: [...families].sort(),
     ...(password === undefined ? {} : { password }),
     ...(reflectsFor(role, input.topology) ? { reflectorClient: { clusterId: routerId } } : {}),

@@ -1,9 +1,9 @@
 // What the API and the CLI see of BGP.
-import { WarrenError } from '../lib/errors.js'
-import { bgpRoutes, bgpView } from './api/bgp-view.js'
-import type { Control } from './api/control.js'
-import { type BgpFacts, noBgpFacts } from './model/bgp-facts.js'
-import type { DesiredState } from './model/desired.js'
+import { WarrenError } from '../../lib/errors.js'
+import { type BgpFacts, noBgpFacts } from '../model/bgp-facts.js'
+import type { DesiredState } from '../model/desired.js'
+import { bgpRoutes, bgpView } from './bgp-view.js'
+import type { Control } from './control.js'
 
 export interface BgpControlParts {
   desired(): DesiredState | undefined
