@@ -5,12 +5,18 @@ import { createOwners } from '../../agent/compute/bgp/owners.js'
 import { createRib, type RibInput } from '../../agent/compute/bgp/rib.js'
 import { matches, topologyOf, zoneLabel } from '../../agent/compute/bgp/topology.js'
 import { createUnion } from '../../agent/compute/bgp/union.js'
+import { createCompute } from '../../agent/compute/compute.js'
 import { type ClusterBgp, clusterBgpSchema, routerIdOf } from '../../agent/model/bgp.js'
 import type { BgpFacts, BgpSession } from '../../agent/model/bgp-facts.js'
 import { type BGPPeer, bgpPeerSchema } from '../../agent/model/bgp-peer.js'
 import type { GuardContext, Ruling, Topology } from '../../agent/model/bgp-state.js'
+import { clusterSchema } from '../../agent/model/cluster.js'
+import type { DesiredState } from '../../agent/model/desired.js'
+import { parseDocuments } from '../../agent/model/document.js'
+import { namesOf } from '../../agent/model/marks.js'
 import { type Node, nodeSchema } from '../../agent/model/node.js'
-import type { Snapshot } from '../../agent/model/snapshot.js'
+import { serviceName } from '../../agent/model/service.js'
+import { emptySnapshot, type Snapshot } from '../../agent/model/snapshot.js'
 import type { BgpPath, BgpPeerConfig } from '../../lib/gobgp/types.js'
 import { type Prefix, parsePrefix } from '../../lib/net/prefix.js'
 import { formatObject } from '../../lib/netlink/format.js'
@@ -722,3 +728,334 @@ t.test('rib view: a changed path costs that path, and what stays is the same val
   t.same([...union(a.set('x', 3), b.delete('y'))], [['x', 3]])
   t.same([...union(PersistentMap.empty(), b)], [['y', 2]])
 })
+
+interface Model {
+  readonly spec?: Record<string, unknown>
+  readonly bgp?: Record<string, unknown>
+  /** All but h1. */
+  readonly nodes?: readonly Node[]
+  readonly routers?: readonly BGPPeer[]
+  readonly live?: readonly string[]
+  readonly facts?: BgpFacts
+  readonly labels?: Record<string, string>
+  readonly addresses?: readonly string[]
+  /** YAML of Services, Endpoints and Pods. */
+  readonly services?: string
+}
+
+/** h1, whose passes remember. */
+function host() {
+  const compute = createCompute()
+  const cache = new Map<string, unknown>()
+  /** The same value for the same text: what the store does. */
+  const stable = <T>(name: string, text: string, make: () => T): T => {
+    const key = `${name} ${text}`
+    if (!cache.has(key)) cache.set(key, make())
+    return cache.get(key) as T
+  }
+  return (model: Model): DesiredState => {
+    const { nodes = [], routers = [], live = ['h1', ...nodes.map(({ metadata }) => metadata.name)] } = model
+    const spec = {
+      podCIDRs: ['10.244.0.0/16'],
+      backend: { type: 'bgp' },
+      serviceCIDRs: ['10.96.0.0/16'],
+      bgp: model.bgp ?? {},
+      ...model.spec,
+    }
+    const cluster = stable('cluster', JSON.stringify(spec), () =>
+      clusterSchema.parse({ apiVersion: 'warren/v1', kind: 'Cluster', metadata: { name: 'default' }, spec }),
+    )
+    const read = parseDocuments(model.services ?? '', { file: 'x.yaml', strict: true })
+    if (read.problems.length > 0) throw new Error(JSON.stringify(read.problems))
+    const of = (kind: string) =>
+      stable(kind, model.services ?? '', () =>
+        PersistentMap.from(
+          read.objects.flatMap(({ object }) =>
+            object.kind === kind ? [[serviceName(object as never), object as never] as const] : [],
+          ),
+        ),
+      )
+    const snapshot: Snapshot = {
+      ...emptySnapshot,
+      partial: false,
+      clusters: stable('clusters', JSON.stringify(spec), () => new Map([['default', cluster]])),
+      nodes: stable('nodes', JSON.stringify(nodes), () => byName(nodes)),
+      bgpPeers: stable('peers', JSON.stringify(routers), () => byName(routers)),
+      live: stable('live', live.join(), () => new Set(live)),
+      services: of('Service'),
+      endpoints: of('Endpoints'),
+      pods: of('Pod'),
+    }
+    return compute(snapshot, {
+      node: 'h1',
+      names: namesOf('wrn', undefined),
+      ownBridge: true,
+      roles: ['cluster'],
+      subnetFile: '',
+      lease: { ipv4: '10.244.1.0/24' },
+      labels: model.labels,
+      bgp: model.facts,
+      host: {
+        underlay: {
+          name: 'eth0',
+          mtu: 1500,
+          up: true,
+          addresses: (model.addresses ?? ['192.0.2.1']).map(address => ({
+            family: address.includes(':') ? 'inet6' : 'inet',
+            address,
+            prefixLength: address.includes(':') ? 64 : 24,
+          })),
+        },
+        ipv6: true,
+        bridgeNetfilter: false,
+        sysctls: {},
+        dropPolicies: [],
+        foreignVxlan: [],
+        problems: [],
+      },
+    })
+  }
+}
+
+const all = <T>(table: ReadonlyMap<string, readonly T[]>): readonly T[] => [...table.values()].flat()
+const routes = (state: DesiredState): string[] =>
+  all(state.route)
+    .map(route => `${route.dst} via ${(route.nextHops ?? []).map(({ via, dev }) => `${via} ${dev}`).join()}`)
+    .sort()
+const peersOf = (state: DesiredState): string[] =>
+  all(state['bgp-peer'])
+    .map(
+      ({ description, reflectorClient }) =>
+        `${description}${reflectorClient === undefined ? '' : ` client of ${reflectorClient.clusterId}`}`,
+    )
+    .sort()
+const ranges = (
+  list: readonly { readonly prefix: string; readonly max: number }[] | 'any' | undefined,
+): string =>
+  list === 'any' || list === undefined
+    ? String(list)
+    : list.map(({ prefix, max }) => `${prefix}-${max}`).join(' ')
+const policyOf = (state: DesiredState, neighbor: string): string => {
+  const found = all(state['bgp-policy']).find(each => each.neighbor === neighbor)
+  return `in ${ranges(found?.import)}; out ${ranges(found?.export)}`
+}
+const shared = '10.244.0.0/16-32 10.96.0.0/16-32'
+
+t.test('role: the tables of a mesh node, a client, a reflector, and towards routers outside', async t => {
+  const nodes = [node(2), node(3)]
+  const bgp = { password: 'secret', holdTime: 30, restartTime: 60 }
+  const state = host()({ nodes, bgp, routers: [tor] })
+  t.same(all(state['bgp-speaker']), [
+    { asn, routerId: '192.0.2.1', listenPort: 179, listenAddresses: ['192.0.2.1'] },
+  ])
+  t.same(all(state['bgp-path']), [{ prefix: '10.244.1.0/24', nextHop: '192.0.2.1' }])
+  t.same(peersOf(state), ['bgppeer/tor', 'node/h2', 'node/h3'])
+  t.match(state['bgp-peer'].get('node/h2'), [
+    {
+      address: '192.0.2.2',
+      asn,
+      localAddress: '192.0.2.1',
+      password: 'secret',
+      families: ['inet'],
+      holdTime: 30,
+      keepalive: 10,
+      maxPrefixes: 50_000,
+      gracefulRestart: { restartTime: 60, restarting: false, notification: true },
+    },
+  ])
+  const [outside] = state['bgp-peer'].get('bgppeer/tor') ?? []
+  t.match(outside, { asn: 65001, holdTime: 30, maxPrefixes: 1000 })
+  t.notOk(outside !== undefined && 'password' in outside, "the cluster's password is not a router's")
+  t.equal(policyOf(state, '192.0.2.2'), `in ${shared}; out 10.244.1.0/24-24`)
+  t.equal(
+    policyOf(state, '192.0.2.200'),
+    'in 10.244.0.0/16-32 203.0.113.0/24-32 172.16.0.0/12-32 2001:db8:f00::/48-128; out 10.244.1.0/24-24',
+    'a router outside is sent our own only',
+  )
+  t.match(all(state.record), [{ spec: { bgp: { asn, routerId: '192.0.2.1' } } }])
+  t.same(state.problems, [])
+
+  const rr = { topology: 'reflectors', reflectors: { selector: { rr: 'y' } } }
+  const reflectors = [node(2, { labels: { rr: 'y' } }), node(3)]
+  const client = host()({ nodes: reflectors, bgp: rr })
+  t.same(peersOf(client), ['node/h2'])
+  const reflector = host()({ nodes: reflectors, bgp: rr, labels: { rr: 'y' }, routers: [tor] })
+  t.same(peersOf(reflector), ['bgppeer/tor', 'node/h2 client of 192.0.2.1', 'node/h3 client of 192.0.2.1'])
+  t.equal(policyOf(reflector, '192.0.2.3'), `in ${shared}; out ${shared}`, 'what others announced, too')
+  t.match(
+    policyOf(reflector, '192.0.2.200'),
+    /; out 10\.244\.1\.0\/24-24$/,
+    "not the others', though we reflect",
+  )
+
+  const external = router('rr', { address: '192.0.2.250', asn, reflector: true, ttlSecurity: true })
+  const reflected = host()({ nodes, routers: [external] })
+  t.same(peersOf(reflected), ['bgppeer/rr'])
+  t.equal(policyOf(reflected, '192.0.2.250'), `in ${shared}; out 10.244.1.0/24-24`)
+  t.match(all(reflected['bgp-peer']), [{ maxPrefixes: 50_000, ttlSecurity: 255 }], 'as many as nodes have')
+
+  const six = host()({
+    spec: { podCIDRs: ['10.244.0.0/16', 'fd00:244::/48'] },
+    nodes: [node(4, { addresses: ['2001:db8::4'] })],
+    addresses: ['192.0.2.1'],
+  })
+  t.match(six.problems, [
+    { code: 'NOT_ON_LINK' },
+    { code: 'NO_PEERING', about: 'node/h4', message: /no underlay address of one family/ },
+  ])
+  t.match(host()({ addresses: ['2001:db8::1'] })['bgp-path'].get('bgp/10.244.1.0/24'), [
+    { nextHop: '2001:db8::1' },
+  ])
+  const [digest] = all(host()({ addresses: ['2001:db8::1'] })['bgp-speaker'])
+  t.match(digest?.routerId, /^2[45]\d\./, 'derived of the name, no address of anybody')
+  const twin = { ...node(2), spec: { ...node(2).spec, bgp: { asn, routerId: '192.0.2.1' } } }
+  t.match(host()({ nodes: [twin] }).problems, [{ code: 'ROUTER_ID', message: /"h2" and "h1"/ }])
+})
+
+t.test('role: sessions that are wanted no more stay until the new ones tell all, and no longer', async t => {
+  const nodes = [node(2, { labels: { rr: 'y' } }), node(3), node(4)]
+  const rr = { topology: 'reflectors', reflectors: { selector: { rr: 'y' } } }
+  const pass = host()
+  const own = (n: number): BgpPath => pathOf(`10.244.${n}.0/24`, `192.0.2.${n}`)
+  const by = (n: number): BgpPath =>
+    pathOf(`10.244.${n}.0/24`, '192.0.2.2', { nextHop: `192.0.2.${n}`, originatorId: `192.0.2.${n}` })
+  const every = ['192.0.2.2', '192.0.2.3', '192.0.2.4']
+  const mesh = pass({ nodes, facts: factsOf({ synced: every, paths: [own(2), own(3), own(4)] }) })
+  const straight = [2, 3, 4].map(n => `10.244.${n}.0/24 via 192.0.2.${n} eth0`)
+  t.same(routes(mesh), straight)
+  t.equal(mesh.bgp?.settled, true)
+  const step = (facts: BgpFacts, live?: readonly string[]): DesiredState => {
+    const state = pass({ nodes, bgp: rr, facts, ...(live === undefined ? {} : { live }) })
+    t.same(routes(state), straight, 'no route moves')
+    return state
+  }
+  const before = factsOf({ synced: every.slice(1), down: ['192.0.2.2'], paths: [own(3), own(4)] })
+  const changed = step(before)
+  t.equal(all(changed['bgp-peer']).length, 3, 'the new session is not up: the old ones stay')
+  t.equal(changed.bgp?.settled, false)
+  t.equal(
+    changed['bgp-peer'].get('retained/192.0.2.3')?.[0],
+    before.sessions.get('192.0.2.3')?.config,
+    'as they are',
+  )
+  t.equal(
+    all(step(factsOf({ synced: every, paths: [own(2), own(3), own(4), by(3)] }))['bgp-peer']).length,
+    2,
+    'h4 is told of by itself only',
+  )
+  const done = step(factsOf({ synced: every, paths: [own(2), own(3), own(4), by(3), by(4)] }))
+  t.same(peersOf(done), ['node/h2'], 'all is told twice: the old ones go')
+  t.equal(done.bgp?.settled, true)
+  const waiting = factsOf({ synced: ['192.0.2.3'], down: ['192.0.2.2', '192.0.2.4'], paths: [own(3)] })
+  t.equal(all(step(waiting)['bgp-peer']).length, 3)
+
+  const outsider = sessionOf('192.0.2.200', true, { asn: 65001, description: 'bgppeer/tor' })
+  const facts = factsOf({ synced: ['192.0.2.3'], down: ['192.0.2.2'], paths: [own(3)] })
+  const gone = pass({
+    nodes,
+    bgp: rr,
+    facts: { ...facts, sessions: new Map([...facts.sessions, ['192.0.2.200', outsider]]) },
+  })
+  t.notOk(
+    gone['bgp-peer'].has('retained/192.0.2.200'),
+    'a router of another AS speaks for nobody: it goes at once',
+  )
+
+  const single = [node(2), node(3)]
+  const dead = { nodes: single, live: ['h1', 'h3'], bgp: { topology: 'mesh' } }
+  const there = factsOf({ synced: ['192.0.2.3', '192.0.2.99'], down: ['192.0.2.2'], paths: [own(3)] })
+  const state = host()({ ...dead, facts: there })
+  t.same([state.bgp?.settled, peersOf(state).length], [true, 2], 'a dead node is not waited for')
+})
+
+t.test('role: from bgp to vxlan, and routes by the backend', async t => {
+  const nodes = [node(2)]
+  const pass = host()
+  const facts = factsOf({ synced: ['192.0.2.2'], paths: [pathOf('10.244.2.0/24', '192.0.2.2')] })
+  t.equal(all(pass({ nodes, facts })['bgp-peer']).length, 1)
+  const vxlan = { backend: { type: 'vxlan' } }
+  const speaking = pass({ nodes, facts, spec: vxlan })
+  t.equal(all(speaking['bgp-speaker']).length, 1, 'h2 has not changed yet: we speak on')
+  t.match(all(speaking['bgp-path']), [{ prefix: '10.244.1.0/24' }])
+  t.notOk(
+    all(speaking.record).some(({ spec }) => spec.bgp !== undefined),
+    'and say that we need it no more',
+  )
+  t.equal(
+    all(pass({ nodes, facts, spec: vxlan, live: ['h1'] })['bgp-speaker']).length,
+    0,
+    'nobody waits for a dead node',
+  )
+  t.equal(all(pass({ nodes, facts, spec: vxlan })['bgp-speaker']).length, 0, 'and it does not come back')
+  t.equal(host()({ nodes, facts, spec: vxlan }).bgp, undefined, 'one that never spoke does not begin')
+  const both = host()
+  both({ nodes, facts })
+  t.equal(all(both({ nodes: [node(2, { silent: true })], facts, spec: vxlan })['bgp-speaker']).length, 0)
+
+  const far = node(7, { addresses: ['198.51.100.7'], blocks: ['10.244.7.0/24'] })
+  const told = (by: readonly string[]): BgpFacts =>
+    factsOf({
+      synced: ['198.51.100.7', ...by],
+      paths: [pathOf('10.244.7.0/24', '198.51.100.7'), ...by.map(each => pathOf('10.244.7.0/24', each))],
+    })
+  const alone = host()({ nodes: [far], facts: told([]) })
+  t.same(routes(alone), [])
+  t.match(alone.problems, [{ code: 'NOT_ON_LINK', about: 'node/h7' }])
+  const carried = host()({ nodes: [far], facts: told(['192.0.2.200', '192.0.2.201']), routers: [tor, other] })
+  t.same([routes(carried), carried.problems], [['10.244.7.0/24 via 192.0.2.200 eth0,192.0.2.201 eth0'], []])
+  const lost = factsOf({ synced: ['192.0.2.2', '192.0.2.3'], paths: [pathOf('10.244.2.0/24', '192.0.2.2')] })
+  t.same(routes(host()({ nodes: [node(2), node(3)], facts: lost, live: ['h1', 'h2'] })), [
+    '10.244.2.0/24 via 192.0.2.2 eth0',
+  ])
+  t.same(routes(host()({ nodes: [node(2), node(3)], facts: lost })).length, 2, 'its agent runs: not gone')
+  t.same(routes(host()({ nodes: [node(2), node(3, { silent: true })] })).length, 2, 'no gobgpd at all')
+  const imported = factsOf({ synced: ['192.0.2.200'], paths: [pathOf('203.0.113.0/24', '192.0.2.200')] })
+  t.same(routes(host()({ routers: [tor], facts: imported })), ['203.0.113.0/24 via 192.0.2.200 eth0'])
+})
+
+t.test(
+  'services: what is announced, switch by switch, and withdrawn before the last endpoint goes',
+  async t => {
+    const docs = (...pods: readonly string[]): string =>
+      [
+        '{apiVersion: warren/v1, kind: Service, metadata: {name: wide}, spec: {selector: {app: a}, clusterIPs: [10.96.0.1], externalIPs: [203.0.113.1], ports: [{port: 80}]}}',
+        '{apiVersion: warren/v1, kind: Service, metadata: {name: near}, spec: {selector: {app: b}, type: LoadBalancer, externalTrafficPolicy: Local, clusterIPs: [10.96.0.2], externalIPs: [203.0.113.2], loadBalancerIPs: [203.0.113.3], ports: [{port: 80}]}}',
+        ...pods,
+      ].join('\n---\n')
+    const pod = (name: string, app: string, nodeName: string, status = ''): string =>
+      `{apiVersion: warren/v1, kind: Pod, metadata: {name: ${name}, labels: {app: ${app}}}, spec: {nodeName: ${nodeName}, addresses: [10.244.${nodeName.slice(1)}.9]${status}}}`
+    const said = (announce: Record<string, boolean>, services: string): string[] =>
+      all(host()({ nodes: [node(2)], bgp: { announce }, services })['bgp-path'])
+        .map(({ prefix }) => prefix)
+        .sort()
+        .slice(1)
+    const here = docs(pod('p', 'b', 'h1'))
+    const on = { clusterIPs: true, externalIPs: true, loadBalancerIPs: true }
+    t.same(said({}, here), [], 'nothing by default')
+    t.same(said({ clusterIPs: true }, here), ['10.96.0.0/16', '10.96.0.2/32'])
+    t.same(said({ externalIPs: true }, here), ['203.0.113.1/32', '203.0.113.2/32'])
+    t.same(said({ loadBalancerIPs: true }, here), ['203.0.113.3/32'])
+    t.same(
+      said(on, docs(pod('p', 'b', 'h2'))),
+      ['10.96.0.0/16', '203.0.113.1/32'],
+      'policy Local, and its endpoint is elsewhere',
+    )
+    t.same(said(on, docs()), ['10.96.0.0/16', '203.0.113.1/32'], 'policy Local, and no endpoint at all')
+    t.same(
+      said(on, docs(pod('p', 'b', 'h1', ', terminating: true'))),
+      ['10.96.0.0/16', '203.0.113.1/32'],
+      'the last one terminates: others are told before it is gone',
+    )
+    const state = host()({ nodes: [node(2)], routers: [tor], bgp: { announce: on }, services: here })
+    t.match(
+      policyOf(state, '192.0.2.200'),
+      /; out 10\.244\.1\.0\/24-24 10\.96\.0\.0\/16-16 10\.96\.0\.2\/32-32 203\.0\.113\.1\/32-32/,
+    )
+    t.match(policyOf(state, '192.0.2.2'), /in 10\.244\.0\.0\/16-32 10\.96\.0\.0\/16-32 203\.0\.113\.1\/32-32/)
+    const guard = state.bgp?.guard
+    t.equal(
+      guard === undefined ? '' : told(ruling(pathOf('203.0.113.3/32', '192.0.2.2'), guard)),
+      'ok service',
+    )
+  },
+)
