@@ -2,6 +2,9 @@
 # Backend bgp with other people's routers: BIRD and FRR as ToR of another AS and as reflectors, what they may and may not
 # announce, graceful restart in both directions, a router that floods, flaps or breaks the protocol, two racks.
 
+# Conditions are text that `busywait eval` evaluates again and again.
+# shellcheck disable=SC2016
+
 set -o errexit -o nounset -o pipefail
 
 here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
@@ -90,7 +93,8 @@ frr_conf() {
   done
   for family in ipv4 ipv6; do
     printf ' address-family %s unicast\n' "$family"
-    [[ $family == ipv4 ]] && printf '  network 198.51.100.0/24\n' || printf '  network 2001:db8:ffff::/48\n'
+    # A reflector has none of its own: FRR 8.4 would send reflected IPv6 blocks with its own next hop, then.
+    [[ -n $2 ]] || { [[ $family == ipv4 ]] && printf '  network 198.51.100.0/24\n' || printf '  network 2001:db8:ffff::/48\n'; }
     for n in 1 2; do printf '  neighbor %s activate\n%s' "$(host_addr4 $n)" "${2:+  neighbor $(host_addr4 $n) $2
 }"; done
     printf ' exit-address-family\n'
