@@ -10,7 +10,7 @@ import type { Network } from './model/network.js'
 import { type Problem, refOf } from './model/object.js'
 import type { Port } from './model/port.js'
 import { clusterInForce } from './model/snapshot.js'
-import { tenantName } from './model/tenant.js'
+import { inTenant, tenantName } from './model/tenant.js'
 import { createTenantAssignments } from './model/tenant-assignments.js'
 import { isTaken, recordConflicts } from './model/tenant-taken.js'
 import type { Companions, RecordBook } from './service-writes.js'
@@ -38,6 +38,14 @@ export function tenantWrites(check: WriteCheck, records: RecordBook): TenantWrit
     clusters.flatMap(object => (object.kind === 'Cluster' ? [[object.metadata.name, object]] : [])),
   )
   const cluster = clusterInForce([...inForce.values()])
+  // Values of a port are those of its network: what is in others has no say.
+  const touched = new Set(
+    check.objects.flatMap(object =>
+      object.kind === 'Port' ? [inTenant(object.metadata.tenant, object.spec.network)] : [],
+    ),
+  )
+  for (const [name, { metadata, spec }] of ports)
+    if (!touched.has(inTenant(metadata.tenant, spec.network))) ports.delete(name)
   const model = { networks, ports, clusters: new Map(cluster === undefined ? [] : [['default', cluster]]) }
   const assignments = createTenantAssignments()
   return {
