@@ -145,7 +145,7 @@ part_topologies() {
   changes_to 'mesh -> reflectors' reflectors 2
   nap 0.5
   sample_end
-  tap_ok 'mesh -> reflectors: the old session of h1 and h4 stayed until the new ones were in sync, then went' make_before_break 192.0.2.14
+  tap_ok 'mesh -> reflectors: the old session of h1 and h4 stayed until a new one was in sync, then went' make_before_break 192.0.2.14
   tap_ok 'two reflectors -> three' apply_bgp 'topology: reflectors, reflectors: { count: 3 }, restartTime: 60'
   changes_to 'two reflectors -> three' reflectors 3
   tap_ok 'three reflectors -> one' apply_bgp 'topology: reflectors, reflectors: { count: 1 }, restartTime: 60'

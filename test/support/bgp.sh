@@ -204,14 +204,14 @@ sample() {
 }
 sample_end() { proc_kill "$TRAFFIC_DIR/sample.pid" TERM; }
 
-# make_before_break PEER: in the samples its session was seen retained and up while not all was settled, never gone before
-# that, and gone at the end.
+# make_before_break ADDRESS: in the samples its session was seen retained and up while not all was settled; it was not gone
+# before one of the new ones was in sync (the other end drops it when its own are), and gone at the end.
 make_before_break() {
   # shellcheck disable=SC2016
   jq -s -e --arg peer "$1" '
     def of: [.sessions[] | select(.address == $peer)][0];
     any(.[]; (of.role == "retained") and of.state == "established" and (.settled | not))
-    and all(.[]; .settled or of.state == "established")
+    and all(.[]; of.state == "established" or any(.sessions[]; .address != $peer and .synced))
     and (.[-1] | .settled and of == null)' "$TRAFFIC_DIR/samples" >/dev/null || {
     jq -c '{settled, sessions: [.sessions[] | [.peer, .role, .state, .synced]]}' "$TRAFFIC_DIR/samples" | uniq
     return 1
