@@ -8,6 +8,9 @@ export interface Alarm {
   ring(): void
 }
 
+/** A timer's limit, ms: 24 days. */
+const longest = 2 ** 31 - 1
+
 /** A reason of our own: without one an error with a stack is made at each ring. */
 const rung = 'rung'
 
@@ -18,11 +21,26 @@ export function createAlarm(clock: Clock): Alarm {
     ring: () => ring(),
     async wait(ms, signal) {
       if (signal.aborted) return
+      if (ms === Number.POSITIVE_INFINITY) {
+        await new Promise<void>(resolve => {
+          const end = (): void => {
+            clearTimeout(timer)
+            signal.removeEventListener('abort', end)
+            ring = () => undefined
+            resolve()
+          }
+          // Nothing to sleep for, and so nothing to abort, which is most of what a ring costs: a timer keeps the process.
+          const timer = setTimeout(end, longest)
+          signal.addEventListener('abort', end, { once: true })
+          ring = end
+        })
+        return
+      }
       const nap = new AbortController()
       const end = (): void => nap.abort(rung)
       ring = end
       signal.addEventListener('abort', end, { once: true })
-      await clock.sleep(Math.min(ms, 2 ** 31 - 1), nap.signal).catch(() => undefined)
+      await clock.sleep(Math.min(ms, longest), nap.signal).catch(() => undefined)
       signal.removeEventListener('abort', end)
       ring = () => undefined
     },
