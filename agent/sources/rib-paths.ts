@@ -42,6 +42,7 @@ export function createRibPaths(): RibPaths {
       told.get(path.neighbor)?.add(path.prefix)
       const before = changes.get(path.prefix) ?? paths.get(path.prefix) ?? []
       const others = before.filter(other => other.neighbor !== path.neighbor)
+      if (path.withdrawn && others.length === before.length) continue
       changes.set(path.prefix, path.withdrawn ? others : [...others, path])
     }
     paths = paths.withAll(

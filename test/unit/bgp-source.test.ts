@@ -7,6 +7,7 @@ import { bgpTables } from '../../agent/dataplane/tables/bgp.js'
 import type { BgpFacts } from '../../agent/model/bgp-facts.js'
 import { bgpPeerSchema } from '../../agent/model/bgp-peer.js'
 import { createRib } from '../../agent/sources/rib.js'
+import { createRibPaths } from '../../agent/sources/rib-paths.js'
 import { fakeGobgpd } from '../../lib/gobgp/fake.js'
 import type { BgpPath, BgpPeerConfig, Gobgp } from '../../lib/gobgp/types.js'
 import { createLog } from '../../lib/log.js'
@@ -271,8 +272,6 @@ t.test('rib: what comes while a neighbor is listed is not lost, and not undone',
   w.daemon.establish(h2, { restartTime: 60 })
   w.announce(h2, '10.244.2.0/24', '10.244.22.0/24')
   await w.clock.pass(1)
-  const late = w.daemon.client().paths
-  t.equal(typeof late, 'function')
   w.daemon.endOfRib(h2)
   // Within the very turns of the event loop in which it is listed.
   for (let turn = 0; turn < 12; turn += 1) {
@@ -285,6 +284,45 @@ t.test('rib: what comes while a neighbor is listed is not lost, and not undone',
   t.same(w.synced(), ['2'])
   t.equal(w.paths().length, 13)
   t.notOk(w.paths().includes('10.244.22.0/24 2'))
+})
+
+t.test('rib: what events tell during a list counts more than the list', async t => {
+  const paths = createRibPaths()
+  const path = (prefix: string, withdrawn = false): BgpPath => ({
+    family: 'inet',
+    prefix,
+    nextHop: h2,
+    origin: 'igp',
+    asPath: [],
+    communities: [],
+    clusterList: [],
+    neighbor: h2,
+    stale: false,
+    best: false,
+    withdrawn,
+  })
+  const [a, b, c, d, e] = [1, 2, 3, 4, 5].map(n => `10.244.${n}.0/24`) as [
+    string,
+    string,
+    string,
+    string,
+    string,
+  ]
+  paths.learn([a, b, e].map(prefix => path(prefix)))
+  await paths.replace(h2, async () => {
+    paths.learn([path(b, true), path(c)])
+    return [[path(a), path(b)], [path(d)]]
+  })
+  t.same(
+    [...paths.all().keys()].sort(),
+    [a, c, d],
+    'b was withdrawn and c came meanwhile; e is not there any more',
+  )
+  const same = paths.all()
+  paths.learn([path(b, true)])
+  t.same([...paths.neighbors()], [h2])
+  await t.rejects(paths.replace(h2, async () => Promise.reject(new Error('gone'))))
+  t.equal(paths.all(), same, 'a list that fails takes nothing away')
 })
 
 t.test('rib: routes of a former life are kept until their router has spoken, and no longer', async t => {
