@@ -62,6 +62,12 @@ class Connection {
     return heard
   }
 
+  /** It goes on where neither host of the lab sees it. */
+  elsewhere(bytes: number): void {
+    this.#client += bytes
+    this.#server += bytes
+  }
+
   async open(): Promise<boolean> {
     return (
       (await this.send('client', syn)) &&
@@ -117,6 +123,23 @@ for (const family of [4, 6] as const) {
         'and is tracked from then on, large segments too',
       )
       t.ok(await connection.send('server', ack | psh, 1200))
+    }
+  })
+
+  t.test(`IPv${family}: a port that comes back finds what its host remembers out of date`, async t => {
+    const { fabric } = lab.hosts.h2
+    const liberal = 'net.netfilter.nf_conntrack_tcp_be_liberal'
+    for (const first of ['client', 'server'] as const) {
+      const connection = await opened(t, family)
+      connection.elsewhere(50_000_000)
+      fabric.sh(`sysctl -qw ${liberal}=0`)
+      t.not(
+        (await connection.talk(first)).join(),
+        'true,true',
+        `${first} first: out of window, without the sysctl`,
+      )
+      fabric.sh(`sysctl -qw ${liberal}=1`)
+      t.same(await connection.talk(first), [true, true], `${first} first`)
     }
   })
 

@@ -181,7 +181,7 @@ export function createTenantLab(outer: Family = 'inet'): TenantLab {
       const host = attach(name, at[name])
       const fabric = keep(
         createWorld(
-          `sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0 net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 net.bridge.bridge-nf-call-arptables=0`,
+          `sysctl -qw net.ipv4.ip_forward=0 net.ipv6.conf.all.forwarding=0 net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0 net.bridge.bridge-nf-call-arptables=0 net.netfilter.nf_conntrack_tcp_be_liberal=1`,
         ),
       )
       const makeRouter = (): World =>

@@ -242,6 +242,8 @@ export function fabricSysctls(fabric: string): readonly InSpace<Sysctl>[] {
     ['net.bridge.bridge-nf-call-arptables', '0'],
     // Limits count no connection that has ended: at 5,000 a second those of one port would fill the table in 120 s.
     ['net.netfilter.nf_conntrack_tcp_timeout_time_wait', '20'],
+    // A port that went to another host and is back has gone on meanwhile: out of the window that was known here.
+    ['net.netfilter.nf_conntrack_tcp_be_liberal', '1'],
   ].map(([name = '', value = '']) => ({ space: fabric, object: { name, value } }))
 }
 
