@@ -81,7 +81,7 @@ part_faults() {
   tap_ok 'no gobgpd: h2 goes by the leases' patiently 30 eval 'by_lease h2 h1 && by_lease h2 h3'
   tap_ok 'no gobgpd: somebody else takes port 179 of h2' takes_port h2 192.0.2.12
   start_gobgpd h2
-  tap_ok 'port 179 is taken: status of h2 names it' patiently 30 says h2 179 192.0.2.12
+  tap_ok 'port 179 is taken: status of h2 names it' patiently 30 table_says h2 bgp-speaker 192.0.2.12:179 'in use'
   proc_kill "$TRAFFIC_DIR/port.pid" TERM
   mesh_again 'port 179 is free again'
   tap_ok 'port 179 is free again: h2 converges' patiently 30 converged h2

@@ -137,6 +137,20 @@ unbroken_since() {
     --argjson since $(($1 / 1000))
 }
 
+# table_says HOST TABLE WORDS...: that table is degraded, and its error has each of these words.
+table_says() {
+  local host=$1 text word
+  # shellcheck disable=SC2016
+  text=$(status_of "$host" | jq -r --arg table "$2" '.tables[] | select(.name == $table) | "\(.state): \(.error)"')
+  shift 2
+  for word in degraded "$@"; do
+    [[ $text == *"$word"* ]] || {
+      printf 'no "%s" in: %s\n' "$word" "$text"
+      return 1
+    }
+  done
+}
+
 # --- deletions of routes -------------------------------------------------------------------------------------------------
 
 WATCHED=()
