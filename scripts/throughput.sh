@@ -61,10 +61,10 @@ need_packages "${RUN_PACKAGES[@]}" iperf3:iperf3
 need_node
 [[ $WARREN_DIST != "$WARREN_ROOT/dist" ]] || need_build
 
-ways=(veth vxlan-bare vxlan-rules vxlan-warrend hostgw-rules hostgw-warrend)
+ways=(veth vxlan-bare vxlan-rules vxlan-warrend hostgw-rules hostgw-warrend bgp-warrend)
 PODS=1
 work=$(mktemp -d)
-run=tp$$ # labs tp1234-0 ... tp1234-5
+run=tp$$ # labs tp1234-0 ... tp1234-6
 
 # The functions of lab-net.sh act on one lab; this makes it the one of way number $1.
 choose() {
@@ -80,7 +80,7 @@ remove_all() {
 }
 on_exit remove_all
 
-# --- the six ways ------------------------------------------------------------------------------------------------------
+# --- the seven ways ------------------------------------------------------------------------------------------------------
 
 setup_veth() {
   printf 'netns add %s\n' "$(ns h1/p1)" "$(ns h2/p1)" | ip -batch -
@@ -163,6 +163,7 @@ for i in "${!ways[@]}"; do
     vxlan-warrend) by_warrend vxlan ;;
     hostgw-rules) by_hand host-gw rules ;;
     hostgw-warrend) by_warrend host-gw ;;
+    bgp-warrend) by_warrend bgp ;;
   esac || {
     cat "$work/lab.log" >&2 2>/dev/null || :
     die "Cannot set up \"${ways[i]}\""
@@ -199,6 +200,9 @@ vxlan-warrend vxlan-rules 0.98
 hostgw-rules veth -
 hostgw-warrend veth -
 hostgw-warrend hostgw-rules 0.98
+bgp-warrend veth -
+bgp-warrend hostgw-rules 0.98
+bgp-warrend vxlan-warrend -
 ROWS
 
 jq -n --rawfile samples "$work/samples" --rawfile rows "$work/rows" '

@@ -2,7 +2,6 @@
 # BIRD and FRR in the place `ext` of a lab, as routers outside; sourced by e2e scripts after traffic.sh. One at a time:
 # router_start bird|frr CONF..., router_stop, router_kill. Configurations are written by the callers.
 
-
 bird_ctl() { in_ns ext birdc -s "$TRAFFIC_DIR/bird.ctl" "$@"; }
 frr_ctl() { in_ns ext vtysh --vty_socket "$TRAFFIC_DIR/frr" -c "$@"; }
 
