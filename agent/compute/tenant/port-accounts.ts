@@ -40,10 +40,18 @@ export interface DropKeys {
 
 /** What is not dropped again for so long is forgotten: ports that are gone leave nothing behind. */
 const remembered = '1d'
-/** Ports of a host. */
-const mostPorts = 65_535
-/** Connections of a host: nf_conntrack_max as it is where nobody set it. A set that is full limits nobody new. */
-const mostConnections = 262_144
+/**
+ * Elements of a set at most; a set that is full limits, and counts, nobody new. The kernel allocates 16 bytes for each when the
+ * set is made, and walks all of them every second.
+ */
+const most = {
+  /** Ports of a host with reasons to be counted. */
+  counted: 8192,
+  ports: 16_384,
+  /** Shares with a connection in them; nf_conntrack_max is 262,144 where nobody set it. */
+  shares: 131_072,
+  openShares: 65_535,
+} as const
 
 /** A rule each: were the count refused for want of memory, the drop would stand. */
 export function dropping(reason: DropReason, comment: string): readonly string[] {
@@ -63,7 +71,7 @@ export function dropDeclarations(family: NftSetRef['family']): readonly string[]
   return Object.values(dropSets)
     .filter(ref => ref.family === family)
     .map(({ set, fields }) =>
-      block('set', set, [`type ${fields.join(' . ')}`, `size ${mostPorts}`, 'flags dynamic,timeout']),
+      block('set', set, [`type ${fields.join(' . ')}`, `size ${most.counted}`, 'flags dynamic,timeout']),
     )
 }
 
@@ -88,8 +96,12 @@ function dynamic(name: string, fields: string, size: number): string {
 export function connectionLimits({ connections, begun }: PortLimits): readonly string[] {
   const { shares, each } = sharesOf(connections)
   const sets = (way: string, fields: string): readonly string[] => [
-    dynamic(`conns_${way}_${connections}`, `${fields} . mark`, mostConnections),
-    dynamic(`begun_${way}_${begun}`, fields, mostPorts),
+    dynamic(
+      `conns_${way}_${connections}`,
+      `${fields} . mark`,
+      way === 'open' ? most.openShares : most.shares,
+    ),
+    dynamic(`begun_${way}_${begun}`, fields, most.ports),
   ]
   // The mark names the share, and nothing of it may be left: one of these numbers is that of what was let through.
   const over = (way: string, key: string): readonly string[] => [
@@ -115,7 +127,7 @@ export function connectionLimits({ connections, begun }: PortLimits): readonly s
 /** Of `table bridge`. */
 export function stormLimit({ broadcasts }: PortLimits): readonly string[] {
   return [
-    dynamic(`storm_${broadcasts}`, 'ifname', mostPorts),
+    dynamic(`storm_${broadcasts}`, 'ifname', most.ports),
     block('chain', 'storm', dropping('storm', 'storm')),
   ]
 }
