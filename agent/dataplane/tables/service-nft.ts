@@ -51,7 +51,8 @@ interface Change {
   readonly id: Id
   readonly before: Footprint
   readonly after: Footprint
-  readonly plain: boolean
+  /** Whose `after` is; undefined: nobody's any more. */
+  readonly entry: ServiceEntry | undefined
 }
 
 /** Ops as one batch, and what is true once it was written. */
@@ -157,12 +158,11 @@ class ServiceNft implements ServiceNftTable {
       const before = op.verb === 'add' ? nothing : this.standing(op.observed)
       const after = op.verb === 'remove' ? nothing : footprintOf(entry, before, this.options.proxy)
       writer.difference(space, id, before, after, index)
-      const plain =
-        op.verb === 'remove' || (before === nothing ? entry.proxied !== true : isPlain(entry, after))
       const key = entryKey(entry)
       // A start: nothing but what its entries tell.
-      if (before === nothing && plain && after.affinity === '' && !this.kept.has(key)) continue
-      changes.push({ key, space, id, before, after, plain })
+      const plain = before === nothing && entry.proxied !== true
+      if (plain && after.affinity === '' && !this.kept.has(key)) continue
+      changes.push({ key, space, id, before, after, entry: op.verb === 'remove' ? undefined : entry })
     }
     let base = 0
     for (const writer of writers.values()) base = writer.finish(base)
@@ -179,8 +179,8 @@ class ServiceNft implements ServiceNftTable {
       },
       written: () => {
         for (const state of swept) state.strays = []
-        for (const { key, space, id, after, plain } of changes) {
-          this.keep(key, after, plain)
+        for (const { key, space, id, after, entry } of changes) {
+          this.keep(key, after, entry === undefined || isPlain(entry, after))
           if (after.affinity !== '') space.sticky.add(id)
           else if (space.sticky.size > 0) space.sticky.delete(id)
         }
