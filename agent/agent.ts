@@ -25,9 +25,8 @@ import { watchSysctls } from './dataplane/sysctl-watch.js'
 import { dhcpTable } from './dataplane/tables/dhcp.js'
 import { createHostWatch } from './host-watch.js'
 import { holdIdentity, type Instance } from './identity.js'
-import type { DesiredState } from './model/desired.js'
+import { createLook } from './look.js'
 import { namesOf } from './model/marks.js'
-import type { Self } from './model/self.js'
 import { createNodeLease } from './node-lease.js'
 import { publishRecord } from './objects.js'
 import { anyAddress, instanceId, underlayChoice } from './own.js'
@@ -63,11 +62,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     startup[step] ??= Math.round(performance.now() * 10) / 10
   }
   const receipts = createReceipts()
-  let desired: DesiredState | undefined
-  let revision = 0
   let appliedRevision = 0
   let identity = false
-  let self: Self | undefined
 
   const store = createStore({
     kv,
@@ -113,11 +109,10 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     clock,
     log,
     everyMs: config.resyncInterval * 1000,
-    desired: () => desired,
+    desired: () => desired(),
     allocations: () => store.snapshot().allocations,
     onChange: () => reconciler.kick(),
   })
-  const compute = createCompute()
   const proxy = openHostProxy(config.stateDir, config.proxyDrain)
   const answers = createAnswers()
   const spaces = openSpaces(names.spaces, kernel.netns)
@@ -129,51 +124,24 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     clock,
     log,
     snapshot: () => store.snapshot(),
-    desired: () => desired,
+    desired: () => desired(),
     onChange: () => reconciler.kick(),
     notice: (table, by) => reconciler.notice(table, by),
   })
 
-  function lookAt(): DesiredState | undefined {
-    const facts = host.facts()
-    if (facts === undefined || !store.ready() || !bgp.ready()) return undefined
-    mark('in-sync')
-    const snapshot = store.snapshot()
-    const ownRecord = snapshot.held.has(config.node) ? undefined : snapshot.nodes.get(config.node)
-    if (ownRecord !== published) {
-      published = ownRecord
-      reconciler.notice('record', undefined)
-    }
-    self = {
-      node: config.node,
-      names,
-      ownBridge: config.podBridge !== undefined,
-      roles: config.roles,
-      subnetFile: config.subnetFile === 'none' ? '' : config.subnetFile,
-      exclusiveVxlan: config.underlay?.exclusiveVXLAN === true,
-      proxyMode: config.proxyMode,
-      host: facts,
-      lease: lease.current(),
-      labels: config.labels,
-      bgp: bgp.facts(),
-    }
-    const state = compute(snapshot, self)
-    revision = snapshot.revision
-    const byHand = store.originOf(`node/${config.node}`)?.from === 'file'
-    // Until the name is known to be ours nothing is published under it; a record written by hand is not ours to write.
-    // What the store has of it stays as it is: an operation to keep it would not be "nothing written" after a restart.
-    const kept: DesiredState['record'] = new Map(
-      ownRecord === undefined ? [] : [[`node/${config.node}`, [ownRecord]]],
-    )
-    const record = identity && !byHand ? state.record : kept
-    desired = {
-      ...state,
-      record,
-      problems: [...state.problems, ...lease.problems(), ...portHolders.problems()],
-    }
-    return desired
-  }
-  let published: unknown
+  const { look, self, desired, revision, ownRecord } = createLook({
+    config,
+    names,
+    store,
+    compute: createCompute(),
+    host: () => host.facts(),
+    lease: () => lease.current(),
+    bgp: { facts: () => bgp.facts(), ready: () => bgp.ready() },
+    identityHeld: () => identity,
+    problems: () => [...lease.problems(), ...portHolders.problems()],
+    onRecord: () => reconciler.notice('record', undefined),
+    onReady: () => mark('in-sync'),
+  })
 
   const reconciler = new Reconciler({
     stages: orderedStages({
@@ -182,20 +150,17 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       node: config.node,
       stateDir: config.stateDir,
       subnetFile: config.subnetFile,
-      desired: () => desired,
+      desired,
       proxy,
       answers,
       fabric: { spaces, dhcp },
       bgp: bgp.tables,
       record: {
-        read: () => {
-          const snapshot = store.snapshot()
-          return snapshot.held.has(config.node) ? undefined : snapshot.nodes.get(config.node)
-        },
+        read: ownRecord,
         publish: async (node, inner) => void (await publishRecord(kv, node, { signal: inner })),
       },
     }),
-    desired: lookAt,
+    desired: look,
     clock,
     log,
     receipts,
@@ -204,8 +169,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     onPass: report => {
       portHolders.kick()
       if (report.hold === undefined) mark('first-pass')
-      if (report.failed === 0 && report.hold === undefined) appliedRevision = revision
-      if (desired?.record.size !== 0 && report.failed === 0 && report.hold === undefined) mark('published')
+      if (report.failed === 0 && report.hold === undefined) appliedRevision = revision()
+      if (desired()?.record.size !== 0 && report.failed === 0 && report.hold === undefined) mark('published')
       onPass.forEach(listener => {
         listener()
       })
@@ -214,7 +179,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const spaceMonitor = createSpaceMonitor({
     spaces,
     reconciler,
-    desired: () => desired,
+    desired: desired,
     host: kernel.netns,
     clock,
     isOurs: portId => kernel.rtnl.portIds.has(portId) || kernel.nft.portIds.has(portId),
@@ -241,8 +206,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     },
     receipts,
     lease,
-    self: () => self,
-    desired: () => desired,
+    self,
+    desired,
     applied: () => appliedRevision,
     bgpRefresh: bgp.refresh,
     bgpFacts: bgp.facts,

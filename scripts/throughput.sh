@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the overlay costs: iperf3 TCP between two pods on two hosts, set up in six ways that stand side by side and take
+# What the overlay costs: iperf3 TCP between two pods on two hosts, set up in seven ways that stand side by side and take
 # turns, round by round, so that whatever else the machine does hits all of them alike.
 #
 #   veth            pod -- veth -- pod                                               nothing can be faster here
@@ -8,6 +8,7 @@
 #   vxlan-warrend   the same, programmed by warrend
 #   hostgw-rules    pod -- bridge -- route via the other host -- eth0 ...            by hand, with the masquerade rules
 #   hostgw-warrend  the same, programmed by warrend
+#   bgp-warrend     the same, by what gobgpd learns of the other host
 #
 # The value of a way is the median of its rounds; a ratio is the median of the ratios within each round.
 #
