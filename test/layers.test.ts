@@ -86,6 +86,7 @@ const layers: readonly (readonly [layer: string, matches: (path: string) => bool
     path =>
       ['agent/agent.ts', 'agent/control.ts', 'agent/tenant-control.ts', 'agent/parts.ts'].includes(path),
   ],
+  ['doctor', path => path.startsWith('agent/doctor/')],
   ['api, attach', path => path.startsWith('agent/api/') || path.startsWith('agent/attach/')],
   ['dataplane', path => path.startsWith('agent/dataplane/')],
   ['core', path => /^agent\/[^/]+\.ts$/.test(path)],

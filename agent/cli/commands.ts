@@ -6,6 +6,7 @@ import type { CommandModule } from './command.js'
 import { completionCommand } from './completion.js'
 import { deleteCommand } from './delete.js'
 import { describeCommand } from './describe.js'
+import { doctorCommand } from './doctor.js'
 import { eventsCommand } from './events.js'
 import { getCommand } from './get.js'
 import { planCommand } from './plan.js'
@@ -25,6 +26,7 @@ export const commands: readonly CommandModule[] = [
   bgpCommand,
   portCommand,
   statusCommand,
+  doctorCommand,
   waitCommand,
   planCommand,
   showCommand,
