@@ -9,6 +9,7 @@ import { type Cluster, tunnelOf } from '../model/cluster.js'
 import type { DesiredState } from '../model/desired.js'
 import type { Node } from '../model/node.js'
 import { type Problem, refOf } from '../model/object.js'
+import { routedSubnets } from '../model/routed.js'
 import type { Self } from '../model/self.js'
 import { clusterOf, type Snapshot } from '../model/snapshot.js'
 import { type Bgp, createBgp } from './bgp/speech.js'
@@ -26,6 +27,8 @@ import { createServiceRole } from './services/role.js'
 import { subnetEnv } from './subnet-env.js'
 import { hostSysctls, linkSysctls } from './sysctls.js'
 import { createTenantRole, tenantPort } from './tenant/role.js'
+import { routedLinks } from './tenant/routed-devices.js'
+import { routedHostRules } from './tenant/routed-rules.js'
 import { tenantGuard } from './tenant/vxlan-guard.js'
 
 export type Compute = (snapshot: Snapshot, self: Self) => DesiredState
@@ -95,9 +98,11 @@ const overlayParts = [
   'held',
   'partial',
   'problems',
+  // Prefixes of routed networks.
+  'networks',
 ] as const
 const serviceParts = [...overlayParts, 'services', 'endpoints', 'pods'] as const
-const allParts = [...serviceParts, 'tenants', 'networks', 'routers', 'ports', 'securityGroups'] as const
+const allParts = [...serviceParts, 'tenants', 'routers', 'ports', 'securityGroups'] as const
 
 /** The last result again where nothing that `f` looks at differs: a revision or a generation is not its business. */
 function remembered(f: Compute, parts: readonly (keyof Snapshot)[]): Compute {
@@ -120,10 +125,13 @@ export function createCompute(): Compute {
   const services = createServiceRole()
   const tenants = createTenantRole()
   const cluster = remembered(
-    (snapshot, self) => bgp.speak(services(overlay(snapshot, self), snapshot, self), snapshot, self),
+    (snapshot, self) => services(overlay(snapshot, self), snapshot, self),
     serviceParts,
   )
-  return remembered((snapshot, self) => tenants(cluster(snapshot, self), snapshot, self), allParts)
+  return remembered(
+    (snapshot, self) => tenants(bgp.speak(cluster(snapshot, self), snapshot, self), snapshot, self),
+    allParts,
+  )
 }
 
 /** Does any peer live that may still send by VXLAN? */
@@ -206,6 +214,7 @@ function createPlanner(bgp: Bgp): Compute {
     for (const its of entries.problems.values()) problems.push(...its)
 
     const owner = 'cluster/default'
+    const routed = cluster.spec.backend.type === 'bgp' ? routedSubnets(snapshot.networks) : []
     const keep = snapshot.partial ? { keep: true } : {}
     const inbound = receiving(cluster, peers, snapshot.live)
     const { backend } = inbound.spec
@@ -252,10 +261,19 @@ function createPlanner(bgp: Bgp): Compute {
           tunnel,
           self.exclusiveVxlan,
           self.roles.includes('fabric') ? tenantGuard(self.names, outer, tenantPort(inbound)) : undefined,
+          routed,
         ),
+        ...(routed.length === 0
+          ? []
+          : [
+              routedHostRules(self.names, routedLinks(self.names).host, routed, [
+                underlay.name,
+                self.names.overlay,
+              ]),
+            ]),
       ]),
       element,
-      jump: one('jump', jumpsFor(self, cluster, sends)),
+      jump: one('jump', jumpsFor(self, cluster, sends, routed)),
       route,
       file: one('file', self.subnetFile === '' ? [] : [subnetEnv(self, cluster, mtu)]),
       record:

@@ -4,13 +4,20 @@ import type { IptablesJump } from '../../lib/iptables/types.js'
 import type { Cluster, Tunnel } from '../model/cluster.js'
 import type { Self } from '../model/self.js'
 
-export function jumpsFor(self: Self, cluster: Cluster, tunnel: Tunnel | undefined): IptablesJump[] {
+/** `routed`: prefixes of routed networks, which hosts forward as they do pods'. */
+export function jumpsFor(
+  self: Self,
+  cluster: Cluster,
+  tunnel: Tunnel | undefined,
+  routed: readonly string[] = [],
+): IptablesJump[] {
   const jumps: IptablesJump[] = []
   for (const { variant, family, chain } of self.host.dropPolicies) {
     const cidrs = cluster.spec.podCIDRs.filter(cidr => cidr.includes(':') === (family === 'inet6'))
     const base = { variant, family, table: 'filter' as const, from: chain, comment: 'warren' }
-    if (chain === 'FORWARD' && cidrs.length > 0) {
-      const rules = cidrs.flatMap(cidr => [
+    const forwarded = [...cidrs, ...routed.filter(cidr => cidr.includes(':') === (family === 'inet6'))]
+    if (chain === 'FORWARD' && forwarded.length > 0) {
+      const rules = forwarded.flatMap(cidr => [
         ['-s', cidr, '-j', 'ACCEPT'],
         ['-d', cidr, '-j', 'ACCEPT'],
       ])

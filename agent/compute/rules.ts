@@ -23,11 +23,12 @@ const keyword: Readonly<Record<Family, string>> = { inet: 'ip', inet6: 'ip6' }
 /** Multicast never leaves by masquerade (RFC 1112 §6, RFC 4291 §2.7). */
 const multicast: Readonly<Record<Family, string>> = { inet: '224.0.0.0/4', inet6: 'ff00::/8' }
 
-function masquerade(podCIDRs: readonly string[]): string[] {
+function masquerade(podCIDRs: readonly string[], routed: readonly string[]): string[] {
   return podCIDRs.map(cidr => {
     const family: Family = cidr.includes(':') ? 'inet6' : 'inet'
     const ip = keyword[family]
-    return `${ip} saddr ${cidr} ${ip} daddr != { ${cidr}, ${multicast[family]} } masquerade fully-random`
+    const inside = [cidr, ...routed.filter(text => text.includes(':') === (family === 'inet6'))]
+    return `${ip} saddr ${cidr} ${ip} daddr != { ${inside.join(', ')}, ${multicast[family]} } masquerade fully-random`
   })
 }
 
@@ -40,6 +41,7 @@ function chain(name: string, hook: string, priority: string, rules: readonly str
  * `outer`: family of the outer packets, undefined for a backend without encapsulation. The guard sits in the input
  * hook: merely forwarded VXLAN (nested clusters) is none of our business, and fragments come reassembled (IPv6: by shortFragments). A VNI that is
  * not ours passes untouched (Docker Swarm uses 4789 too), unless the port is `exclusive`. `tenants`: their part of the guard.
+ * `routed`: prefixes of routed networks, to which pods go as they are.
  */
 export function clusterTable(
   cluster: Cluster,
@@ -47,6 +49,7 @@ export function clusterTable(
   outer: Family | undefined,
   exclusive = false,
   tenants?: TenantGuard,
+  routed: readonly string[] = [],
 ): NftTableSpec {
   const { podCIDRs } = cluster.spec
   const sends = tunnelOf(cluster.spec.backend)
@@ -84,7 +87,7 @@ export function clusterTable(
   )
   parts.push(chain('mangle_forward', 'filter hook forward', '-150', clamp))
   if (cluster.spec.masquerade)
-    parts.push(chain('nat_postrouting', 'nat hook postrouting', '100', masquerade(podCIDRs)))
+    parts.push(chain('nat_postrouting', 'nat hook postrouting', '100', masquerade(podCIDRs, routed)))
   const table = { family: 'inet', name: names.nftTable, text: parts.join('') } as const
   return tenants === undefined ? table : { ...table, raw: tenants.raw }
 }

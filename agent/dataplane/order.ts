@@ -11,6 +11,8 @@ import type { Table } from '../../lib/reconcile/table.js'
 import { vtepSet } from '../compute/rules.js'
 import { natKeeperTable, serviceTable } from '../compute/services/ruleset.js'
 import { baseSets } from '../compute/services/sets.js'
+import { routedLinks } from '../compute/tenant/routed-devices.js'
+import { routedHostSets, routedHostTable } from '../compute/tenant/routed-rules.js'
 import { tenantGuardSets } from '../compute/tenant/vxlan-guard.js'
 import type { DesiredState, Sysctl, TableName } from '../model/desired.js'
 import type { Names } from '../model/marks.js'
@@ -68,7 +70,7 @@ export interface OrderOptions {
 
 /** Devices of ours that carry addresses, neighbours and FDB entries. */
 export function ownDevices(names: Names): readonly string[] {
-  return [names.podBridge, names.overlay]
+  return [names.podBridge, names.overlay, routedLinks(names).host]
 }
 
 export function ownTables(names: Names): readonly NftTableName[] {
@@ -76,13 +78,15 @@ export function ownTables(names: Names): readonly NftTableName[] {
     natKeeperTable(family, names),
     serviceTable(family, plainRuleset, names, []),
   ])
-  return [{ family: 'inet', name: names.nftTable }, ...services.map(({ family, name }) => ({ family, name }))]
+  const own = [names.nftTable, routedHostTable(names)].map(name => ({ family: 'inet', name }) as const)
+  return [...own, ...services.map(({ family, name }) => ({ family, name }))]
 }
 
 export function ownSets(names: Names): readonly NftSetRef[] {
   const base = serviceFamilies.flatMap(family => baseSets(family, names, { nodePortAddresses: true }))
   const { vteps, vnis } = tenantGuardSets(names, 'inet')
-  const guards = [vteps, vnis, tenantGuardSets(names, 'inet6').vteps]
+  const routed = Object.values(routedHostSets(names))
+  const guards = [vteps, vnis, tenantGuardSets(names, 'inet6').vteps, ...routed]
   return [vtepSet(names, 'inet'), vtepSet(names, 'inet6'), ...guards, ...base]
 }
 
@@ -126,7 +130,7 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
       portTable(rtnl, () => [...(wanted('port')?.values() ?? [])].flat()),
     ),
     stage('address', addressTable(rtnl, devices), { cascades: ['route'] }),
-    stage('neighbor', neighborTable(rtnl, [names.overlay])),
+    stage('neighbor', neighborTable(rtnl, [names.overlay, routedLinks(names).host])),
     stage('fdb', fdbTable(rtnl, [names.overlay])),
     stage('rule', ruleTable(rtnl)),
     stage(

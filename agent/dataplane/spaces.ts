@@ -94,7 +94,7 @@ class HostSpaces implements Spaces {
 
   constructor(prefix: string, host: Netns) {
     this.#mark = `${aliasPrefix}namespace of net:[${fstatSync(host.fd).ino}]`
-    this.#ours = new RegExp(`^${prefix}-(fabric|r-[0-9a-f]{10}|s-[0-9]{1,8})$`)
+    this.#ours = new RegExp(`^${prefix}-(fabric|routed|r-[0-9a-f]{10}|s-[0-9]{1,8})$`)
   }
 
   get open(): Iterable<Space> {
@@ -233,7 +233,7 @@ function inodeAt(path: string): number | undefined {
   }
 }
 
-/** Ours by the alias of their `lo`, and by their names: "wrn-fabric", "wrn-r-" and ten hex digits (a router), "wrn-s-" and a VNI (DHCP); `prefix` is "wrn". */
+/** Ours by the alias of their `lo`, and by their names: "wrn-fabric", "wrn-routed", "wrn-r-" and ten hex digits (a router), "wrn-s-" and a VNI (DHCP); `prefix` is "wrn". */
 export function openSpaces(prefix: string, host: Netns): Spaces {
   return new HostSpaces(prefix, host)
 }

@@ -74,6 +74,10 @@ export interface GuardContext {
   readonly own: readonly Prefix[]
   /** The node that has that very block: by its record, and leased to nobody else. */
   ownerOf(block: string): Node | undefined
+  /** Prefixes of routed networks. */
+  readonly routed?: readonly Prefix[]
+  /** The node of the port that has that very address, as a host prefix. */
+  routedOwnerOf?(prefix: string): Node | undefined
   /** Is it an address of a Service outside of serviceCIDRs? */
   isServiceAddress(prefix: Prefix): boolean
 }

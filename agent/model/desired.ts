@@ -38,6 +38,8 @@ export interface FabricLink extends Link {
   readonly peer?: VethPeer
   /** A tap of that name in the host's namespace is taken from there; else one is made. */
   readonly tap?: true
+  /** veth: the other end of a link of ours in the host's namespace, made there, which moves here. */
+  readonly moves?: true
 }
 
 /** A container's end of a port. */

@@ -65,6 +65,8 @@ export interface FabricNetwork {
   /** "red/a". */
   readonly ref: string
   readonly vni: number
+  /** Of type routed: no encapsulation; `vni` is but the number that its devices are named by. */
+  readonly routed?: true
   /** conntrack zone of its flows on this host, 1..65535: unique among the networks here. */
   readonly zone: number
   /** MTU of its ports, bytes. */

@@ -62,7 +62,10 @@ export function nodePortKey(protocol: string, port: number): string {
 /** `vni/1001`. */
 export const vniKey = (vni: number): string => `vni/${vni}`
 
-/** `port-ip/red/a/10.0.1.11`: `network` is `tenant/name`, the address canonical. */
+/** In the place of `tenant/name` in the keys of addresses of routed networks: one namespace for all of them. */
+export const routedSpace = 'routed/-'
+
+/** `port-ip/red/a/10.0.1.11`, `port-ip/routed/-/203.0.113.5`: `network` is `tenant/name`, the address canonical. */
 export const portAddressKey = (network: string, address: string): string => `port-ip/${network}/${address}`
 
 /** `port-mac/red/a/0a:12:34:56:78:9a`. */

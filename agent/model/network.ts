@@ -108,16 +108,10 @@ export const networkSpecSchema = z
   .strictObject({
     type: z
       .enum(['vxlan', 'routed'])
-      .superRefine((type, context) => {
-        if (type === 'routed')
-          context.addIssue({
-            code: 'custom',
-            message: 'cannot be had: this version makes networks of type vxlan only',
-            params: { hint: 'write type: vxlan' },
-          })
-      })
       .default('vxlan')
-      .describe('vxlan: one VNI; routed is not there yet.'),
+      .describe(
+        'vxlan: one VNI; routed: no encapsulation, each address announced by its host, unique over all such networks.',
+      ),
     vni: vniSchema.optional().describe("Out of the Cluster's vniRange; allocated if absent."),
     mtu: z
       .int()
@@ -134,6 +128,24 @@ export const networkSpecSchema = z
       .describe('Ports of other tenants may be on it, as "network: tenant/name".'),
   })
   .superRefine((spec, context) => {
+    if (spec.type === 'routed' && spec.vni !== undefined)
+      context.addIssue({
+        code: 'custom',
+        path: ['vni'],
+        message: 'is for networks of type vxlan: a routed one has no encapsulation',
+        params: { hint: 'leave vni out' },
+      })
+    if (spec.type === 'routed')
+      spec.subnets.forEach(({ gateway }, i) => {
+        if (gateway !== 'none') return
+        const message = 'cannot be none in a network of type routed: nobody but the gateway is on its links'
+        context.addIssue({
+          code: 'custom',
+          path: ['subnets', i, 'gateway'],
+          message,
+          params: { hint: 'leave it out: the first address of the CIDR' },
+        })
+      })
     const names = new Set<string>()
     spec.subnets.forEach(({ name, cidr }, i) => {
       const issue = (field: string, message: string, hint: string): void =>

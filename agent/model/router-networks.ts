@@ -40,6 +40,10 @@ export function routerNetworks(
       bad('NETWORK_ROUTED', `network/${name} is behind router/${other}`, 'take it out of one of the two')
       continue
     }
+    if (network.spec.type === 'routed') {
+      bad('NETWORK_ROUTED', `network/${name} is of type routed`, 'it is routed already: leave it out')
+      continue
+    }
     const own = subnetsOf(network)
     const clash = own
       .flatMap(({ cidr }) => subnets.map(there => ({ cidr, there })))

@@ -82,7 +82,7 @@ export const emptySnapshot: Snapshot = {
 }
 
 /** The cluster in force: "default", else the first by name. */
-export function clusterOf(snapshot: Snapshot): Cluster | undefined {
+export function clusterOf(snapshot: Pick<Snapshot, 'clusters'>): Cluster | undefined {
   return snapshot.clusters.get('default') ?? clusterInForce([...snapshot.clusters.values()])
 }
 

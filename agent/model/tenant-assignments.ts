@@ -45,7 +45,7 @@ const noPlan: TenantPlan = { claims: [], releases: [], problems: [] }
 
 /** What decides about addresses of its ports. */
 const addressing = (network: Network | undefined): string =>
-  network === undefined ? '' : JSON.stringify([network.spec.subnets, network.spec.shared])
+  network === undefined ? '' : JSON.stringify([network.spec.type, network.spec.subnets, network.spec.shared])
 
 const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
 

@@ -3,17 +3,19 @@
 // written now. Pure.
 import { containsAddress } from '../../lib/net/prefix.js'
 import type { Cluster } from './cluster.js'
+import { portAddressKey } from './keys.js'
 import type { ModelObject, TenantObject } from './kinds.js'
 import type { Network } from './network.js'
 import { type Problem, refOf } from './object.js'
 import type { Port } from './port.js'
+import { routedFault, routedNetworks } from './routed.js'
 import type { Router } from './router.js'
 import { namedNetworks, routerNetworks } from './router-networks.js'
 import { defaultGroup, type SecurityGroup } from './security-group.js'
 import { type Allocation, clusterInForce } from './snapshot.js'
 import { inTenant, type Tenant, tenantName } from './tenant.js'
 import { createTenantAssignments, type TenantAssignments } from './tenant-assignments.js'
-import { subnetsOf, tenantProblem, tenantValue, vniFault, vniRange } from './tenant-claims.js'
+import { addressSpace, subnetsOf, tenantProblem, tenantValue, vniFault, vniRange } from './tenant-claims.js'
 import { isTenantObject, some, tenantKinds } from './tenant-in-use.js'
 import { isTaken, recordConflicts, takenBy } from './tenant-taken.js'
 
@@ -208,7 +210,7 @@ function networkProblems(book: Book): readonly Problem[] {
         foreign.push(ref)
       if (book.written.has(ref)) continue
       for (const key of book.assignments.recordsOf(ref).keys()) {
-        if (!key.startsWith(`port-ip/${name}/`)) continue
+        if (!key.startsWith(portAddressKey(addressSpace(network), ''))) continue
         const address = tenantValue(key)
         if (!subnets.some(({ cidr, gateway }) => containsAddress(cidr, address) && address !== gateway))
           stranded.push(`${ref} (${address})`)
@@ -234,6 +236,20 @@ function networkProblems(book: Book): readonly Problem[] {
       )
   }
   return found
+}
+
+/** Routed networks, where one or what they depend on is written. */
+function routedProblems(book: Book): readonly Problem[] {
+  const { networks, cluster } = book
+  const nodes = book.write.after.filter(each => each.kind === 'Node')
+  const all = cluster !== undefined && book.written.has(refOf(cluster))
+  const standsFirst = (network: Network) => (other: Network) =>
+    !book.written.has(refOf(other)) || refOf(other) < refOf(network)
+  return routedNetworks(networks).flatMap(network => {
+    if (!all && !book.written.has(refOf(network))) return []
+    const fault = routedFault(network, { networks, cluster, nodes }, standsFirst(network))
+    return fault === undefined ? [] : [tenantProblem(network, fault.code, fault.reason, fault.hint)]
+  })
 }
 
 /** A Cluster that is written, and the VNIs that tenants have. */
@@ -275,6 +291,7 @@ export function tenantProblems(write: TenantWrite): readonly Problem[] {
     ...nameProblems(book),
     ...routerProblems(book),
     ...networkProblems(book),
+    ...routedProblems(book),
     ...clusterProblems(book),
   ]
 }

@@ -6,7 +6,7 @@ import { addressToNumber, canonicalAddress, numberToAddress } from '../../lib/ne
 import { eui64 } from '../../lib/net/mac.js'
 import { containsAddress, lastAddress, type Prefix, parsePrefix } from '../../lib/net/prefix.js'
 import { type Cluster, defaultVniRange, tunnelOf } from './cluster.js'
-import { portAddressKey, portMacKey, vniKey } from './keys.js'
+import { portAddressKey, portMacKey, routedSpace, vniKey } from './keys.js'
 import type { Network } from './network.js'
 import { type Metadata, type Problem, refOf } from './object.js'
 import type { Port } from './port.js'
@@ -177,7 +177,11 @@ function* poolAddresses(subnet: SubnetFacts, owner: string): Generator<string, u
   }
 }
 
-/** An address out of one of the subnets, the first that has one. */
+/** Within it addresses are unique: a network of its own, all routed networks together. */
+export const addressSpace = (network: Network): string =>
+  network.spec.type === 'routed' ? routedSpace : tenantName(network)
+
+/** An address out of one of the subnets, the first that has one. `network`: its space of addresses. */
 function anyAddress(
   field: string,
   network: string,
@@ -224,6 +228,7 @@ function givenFault(address: string, subnet: SubnetFacts): string | undefined {
 export function addressNeeds(port: Port, network: Network, mac: string | undefined): TenantNeeds {
   const owner = refOf(port)
   const name = tenantName(network)
+  const space = addressSpace(network)
   const subnets = subnetsOf(network)
   const { fixedIPs } = port.spec
   const claims: TenantClaim[] = []
@@ -233,7 +238,7 @@ export function addressNeeds(port: Port, network: Network, mac: string | undefin
   const six = (subnet: SubnetFacts): boolean => subnet.cidr.family === 'inet6'
   const ofFamily = (isSix: boolean): SubnetFacts[] => subnets.filter(subnet => six(subnet) === isSix)
   const any = (list: readonly SubnetFacts[]): void => {
-    if (list.length > 0) claims.push(anyAddress('fixedIPs', name, list, owner, mac))
+    if (list.length > 0) claims.push(anyAddress('fixedIPs', space, list, owner, mac))
   }
   if (fixedIPs === undefined) {
     any(ofFamily(false))
@@ -261,7 +266,7 @@ export function addressNeeds(port: Port, network: Network, mac: string | undefin
     if (text === undefined) {
       if (named === undefined) return
       namesSix ||= six(named)
-      claims.push(anyAddress(field, name, [named], owner, mac))
+      claims.push(anyAddress(field, space, [named], owner, mac))
       return
     }
     const address = canonicalAddress(text)
@@ -281,7 +286,7 @@ export function addressNeeds(port: Port, network: Network, mac: string | undefin
       )
       return
     }
-    const key = portAddressKey(name, address)
+    const key = portAddressKey(space, address)
     claims.push({ field, key, candidates: () => [key], fits: each => each === key })
   })
   const slaac = ofFamily(true).filter(subnet => subnet.slaac)

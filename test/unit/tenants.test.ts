@@ -104,7 +104,11 @@ t.test('schemas: each mistake names field, value, reason and what to do', async 
   const rule = (spec: string): string =>
     wrong(doc('SecurityGroup', 'red/g', `rules: [{direction: ingress, ${spec}}]`))
   const cases: readonly (readonly [string, RegExp])[] = [
-    [wrong(doc('Network', 'red/a', 'type: routed')), /"routed" cannot be had: .* \(write type: vxlan\)/],
+    [wrong(doc('Network', 'red/a', 'type: routed, vni: 1001')), /vni "?1001"? is for networks of type vxlan/],
+    [
+      wrong(doc('Network', 'red/a', 'type: routed, subnets: [{cidr: 10.0.1.0/24, gateway: none}]')),
+      /gateway "none" cannot be none in a network of type routed/,
+    ],
     [wrong(doc('Network', 'a', '')), /metadata.tenant is required/],
     [wrong(doc('Tenant', 'red/red', '')), /metadata.tenant "red" is not for kind Tenant/],
     [net('{cidr: 10.0.1.0/24, gateway: 10.0.2.1}'), /gateway "10.0.2.1" is outside 10.0.1.0\/24/],

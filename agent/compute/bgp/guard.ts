@@ -1,6 +1,7 @@
 // The import guard: which of the prefixes that neighbors announce may be believed. Sessions are authenticated at best; a
 // node that was taken over must not draw other nodes' traffic to itself, a router outside nothing that was not asked of it.
 import type { BgpPath } from '../../../lib/gobgp/types.js'
+import { addressBits } from '../../../lib/net/address.js'
 import { containsPrefix, overlaps, type Prefix, parsePrefix } from '../../../lib/net/prefix.js'
 import type { GuardContext, Ruling, RulingCode, WantedSession } from '../../model/bgp-state.js'
 import type { Node } from '../../model/node.js'
@@ -38,6 +39,30 @@ function insideRuling(
   const owner = context.ownerOf(prefix.text)
   if (owner === undefined)
     return refuse('NO_LEASE', 'within podCIDRs, and no node has just that block by lease')
+  return ownedRuling(path, owner, session, context)
+}
+
+/** Routed networks are announced address by address, each by the node of the port that has it. */
+function routedRuling(
+  path: BgpPath,
+  prefix: Prefix,
+  session: WantedSession | undefined,
+  context: GuardContext,
+): Ruling {
+  if (prefix.length < addressBits[prefix.family])
+    return refuse('OUTSIDE', 'routed networks are announced address by address')
+  const owner = context.routedOwnerOf?.(prefix.text)
+  if (owner === undefined)
+    return refuse('NO_LEASE', 'within a routed network, and no port on a node has that address')
+  return ownedRuling(path, owner, session, context)
+}
+
+function ownedRuling(
+  path: BgpPath,
+  owner: Node,
+  session: WantedSession | undefined,
+  context: GuardContext,
+): Ruling {
   const node = owner.metadata.name
   if (session?.role === 'external') return { ok: true, as: 'carrier', node }
   const refused = stranger(path, owner, context)
@@ -70,6 +95,8 @@ export function ruling(path: BgpPath, context: GuardContext): Ruling {
     return refuse('OUTSIDE', 'it is wider than podCIDRs')
   if (context.own.some(own => overlaps(own, prefix))) return refuse('OURS', "it overlaps this node's block")
   if (inside) return insideRuling(path, prefix, session, context)
+  if (context.routed?.some(pool => overlaps(pool, prefix)) === true)
+    return routedRuling(path, prefix, session, context)
   const service =
     context.serviceCIDRs.some(pool => containsPrefix(pool, prefix)) || context.isServiceAddress(prefix)
   if (service)

@@ -35,7 +35,7 @@ export interface RibInput {
 }
 
 /** Neighbors that have said all they know. */
-const readyOf = (facts: BgpFacts): string =>
+export const readyOf = (facts: BgpFacts): string =>
   !facts.inSync
     ? ''
     : [...facts.sessions.values()]
@@ -88,34 +88,40 @@ export function neededFor(
   return [...needed]
 }
 
+/** What the RIB says of one prefix of a node's: its block, or an address of a port on it. */
+export function blockReach(
+  node: Node,
+  block: string,
+  input: Pick<RibInput, 'facts' | 'topology' | 'live'>,
+  guard: GuardContext,
+): BlockReach {
+  let announced = 0
+  let stale = 0
+  const carriers: string[] = []
+  for (const path of input.facts.paths.get(block) ?? []) {
+    const verdict = ruling(path, guard)
+    if (!verdict.ok || !('node' in verdict) || verdict.node !== node.metadata.name) continue
+    if (verdict.as === 'carrier' && path.neighbor !== undefined) carriers.push(path.neighbor)
+    if (verdict.as !== 'block') continue
+    announced += 1
+    if (path.stale) stale += 1
+  }
+  const missing = announced === 0 && canKnow(node, input.topology, input.facts)
+  const runs = input.live.size === 0 || input.live.has(node.metadata.name)
+  return {
+    how: announced > 0 ? 'rib' : missing && !runs ? 'none' : 'lease',
+    unannounced: missing,
+    stale: announced > 0 && stale === announced,
+    carriers: carriers.sort(),
+  }
+}
+
 /** `owners` is brought up to date here. */
 export function createRib(owners: Owners = createOwners()): (input: RibInput) => RibView {
   let last: (RibInput & { readonly ready: string }) | undefined
   let reach: PersistentMap<NodeReach> = PersistentMap.empty()
   let imports: PersistentMap<readonly Route[]> = PersistentMap.empty()
   const unannounced = new Set<string>()
-
-  function blockReach(node: Node, block: string, input: RibInput, guard: GuardContext): BlockReach {
-    let announced = 0
-    let stale = 0
-    const carriers: string[] = []
-    for (const path of input.facts.paths.get(block) ?? []) {
-      const verdict = ruling(path, guard)
-      if (!verdict.ok || !('node' in verdict) || verdict.node !== node.metadata.name) continue
-      if (verdict.as === 'carrier' && path.neighbor !== undefined) carriers.push(path.neighbor)
-      if (verdict.as !== 'block') continue
-      announced += 1
-      if (path.stale) stale += 1
-    }
-    const missing = announced === 0 && canKnow(node, input.topology, input.facts)
-    const runs = input.live.size === 0 || input.live.has(node.metadata.name)
-    return {
-      how: announced > 0 ? 'rib' : missing && !runs ? 'none' : 'lease',
-      unannounced: missing,
-      stale: announced > 0 && stale === announced,
-      carriers: carriers.sort(),
-    }
-  }
 
   function lookAt(node: Node, input: RibInput, guard: GuardContext): void {
     const { name } = node.metadata

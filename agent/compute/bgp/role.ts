@@ -42,6 +42,10 @@ export interface BgpInput {
   readonly services: readonly string[]
   /** All of them that any node may announce, beyond serviceCIDRs. */
   readonly serviceAddresses: readonly string[]
+  /** Prefixes of routed networks. */
+  readonly routed: readonly string[]
+  /** Addresses of this host's ports in them, as host prefixes. */
+  readonly routedHere: readonly string[]
 }
 
 /** Names of nodes that would have one router id: only the first may speak. */
@@ -101,21 +105,23 @@ function exactly(text: string): BgpPrefixRange {
 
 function policyOf(session: WantedSession, input: BgpInput): BgpNeighborPolicy {
   const { cluster, blocks, services } = input
-  const inside = [...cluster.spec.podCIDRs, ...cluster.spec.serviceCIDRs].map(within)
+  const inside = [...cluster.spec.podCIDRs, ...cluster.spec.serviceCIDRs, ...input.routed].map(within)
   const shared = [...inside, ...input.serviceAddresses.map(exactly)]
-  const own = [...blocks.map(({ text }) => text), ...services].map(exactly)
   const { peer } = session
+  const own = [...blocks.map(({ text }) => text), ...services].map(exactly)
+  // Among nodes one announces nothing but its own anyway: a port more changes no policy.
+  const routed = peer === undefined ? input.routed.map(within) : input.routedHere.map(exactly)
   const reflecting = reflectsFor(session.role, input.topology)
   if (peer === undefined)
-    return { neighbor: session.address, import: shared, export: reflecting ? shared : own }
+    return { neighbor: session.address, import: shared, export: reflecting ? shared : [...own, ...routed] }
   return {
     neighbor: session.address,
     import: [
-      ...(peer.spec.reflector ? shared : cluster.spec.podCIDRs.map(within)),
+      ...(peer.spec.reflector ? shared : [...cluster.spec.podCIDRs, ...input.routed].map(within)),
       ...peer.spec.import.map(within),
     ],
     // What others announce themselves comes to it from them.
-    export: own,
+    export: [...own, ...routed],
   }
 }
 
@@ -178,8 +184,8 @@ export function planBgp(input: BgpInput): BgpPlan {
     peers.push([session.ref, configOf(session, bgp, input, routerId)])
     policies.push([session.ref, policyOf(session, input)])
   }
-  const shared = [...cluster.spec.podCIDRs, ...cluster.spec.serviceCIDRs].map(within)
-  const own = [...blocks.map(({ text }) => text), ...input.services].map(exactly)
+  const shared = [...cluster.spec.podCIDRs, ...cluster.spec.serviceCIDRs, ...input.routed].map(within)
+  const own = [...blocks.map(({ text }) => text), ...input.services, ...input.routedHere].map(exactly)
   for (const address of input.retained) {
     const config = facts.sessions.get(address)?.config
     if (config === undefined) continue
@@ -190,7 +196,9 @@ export function planBgp(input: BgpInput): BgpPlan {
   }
   const paths = [
     ...blocks.map(block => [block.text, nextHopFor(block.family, addresses)] as const),
-    ...input.services.map(text => [text, nextHopFor(parsePrefix(text).family, addresses)] as const),
+    ...[...input.services, ...input.routedHere].map(
+      text => [text, nextHopFor(parsePrefix(text).family, addresses)] as const,
+    ),
   ]
   const speaker: BgpSpeaker = { asn: bgp.asn, routerId, listenPort: bgpPort, listenAddresses: addresses }
   const problems: Problem[] = []

@@ -11,6 +11,7 @@ import type { Cluster } from '../../model/cluster.js'
 import type { DesiredState } from '../../model/desired.js'
 import type { Node } from '../../model/node.js'
 import type { Problem } from '../../model/object.js'
+import { routedSubnets } from '../../model/routed.js'
 import type { Self } from '../../model/self.js'
 import { clusterOf, type Snapshot } from '../../model/snapshot.js'
 import type { OverlayContext } from '../overlay/backend.js'
@@ -18,10 +19,12 @@ import { leaseBlocks } from '../overlay/blocks.js'
 import { createOwners } from './owners.js'
 import { createRib, neededFor } from './rib.js'
 import { type BgpPlan, oldSessions, planBgp, routerIdProblem, settled, speakerProblem } from './role.js'
+import { createRoutedRoutes } from './routed.js'
 import { announcedServices } from './services.js'
 import { topologyOf } from './topology.js'
 
 const silent: PersistentMap<NodeReach> = PersistentMap.empty()
+const nobodyHere: readonly string[] = []
 const noRoutes: PersistentMap<readonly Route[]> = PersistentMap.empty()
 
 export interface Heard {
@@ -58,6 +61,12 @@ export interface Bgp {
 
 export function createBgp(): Bgp {
   const owners = createOwners()
+  const routedPorts = createRoutedRoutes()
+  const routedText = remember((networks: Snapshot['networks']) => routedSubnets(networks).join(' '))
+  const routedPrefixes = remember((texts: string): readonly Prefix[] =>
+    texts === '' ? [] : texts.split(' ').map(parsePrefix),
+  )
+  let around: Pick<HearInput, 'peers' | 'context'> | undefined
   const rib = createRib(owners)
   let spoke = false
   const topology = remember(
@@ -92,12 +101,15 @@ export function createBgp(): Bgp {
       podCIDRs: readonly Prefix[],
       serviceCIDRs: readonly Prefix[],
       own: readonly Prefix[],
+      routed: readonly Prefix[],
     ): Omit<GuardContext, 'ownerOf'> => ({
       topology,
       retained: new Set(retained === '' ? [] : retained.split(' ')),
       podCIDRs,
       serviceCIDRs,
       own,
+      routed,
+      routedOwnerOf: routedPorts.ownerOf,
       isServiceAddress: () => false,
     }),
   )
@@ -132,6 +144,7 @@ export function createBgp(): Bgp {
     hear({ snapshot, self, cluster, peers, context, addresses, labels }) {
       if (!speaks(cluster, peers, snapshot.live))
         return { reach: silent, imports: noRoutes, state: undefined }
+      around = { peers, context }
       const facts = self.bgp ?? noBgpFacts
       const shape = topology(
         self.node,
@@ -148,7 +161,14 @@ export function createBgp(): Bgp {
           .join(' '),
       )
       const guarding = (retained: readonly string[]): Omit<GuardContext, 'ownerOf'> =>
-        guardOf(shape, [...retained].sort().join(' '), pods(cluster), services(cluster), own)
+        guardOf(
+          shape,
+          [...retained].sort().join(' '),
+          pods(cluster),
+          services(cluster),
+          own,
+          routedPrefixes(routedText(snapshot.networks)),
+        )
       const inSync = settled(shape, facts, snapshot.live)
       /** Until the wanted sessions are in sync, and tell of all that these do. */
       const retainedOf = (old: readonly string[]): readonly string[] => {
@@ -189,7 +209,23 @@ export function createBgp(): Bgp {
         bgpOf(cluster),
       )
       const retained = [...bgp.guard.retained].join(' ')
-      const key = [cluster, bgp.topology, bgp.addresses.join(' '), self.lease, own, all, retained]
+      const subnets = routedText(snapshot.networks)
+      const routed =
+        around === undefined
+          ? undefined
+          : routedPorts.update({ ...around, snapshot, self, state: bgp, subnets, route: state.route })
+      const here = routed?.here ?? nobodyHere
+      const key = [
+        cluster,
+        bgp.topology,
+        bgp.addresses.join(' '),
+        self.lease,
+        own,
+        all,
+        retained,
+        subnets,
+        here,
+      ]
       if (last?.key.every((each, i) => Object.is(each, key[i])) !== true)
         last = {
           key,
@@ -202,6 +238,8 @@ export function createBgp(): Bgp {
             retained: bgp.guard.retained,
             services: own,
             serviceAddresses: all,
+            routed: subnets === '' ? [] : subnets.split(' '),
+            routedHere: here,
           }),
         }
       const plan = last.value
@@ -216,6 +254,7 @@ export function createBgp(): Bgp {
       const guard: GuardContext = { ...bgp.guard, isServiceAddress: ({ text }) => addressed.has(text) }
       return {
         ...state,
+        ...(routed === undefined ? {} : { route: routed.route }),
         bgp: { ...bgp, guard },
         'bgp-speaker': plan.speaker,
         'bgp-policy': plan.policy,

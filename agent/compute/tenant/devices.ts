@@ -38,7 +38,7 @@ export interface TenantObjects {
 export const serverAddress = '169.254.169.253'
 const floodMac = '00:00:00:00:00:00'
 /** Nothing is learnt, nothing unknown goes out. */
-const closed = { learning: false, flood: false } as const
+export const closed = { learning: false, flood: false } as const
 
 export function networkLinks(vni: number, gateway: boolean): NetworkLinks {
   return { bridge: `br${vni}`, vxlan: `vx${vni}`, router: gateway ? `r${vni}` : undefined }
@@ -48,7 +48,7 @@ export function gatewayLink(vni: number): string {
   return `n${vni}`
 }
 
-function neighbor(dev: string, address: string, lladdr: string): Neighbor {
+export function neighbor(dev: string, address: string, lladdr: string): Neighbor {
   const family = address.includes(':') ? 'inet6' : 'inet'
   return { kind: 'neighbor', family, dev, address, lladdr, state: 'permanent' }
 }

@@ -23,6 +23,8 @@ import { guestOf } from './guest.js'
 import { TenantMaps, type TenantState } from './maps.js'
 import { MemberEntries, namedGroup } from './member-entries.js'
 import { networkSuppresses } from './port-identities.js'
+import { routedNetworkElements, routedNetworkObjects, routedSpaceName, withRoutes } from './routed-devices.js'
+import { routedTable } from './routed-rules.js'
 import {
   hostElements,
   insideElements,
@@ -149,7 +151,8 @@ export class TenantEntries {
     return local
   }
 
-  #gatewaySpace({ router, subnets, vni }: FabricNetwork): string | undefined {
+  #gatewaySpace({ router, subnets, vni, routed }: FabricNetwork): string | undefined {
+    if (routed) return routedSpaceName(this.#site.prefix)
     const own = router === undefined ? undefined : this.#view?.routers.get(router)?.netns
     if (own !== undefined) return own
     return subnets.some(({ dhcp }) => dhcp) ? `${this.#site.prefix}-s-${vni}` : undefined
@@ -178,10 +181,15 @@ export class TenantEntries {
     }
     const portKey = JSON.stringify([network.vni, network.mtu, network.subnets, place])
     this.#placed.set(ref, { network, place, portKey })
-    this.#maps.objects(owner, networkObjects(network, place))
+    this.#maps.objects(
+      owner,
+      network.routed ? routedNetworkObjects(network, place) : networkObjects(network, place),
+    )
     const inFabric = (object: NftElement): InSpace<NftElement> => ({ space: this.#fabric, object })
     this.#maps.put('fabric-element', owner, [
-      ...networkElements(network, place.links).map(inFabric),
+      ...(network.routed ? routedNetworkElements(place.links) : networkElements(network, place.links)).map(
+        inFabric,
+      ),
       ...zoneElements(network, place.links).map(inFabric),
       ...(gatewaySpace === undefined
         ? []
@@ -202,7 +210,15 @@ export class TenantEntries {
     }
     const { network, place } = placed
     const here = this.#isHere(port)
-    this.#maps.objects(owner, portObjects(port, network, place, here))
+    if (network.routed && !here) {
+      // Beyond the gateway: others of the same network are no nearer than the rest of the world.
+      this.#maps.objects(owner, undefined)
+      this.#maps.put('fabric-element', owner, [])
+      this.#maps.put('guest', owner, [])
+      return
+    }
+    const objects = portObjects(port, network, place, here)
+    this.#maps.objects(owner, network.routed ? withRoutes(objects, port, place) : objects)
     const { gatewaySpace } = place
     const id = this.#groupUse.idOf(port)
     this.#maps.put('fabric-element', owner, [
@@ -293,13 +309,16 @@ export class TenantEntries {
     for (const space of new Set([...known, ...spaces])) {
       const owner = `space/${space}`
       const wanted = spaces.has(space)
+      const routed = space === routedSpaceName(this.#site.prefix)
       this.#maps.put('netns', owner, wanted ? [{ name: space }] : [])
       this.#maps.put(
         'fabric-filter',
         owner,
-        wanted ? [routerTable(), routerArpTable()].map(object => ({ space, object })) : [],
+        wanted
+          ? [routed ? routedTable() : routerTable(), routerArpTable()].map(object => ({ space, object }))
+          : [],
       )
-      this.#maps.put('fabric-sysctl', owner, wanted ? routerSysctls(space, routers.has(space)) : [])
+      this.#maps.put('fabric-sysctl', owner, wanted ? routerSysctls(space, routed || routers.has(space)) : [])
       this.#maps.put(
         'fabric-element',
         owner,

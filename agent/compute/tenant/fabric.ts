@@ -6,14 +6,18 @@ import { parsePrefix } from '../../../lib/net/prefix.js'
 import type { Family } from '../../../lib/netlink/types.js'
 import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
 import { Multimap } from '../../../lib/persistent/multimap.js'
+import { tunnelOf } from '../../model/cluster.js'
 import type { FabricGroup, FabricNetwork, FabricPort, FabricRouter } from '../../model/fabric.js'
+import type { Network } from '../../model/network.js'
 import type { Problem } from '../../model/object.js'
+import { isRouted, routedFault, routedNetworks } from '../../model/routed.js'
 import type { Self } from '../../model/self.js'
-import type { Snapshot } from '../../model/snapshot.js'
+import { clusterOf, type Snapshot } from '../../model/snapshot.js'
 import { tenantName } from '../../model/tenant.js'
 import { createTenantAssignments } from '../../model/tenant-assignments.js'
 import { gatewayMac, tenantProblem } from '../../model/tenant-claims.js'
 import { networkOf } from '../../model/tenant-plan.js'
+import { overhead } from '../overlay/overlay.js'
 import { canonicalPair, namedGroups } from './group-rules.js'
 import { type GroupMembers, Groups } from './groups.js'
 import { Membership } from './membership.js'
@@ -78,7 +82,10 @@ class Fabric {
   readonly #problems = new Map<string, readonly Problem[]>()
   /** The view has these problems. */
   #said = true
-  #snapshot: Pick<Snapshot, 'tenants' | 'networks' | 'routers' | 'ports'> = {
+  #roles: Self['roles'] = []
+  #snapshot: Pick<Snapshot, 'tenants' | 'networks' | 'routers' | 'ports' | 'clusters' | 'nodes'> = {
+    clusters: new Map(),
+    nodes: new Map(),
     tenants: new Map(),
     networks: new Map(),
     routers: new Map(),
@@ -97,6 +104,10 @@ class Fabric {
     diffMaps(this.#snapshot.tenants, snapshot.tenants, tenant => {
       for (const name of snapshot.networks.keys()) if (name.startsWith(`${tenant}/`)) networks.add(name)
     })
+    // Of those that clash another may have gone.
+    if (this.#snapshot.networks !== snapshot.networks)
+      for (const network of routedNetworks(snapshot.networks)) networks.add(tenantName(network))
+    this.#roles = self.roles
     this.#snapshot = snapshot
     for (const ref of this.#assignments.update(snapshot))
       (ref.startsWith('port/') ? ports : networks).add(ref.slice(ref.indexOf('/') + 1))
@@ -191,27 +202,52 @@ class Fabric {
     const network = this.#snapshot.networks.get(name)
     const here = network !== undefined && this.#presence.isOn(name, this.#self)
     const values = here ? this.#assignments.network(name) : undefined
-    const { mtu, problems } = here ? networkMtu(network, this.#underlay.mtu) : { mtu: 0, problems: [] }
+    const routed = network !== undefined && isRouted(network)
+    const usable = routed ? this.#routedMtu() : this.#underlay.mtu
+    const { mtu, problems } = here ? networkMtu(network, usable) : { mtu: 0, problems: [] }
+    const unfit = routed && here ? this.#unfit(network) : []
     const zone = values?.vni === undefined ? undefined : this.#zones.claim(name, values.vni - 1)
     let value: FabricNetwork | undefined
-    if (network !== undefined && values?.vni !== undefined && zone !== undefined)
+    if (network !== undefined && values?.vni !== undefined && zone !== undefined && unfit.length === 0)
       value = {
         ref: name,
         vni: values.vni,
+        ...(routed ? { routed } : {}),
         zone,
         mtu,
         subnets: fabricSubnets(network),
         router: this.#presence.routerOf(name),
         gatewayMac: gatewayMac(name),
-        flood: this.#vteps(this.#presence.hostsOf(name)),
-        accept: this.#vteps(this.#presence.hostsAround(name)),
+        flood: routed ? [] : this.#vteps(this.#presence.hostsOf(name)),
+        accept: routed ? [] : this.#vteps(this.#presence.hostsAround(name)),
       }
     if (value === undefined) this.#zones.release(name)
     const orphan = here && !this.#snapshot.tenants.has(network.metadata.tenant) ? [orphaned(network)] : []
-    this.#set(`network/${name}`, [...orphan, ...(values?.problems ?? []), ...problems])
+    this.#set(`network/${name}`, [...orphan, ...unfit, ...(values?.problems ?? []), ...problems])
     if ((value === undefined) !== !view.networks.has(name))
       for (const port of this.#assignments.portsOf(name)) ports.add(port)
     this.view = { ...view, networks: put(view.networks, name, value) }
+  }
+
+  /** Nothing is wrapped but between racks where the Cluster says so. */
+  #routedMtu(): number {
+    const backend = clusterOf(this.#snapshot)?.spec.backend
+    const wraps = backend !== undefined && tunnelOf(backend) !== undefined
+    return this.#underlay.mtu + (wraps ? 0 : overhead[this.#underlay.outer])
+  }
+
+  /** Why a routed network cannot be here. */
+  #unfit(network: Network): readonly Problem[] {
+    const { networks, nodes } = this.#snapshot
+    const fault = routedFault(network, {
+      networks,
+      nodes: nodes.values(),
+      cluster: clusterOf(this.#snapshot),
+    })
+    if (fault !== undefined) return [tenantProblem(network, fault.code, fault.reason, fault.hint)]
+    if (this.#roles.includes('cluster')) return []
+    const reason = `type routed needs role cluster on node "${this.#self}", which routes its addresses`
+    return [tenantProblem(network, 'ROUTED_ROLE', reason, 'roles: [cluster, fabric] in its warrend.yaml')]
   }
 
   #settleRouter(name: string): void {

@@ -13,6 +13,7 @@ import { publishedAddresses } from '../record.js'
 import { dhcpProblems } from './dhcp.js'
 import { fabricSpace, TenantEntries, type TenantSite } from './entries.js'
 import { createFabric, type FabricView } from './fabric.js'
+import { createRoutedHost } from './routed.js'
 import { tenantGuardElements, tenantGuardTable } from './vxlan-guard.js'
 
 export type TenantRole = (state: DesiredState, snapshot: Snapshot, self: Self) => DesiredState
@@ -60,6 +61,7 @@ function fabricRecord(self: Self, underlay: Underlay, published: Node | undefine
 
 export function createTenantRole(): TenantRole {
   const fabricOf = createFabric()
+  const routed = createRoutedHost()
   let entries: TenantEntries | undefined
   let site = ''
   let nodes: Snapshot['nodes'] | undefined
@@ -88,7 +90,8 @@ export function createTenantRole(): TenantRole {
     }
     guardKey = key
     diffMaps(guarded, view.networks, (ref, network) => {
-      const elements = network === undefined ? undefined : tenantGuardElements(network, names, outer, port)
+      const elements =
+        network === undefined || network.routed ? undefined : tenantGuardElements(network, names, outer, port)
       guards = guards.with(`guard network/${ref}`, elements)
     })
     guarded = view.networks
@@ -139,14 +142,25 @@ export function createTenantRole(): TenantRole {
     const table = tenantGuardTable(self.names, outer, here.vxlanPort, self.exclusiveVxlan)
     if (alone && JSON.stringify(guard?.[0].text) !== JSON.stringify(table.text)) guard = [table]
     const { networks, ports, routers, groups, members } = view
-    return {
-      ...state,
-      ...tenants,
-      fabric: { node: self.node, space: fabricSpace(here.prefix), networks, ports, routers, groups, members },
-      // With the cluster's role its table has the tenants' part.
-      ...(alone && guard !== undefined ? { filter: new Map([[owner, guard]]) } : {}),
-      element: withGuards(state.element, view, self, outer, here.vxlanPort),
-      problems,
-    }
+    return routed(
+      {
+        ...state,
+        ...tenants,
+        fabric: {
+          node: self.node,
+          space: fabricSpace(here.prefix),
+          networks,
+          ports,
+          routers,
+          groups,
+          members,
+        },
+        // With the cluster's role its table has the tenants' part.
+        ...(alone && guard !== undefined ? { filter: new Map([[owner, guard]]) } : {}),
+        element: withGuards(state.element, view, self, outer, here.vxlanPort),
+        problems,
+      },
+      { view, snapshot, self, fabric: fabricSpace(here.prefix) },
+    )
   }
 }

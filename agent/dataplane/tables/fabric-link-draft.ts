@@ -81,6 +81,11 @@ export class LinkDraft {
     return this.#links
   }
 
+  /** Links came here by another way. */
+  forget(): void {
+    this.#links = undefined
+  }
+
   /** Where handles go that have to stay open until what needs them is sent. */
   async handles(): Promise<Netns[]> {
     if (this.#opened.length >= mostOpened) {

@@ -26,7 +26,7 @@ function isBorrowed({ alias }: Link): boolean {
   return alias === `${aliasPrefix}${borrowed}`
 }
 
-function plain({ peer: _peer, tap: _tap, port: _port, ...link }: FabricLink): Link {
+function plain({ peer: _peer, tap: _tap, moves: _moves, port: _port, ...link }: FabricLink): Link {
   return link
 }
 
@@ -121,6 +121,7 @@ class FabricLinks implements Table<FabricLink> {
       })
     } else if (link.info.kind === 'veth' && link.peer === undefined) {
       // It came with its other end.
+      if (link.moves) await this.#fetch(space, link.name, draft)
       const there = (await draft.links()).get(link.name)
       if (there === undefined)
         throw new WarrenError(`Cannot set up link "${link.name}": its other end is not there yet`, {
@@ -137,6 +138,17 @@ class FabricLinks implements Table<FabricLink> {
         peer === undefined ? link.info : peerInfo(link, peer, this.#options.spaces, await draft.handles())
       draft.say(i, { verb: 'add', object: { ...draft.without(bare), ...port, info } })
     }
+  }
+
+  /** The other end of a host's veth moves here, where it has not yet. */
+  async #fetch(space: Space, name: string, draft: LinkDraft): Promise<void> {
+    if ((await draft.links()).has(name)) return
+    const { host } = this.#options
+    const info = { kind: 'other', name: 'veth' } as const
+    const moved: Link = { kind: 'link', name, info, netnsFd: space.netns.fd }
+    const [error] = await host.rtnl.apply([{ verb: 'set', object: moved }], draft.signal)
+    if (error !== undefined) throw error
+    draft.forget()
   }
 
   /** A tap of the host's namespace moves here; without one we make it. */

@@ -1,0 +1,133 @@
+// Addresses of routed networks, as host routes: those of ports elsewhere lead to their hosts as blocks do (rib.ts), those of
+// ports here are announced. What no port has is unreachable, and never goes on to some router.
+//   ip route add 203.0.113.5 via 192.0.2.12 dev eth0 proto 87
+//   ip route add unreachable 203.0.113.0/24 proto 87
+import { parsePrefix } from '../../../lib/net/prefix.js'
+import type { Route } from '../../../lib/netlink/types.js'
+import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
+import type { Desired } from '../../../lib/reconcile/table.js'
+import { type BgpFacts, noBgpFacts } from '../../model/bgp-facts.js'
+import type { BgpState } from '../../model/bgp-state.js'
+import { routeProtocol } from '../../model/marks.js'
+import type { Node } from '../../model/node.js'
+import { createRoutedPorts } from '../../model/routed.js'
+import type { Self } from '../../model/self.js'
+import type { Snapshot } from '../../model/snapshot.js'
+import type { OverlayContext } from '../overlay/backend.js'
+import { bgp } from '../overlay/bgp.js'
+import { blockReach, readyOf } from './rib.js'
+import { createUnion } from './union.js'
+
+export interface RoutedInput {
+  readonly snapshot: Snapshot
+  readonly self: Self
+  readonly peers: PersistentMap<Node>
+  readonly context: OverlayContext
+  readonly state: BgpState
+  /** Prefixes of the routed networks, with blanks between. */
+  readonly subnets: string
+  /** All other routes. */
+  readonly route: Desired<Route>
+}
+
+export interface RoutedView {
+  readonly route: Desired<Route>
+  /** Addresses of the ports of this host, as host prefixes, sorted; the same value as long as it says the same. */
+  readonly here: readonly string[]
+}
+
+export interface RoutedRoutes {
+  update(input: RoutedInput): RoutedView
+  /** The node of the port that has the address. */
+  ownerOf(prefix: string): Node | undefined
+}
+
+function unreachable(dst: string): Route {
+  return {
+    kind: 'route',
+    family: dst.includes(':') ? 'inet6' : 'inet',
+    dst,
+    type: 'unreachable',
+    nextHops: [],
+    table: 254,
+    protocol: routeProtocol,
+    scope: 'global',
+  }
+}
+
+interface Known {
+  readonly facts: BgpFacts
+  readonly parts: readonly unknown[]
+}
+
+export function createRoutedRoutes(): RoutedRoutes {
+  const ports = createRoutedPorts()
+  const union = createUnion<readonly Route[]>()
+  let nodes: Snapshot['nodes'] = new Map()
+  let routes: PersistentMap<readonly Route[]> = PersistentMap.empty()
+  let subnets = ''
+  let here: readonly string[] = []
+  let last: Known | undefined
+
+  const nodeOf = (address: string): Node | undefined => {
+    const node = ports.all.get(address)?.node
+    return node === undefined ? undefined : nodes.get(node)
+  }
+
+  function put(key: string, group: readonly Route[] | undefined): void {
+    const before = routes.get(key)
+    if (JSON.stringify(before) !== JSON.stringify(group)) routes = routes.with(key, group)
+  }
+
+  function settle(address: string, { self, peers, context, state, snapshot }: RoutedInput): void {
+    const own = ports.all.get(address)
+    const peer = own?.node === undefined || own.node === self.node ? undefined : peers.get(own.node)
+    if (own === undefined || peer === undefined || !own.active) {
+      put(`routed/${address}`, undefined)
+      return
+    }
+    const facts = self.bgp ?? noBgpFacts
+    const input = { facts, topology: state.topology, live: snapshot.live }
+    const reach = blockReach(peer, own.prefix, input, state.guard)
+    const plan = bgp(peer, [parsePrefix(own.prefix)], context, new Map([[own.prefix, reach]]))
+    put(`routed/${address}`, plan.route.length === 0 ? undefined : plan.route)
+  }
+
+  function settleSubnets(now: string): void {
+    const wanted = new Set(now === '' ? [] : now.split(' '))
+    for (const text of subnets === '' ? [] : subnets.split(' '))
+      if (!wanted.has(text)) put(`routed/${text}`, undefined)
+    for (const text of wanted) put(`routed/${text}`, [unreachable(text)])
+    subnets = now
+  }
+
+  return {
+    ownerOf: prefix => nodeOf(prefix.slice(0, prefix.indexOf('/'))),
+    update(input) {
+      const { snapshot, self, peers, context, state, route } = input
+      nodes = snapshot.nodes
+      const changed = ports.update(snapshot)
+      const facts = self.bgp ?? noBgpFacts
+      if (input.subnets !== subnets) settleSubnets(input.subnets)
+      const { topology, guard } = state
+      const parts = [self.node, peers, context, topology, guard.retained, snapshot.live, readyOf(facts)]
+      const same = last?.parts.every((part, i) => Object.is(part, parts[i])) === true
+      if (!same) for (const address of new Set([...ports.all.keys(), ...changed])) settle(address, input)
+      else {
+        for (const address of changed) settle(address, input)
+        diffMaps(last?.facts.paths ?? facts.paths, facts.paths, prefix => {
+          const address = prefix.slice(0, prefix.indexOf('/'))
+          if (ports.all.get(address)?.prefix === prefix) settle(address, input)
+        })
+      }
+      last = { facts, parts }
+      if (changed.size > 0) {
+        const own = [...ports.all.values()].filter(({ node, active }) => node === self.node && active)
+        const prefixes = own.map(({ prefix }) => prefix).sort()
+        if (prefixes.join() !== here.join()) here = prefixes
+      }
+      const others = route instanceof PersistentMap ? route : PersistentMap.from(route)
+      return { route: union(others, routes), here }
+    },
+  }
+}
