@@ -17,7 +17,7 @@ import { ensureFormat } from './objects.js'
 import { loadModel, saveModel } from './snapshot-file.js'
 import { createDirectorySource, type DirectorySource } from './sources/directory.js'
 import { createKvSource } from './sources/kv.js'
-import { notReadYet, type SourceStatus } from './sources/source.js'
+import { isComing, type SourceStatus } from './sources/source.js'
 
 /** A change reaches the disk this long after the first one that is not there. */
 const saveDelayMs = 1_000
@@ -275,9 +275,7 @@ export function createStore(options: StoreOptions): Store {
   return {
     snapshot: build,
     ready: () =>
-      sources().every(
-        ({ everInSync, error }) => everInSync || (loaded && (impatient || error !== notReadYet)),
-      ),
+      sources().every(({ everInSync, error }) => everInSync || (loaded && (impatient || !isComing(error)))),
     sources,
     subscribe(kick) {
       kicks.add(kick)

@@ -114,3 +114,28 @@ export function sameHistory(point: ResumePoint, look: KvLook): boolean {
     })
   )
 }
+
+/** Has the watch, which goes on from `point`, told of all that was different when the store was looked at? */
+export interface CatchUp {
+  batch(batch: KvBatch): void
+  done(): boolean
+}
+
+/**
+ * Every key that is there was written at `last` or before, and there are `count` of them: with as many keys at that
+ * revision or later, only keys that came and went again can be missing.
+ */
+export function createCatchUp(point: ResumePoint, { count, last }: KvLook['now']): CatchUp {
+  let keys = point.count
+  let { revision } = point
+  let done = keys === count && last === 0
+  return {
+    batch({ puts, deletes, ...batch }) {
+      revision = batch.revision
+      keys -= deletes.length
+      for (const put of puts) if (put.createRevision === put.modRevision) keys += 1
+      done ||= keys === count && revision >= last
+    },
+    done: () => done,
+  }
+}

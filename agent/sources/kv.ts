@@ -2,17 +2,19 @@
 // whenever the connection or the history is lost. Never crashes on what a store or a network does; says it in the status.
 import type { Clock } from '../../lib/clock.js'
 import { describeError, hasCode } from '../../lib/errors.js'
-import type { Kv } from '../../lib/kv/kv.js'
+import type { Kv, KvLook } from '../../lib/kv/kv.js'
 import type { Log } from '../../lib/log.js'
 import type { Problem } from '../model/object.js'
 import { createKvModel, type KvModel } from './kv-model.js'
-import { sameHistory } from './kv-resume.js'
-import { nextStatus, notReadYet, type SourceStatus } from './source.js'
+import { type CatchUp, createCatchUp, sameHistory } from './kv-resume.js'
+import { nextStatus, notReadYet, type SourceStatus, settling } from './source.js'
 
 const firstBackoffMs = 100
 const lastBackoffMs = 2_000
 /** A watch that held this long was a good connection: the next loss starts with the first backoff again. */
 const steadyMs = 5_000
+/** A watch that goes on from an old revision tells of all later ones within milliseconds. */
+const catchUpMs = 2_000
 
 export interface KvSourceOptions {
   readonly kv: Kv
@@ -52,15 +54,22 @@ export function createKvSource(options: KvSourceOptions): KvSource {
   let failure: string | undefined
   let shown: { failure?: string; of: readonly Problem[]; list: readonly Problem[] } = { of: [], list: [] }
   let timer: Promise<void> | undefined
+  /** What happened since the last good model is on its way. */
+  let catchUp: CatchUp | undefined
 
   function setStatus(error?: string): void {
     const format = model.format().state
-    const reason = error ?? (format === 'present' ? undefined : model.problems()[0]?.message)
+    const reason =
+      error ??
+      (format === 'present' ? undefined : model.problems()[0]?.message) ??
+      // The last good model may have what has gone since: nothing is made true of it before that is settled.
+      (catchUp !== undefined || (!status.everInSync && model.nextDue() !== undefined) ? settling : undefined)
     const next = nextStatus(status, { inSync: reason === undefined, error: reason }, () => clock.date())
     if (next === status) return
     status = next
     if (reason === undefined) log.info('store in sync', { store: kv.name, revision: model.revision() })
-    else log.warn('store not in sync, the last model stays in force', { store: kv.name, reason })
+    else if (reason !== settling)
+      log.warn('store not in sync, the last model stays in force', { store: kv.name, reason })
   }
 
   function changed(error?: string): void {
@@ -96,11 +105,13 @@ export function createKvSource(options: KvSourceOptions): KvSource {
 
   /** Goes on where the last good model stopped, if the store still is what it was then; undefined: it must be listed. */
   async function resume(signal: AbortSignal): Promise<number | undefined> {
+    catchUp = undefined
     const point = model.resumePoint()
     if (point === undefined || kv.look === undefined) return undefined
     const { revision, since, newest } = point
+    let look: KvLook
     try {
-      const look = await kv.look('', { revision, since, most: newest.length + 1 }, signal)
+      look = await kv.look('', { revision, since, most: newest.length + 1 }, signal)
       if (!sameHistory(point, look)) {
         log.info('store is not what it was, listing it', { store: kv.name })
         return undefined
@@ -113,6 +124,8 @@ export function createKvSource(options: KvSourceOptions): KvSource {
     connected = true
     failure = undefined
     model.resume()
+    const behind = createCatchUp(point, look.now)
+    if (!behind.done()) catchUp = behind
     log.info('store is what it was, not listed', { store: kv.name, revision })
     return revision
   }
@@ -133,10 +146,18 @@ export function createKvSource(options: KvSourceOptions): KvSource {
     }
     const onBatch = (batch: Parameters<KvModel['batch']>[0]): void => {
       if (!model.batch(batch, clock.now())) listAgain()
+      catchUp?.batch(batch)
+      if (catchUp?.done() === true) catchUp = undefined
       changed()
       arm(signal)
     }
     signal.addEventListener('abort', stop, { once: true }) // AbortSignal.any would stay with `signal` after each watch
+    // It comes at once, or something is wrong.
+    if (catchUp !== undefined)
+      void clock.sleep(catchUpMs, scope.signal).then(
+        () => catchUp !== undefined && listAgain(),
+        () => undefined,
+      )
     if (resumed !== undefined)
       void clock.sleep(verifyMs * (0.5 + random()), scope.signal).then(listAgain, () => undefined)
     try {

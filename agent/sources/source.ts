@@ -14,6 +14,11 @@ export interface SourceStatus {
 
 /** The error of a source that has not said anything. */
 export const notReadYet = 'not read yet'
+/** The error of one that is there, and of which what happened since the last good model is not known in full yet. */
+export const settling = 'what changed since the last good model is on its way'
+
+/** Neither in sync nor failed: it will say soon. */
+export const isComing = (error: string | undefined): boolean => error === notReadYet || error === settling
 
 /** The next status; the same value when nothing changed. */
 export function nextStatus(

@@ -100,10 +100,27 @@ export function etcdKv(options: EtcdOptions): Kv {
       limit: String(at.most),
     }
     const answer = await gate.call(`look at "${prefix}"`, '/v3/kv/range', body, { signal, idempotent: true })
+    const later = {
+      ...keys.range(prefix),
+      min_mod_revision: String(at.revision + 1),
+      sort_order: 'DESCEND',
+      sort_target: 'MOD',
+      limit: '1',
+      keys_only: true,
+    }
+    const present = await gate.call(`look at "${prefix}"`, '/v3/kv/range', later, {
+      signal,
+      idempotent: true,
+    })
+    const [last] = arrayOf(present['kvs'])
     return {
       cluster: clusterOf(answer),
       count: Number(answer['count'] ?? 0),
       newest: arrayOf(answer['kvs']).map(kv => readEntry(keys, kv)),
+      now: {
+        count: Number(present['count'] ?? 0),
+        last: last === undefined ? 0 : readEntry(keys, last).modRevision,
+      },
     }
   }
 

@@ -54,6 +54,8 @@ export interface KvLook {
   readonly count: number
   /** Those written at the revision `since` or later, and not deleted; no more than `most`. */
   readonly newest: readonly KvEntry[]
+  /** As it is now: its keys, and the latest revision after the one that was asked for at which one of them was written; 0: none was. */
+  readonly now: { readonly count: number; readonly last: number }
 }
 
 /** Every change of one revision, in one batch; a delete has no value. */
