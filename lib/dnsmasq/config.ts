@@ -108,11 +108,17 @@ function routesOf(
 const option = (tag: string, name: string, values: readonly string[]): string =>
   `dhcp-option=${[`tag:${tag}`, name, ...values].join(',')}`
 
+/** Those of the subnet, else the server itself. */
+function dnsOf({ subnet, server }: Served, { dns }: DnsmasqLink): readonly string[] {
+  if (subnet.dnsServers.length > 0) return subnet.dnsServers
+  return server === undefined || dns === false ? [] : [server]
+}
+
 function inetLines(served: Served, link: DnsmasqLink): readonly string[] {
   const { subnet, prefix, tag, server } = served
   const network = networkAddress(prefix)
   const mask = maskOf(prefix.length)
-  const dns = subnet.dnsServers.length > 0 ? subnet.dnsServers : server === undefined ? [] : [server]
+  const dns = dnsOf(served, link)
   const routes = routesOf(served, link).told.flatMap(({ destination, nextHop }) => [
     parsePrefix(destination).text,
     address(nextHop, 'inet'),
@@ -148,9 +154,9 @@ function needsDhcp({ prefix }: Served, clients: readonly DnsmasqClient[]): boole
 const usesSlaac = ({ subnet, prefix }: Served): boolean => subnet.slaac && prefix.length === 64
 
 function inet6Lines(served: Served, link: DnsmasqLink): readonly string[] {
-  const { subnet, prefix, tag, server } = served
+  const { prefix, tag } = served
   const mode = !usesSlaac(served) ? 'static' : needsDhcp(served, link.clients) ? 'static,slaac' : 'ra-only'
-  const dns = subnet.dnsServers.length > 0 ? subnet.dnsServers : server === undefined ? [] : [server]
+  const dns = dnsOf(served, link)
   const told = dns.slice(0, most.dnsServers).map(each => `[${each}]`)
   return [
     `dhcp-range=set:${tag},${networkAddress(prefix)},${mode},${prefix.length},${leaseTime}`,
@@ -177,6 +183,7 @@ export function dnsmasqConf(link: DnsmasqLink, directory: string): string {
     `interface=${name}`,
     'except-interface=lo',
     'bind-interfaces',
+    ...(link.dns === false ? ['port=0'] : []),
     'no-hosts',
     'no-resolv',
     `domain=${domain}`,

@@ -51,6 +51,8 @@ export interface DnsmasqLink {
   readonly subnets: readonly DnsmasqSubnet[]
   /** Who is served; anybody else gets no answer. */
   readonly clients: readonly DnsmasqClient[]
+  /** False: DHCP and RA alone, as another has the same address for another link; clients are told no server of ours. */
+  readonly dns?: false
   /** What DNS knows. */
   readonly names: readonly DnsmasqName[]
 }

@@ -12,7 +12,7 @@ export function dhcpServer(
   node: string,
   netns: string,
 ): DhcpServer | undefined {
-  const { ref, vni, mtu, subnets } = network
+  const { ref, vni, mtu, subnets, routed } = network
   if (!subnets.some(({ dhcp }) => dhcp)) return undefined
   const sorted = [...ports].sort((a, b) => (a.ref < b.ref ? -1 : 1))
   return {
@@ -22,6 +22,8 @@ export function dhcpServer(
     netns,
     interface: gatewayLink(vni),
     mtu,
+    // Another routed network beside it may have the same gateway.
+    ...(routed ? { dns: false as const } : {}),
     domain: ref.split('/')[1] ?? ref,
     subnets: subnets.map(({ cidr, family, dhcp, gateway, slaac, dnsServers, hostRoutes }) => ({
       cidr,

@@ -94,16 +94,17 @@ export function routedNetworkObjects(network: FabricNetwork, place: NetworkPlace
   ]
   const address: InSpace<Address>[] = []
   const neighbors: InSpace<Neighbor>[] = [inFabric(neighbor(bridge, linkLocalOf(gatewayMac), gatewayMac))]
-  for (const { gateway, family } of subnets) {
+  for (const { cidr, gateway, family } of subnets) {
     if (gateway === undefined) continue
+    // RAs tell of prefixes that the link has an address in; none is a way to anywhere.
+    const six = { prefixLength: Number(cidr.split('/')[1]), nodad: true, noprefixroute: true } as const
     const own = {
       kind: 'address',
       dev: name,
       family,
       address: gateway,
-      prefixLength: family === 'inet' ? 32 : 128,
       scope: 'global',
-      ...(family === 'inet6' ? { nodad: true } : {}),
+      ...(family === 'inet6' ? six : { prefixLength: 32 }),
     } as const
     address.push({ space, object: own })
     neighbors.push(inFabric(neighbor(bridge, gateway, gatewayMac)))

@@ -28,8 +28,7 @@ export function routedTable(): NftTableSpec {
       'counter drop comment "no such port"',
     ]),
     block('chain', 'served', [
-      'udp dport { 53, 67, 547 } accept',
-      'tcp dport 53 accept',
+      'udp dport { 67, 547 } accept',
       'icmp type { echo-request, echo-reply } accept',
       'icmpv6 type { echo-request, echo-reply, nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit } accept',
       'counter drop comment "nothing of it is here"',

@@ -16,7 +16,9 @@ import type { Report } from './record.js'
 
 const area = 'nested'
 
-function cluster(type: 'host-gw' | 'vxlan'): string {
+type Backend = 'host-gw' | 'vxlan' | 'bgp'
+
+function cluster(type: Backend): string {
   return JSON.stringify({
     apiVersion: 'warren/v1',
     kind: 'Cluster',
@@ -34,7 +36,24 @@ interface Node {
   readonly port: Port
   readonly dir: string
   readonly process: ChildProcess
+  readonly speaker: ChildProcess | undefined
 }
+
+/** A gobgpd of its own in the port's namespace; undefined where none is installed. */
+function startSpeaker(lab: Lab, port: Port, dir: string): ChildProcess | undefined {
+  if (!hasGobgpd()) return undefined
+  const log = openSync(`${dir}/gobgpd.log`, 'a')
+  const options = ['--pprof-disable', '--pprof-host=off', '--log-level=warn']
+  const [program, ...args] = childArgv(lab.netns(port.ref), [
+    'gobgpd',
+    '--api-hosts',
+    `unix://${dir}/gobgpd.sock`,
+    ...options,
+  ])
+  return spawn(program, args, { stdio: ['ignore', log, log] })
+}
+
+const hasGobgpd = (): boolean => existsSync('/usr/bin/gobgpd') || existsSync('/usr/local/bin/gobgpd')
 
 function startNode(lab: Lab, port: Port, work: string, i: number): Node {
   const dir = `${work}/n${i}`
@@ -48,6 +67,7 @@ function startNode(lab: Lab, port: Port, work: string, i: number): Node {
     stateDir: `${dir}/state`,
     subnetFile: `${dir}/subnet.env`,
     podBridge: 'wrn0',
+    gobgp: { socket: `${dir}/gobgpd.sock` },
   }
   writeFileSync(`${dir}/warrend.yaml`, JSON.stringify(config))
   const [program, ...args] = childArgv(lab.netns(port.ref), [
@@ -56,7 +76,8 @@ function startNode(lab: Lab, port: Port, work: string, i: number): Node {
     `${dir}/warrend.yaml`,
   ])
   const log = openSync(`${dir}/log`, 'a')
-  return { port, dir, process: spawn(program, args, { stdio: ['ignore', log, log] }) }
+  const speaker = startSpeaker(lab, port, dir)
+  return { port, dir, process: spawn(program, args, { stdio: ['ignore', log, log] }), speaker }
 }
 
 function envOf({ dir }: Node): ReadonlyMap<string, string> {
@@ -110,8 +131,8 @@ export async function checkNested(lab: Lab, arena: Arena, report: Report): Promi
   for (const port of nestedPorts) lab.sh('host/h1', `ip netns add ${podOf(lab, port)} 2>/dev/null || :`)
   const nodes = nestedPorts.map((port, i) => startNode(lab, port, work, i + 1))
   try {
-    for (const type of ['host-gw', 'vxlan'] as const) {
-      if (type === 'vxlan') {
+    for (const type of ['host-gw', 'vxlan', ...(hasGobgpd() ? (['bgp'] as const) : [])] as const) {
+      if (type !== 'host-gw') {
         for (const { dir } of nodes) rmSync(`${dir}/subnet.env`, { force: true })
         writeFileSync(`${work}/store/cluster.yaml`, cluster(type))
       }
@@ -120,8 +141,7 @@ export async function checkNested(lab: Lab, arena: Arena, report: Report): Promi
       const ready = await until(
         () =>
           nodes.every(
-            node =>
-              envOf(node).has('FLANNEL_SUBNET') && bridge(node) && (type === 'host-gw' || overlay(node)),
+            node => envOf(node).has('FLANNEL_SUBNET') && bridge(node) && (type !== 'vxlan' || overlay(node)),
           ),
         10_000,
       )
@@ -150,13 +170,14 @@ export async function checkNested(lab: Lab, arena: Arena, report: Report): Promi
         const answered = await until(() => works(lab, ping), 8000)
         report.check(area, `${type}: pod reaches pod, ${words}`, answered, last())
       }
+      if (type === 'bgp') await checkSessions(lab, nodes, report)
       if (type === 'vxlan') {
         const seen = await heardInside(lab, arena, addresses)
         report.check(area, 'vxlan: on the underlay the frames are VXLAN in VXLAN', seen)
       }
     }
   } finally {
-    for (const { process } of nodes) process.kill('SIGTERM')
+    for (const { process, speaker } of nodes) for (const each of [process, speaker]) each?.kill('SIGTERM')
     await Promise.race([
       Promise.all(nodes.map(({ process }) => new Promise(resolve => process.once('exit', resolve)))),
       pause(3000),
@@ -164,6 +185,28 @@ export async function checkNested(lab: Lab, arena: Arena, report: Report): Promi
     for (const { process } of nodes) process.kill('SIGKILL')
     rmSync(work, { recursive: true, force: true })
   }
+}
+
+/** One session between the two, and each has the other's block of BGP and in its kernel. */
+async function checkSessions(lab: Lab, nodes: readonly Node[], report: Report): Promise<void> {
+  const rib = ({ port, dir }: Node): string =>
+    lab.sh(port.ref, `gobgp --target unix://${dir}/gobgpd.sock global rib 2>&1 || :`)
+  const routes = ({ port }: Node): string => lab.sh(port.ref, 'ip -4 route show proto 87')
+  const knows = (node: Node): boolean => {
+    const [other] = nodes.filter(each => each !== node)
+    const block = (envOf(other as Node).get('FLANNEL_SUBNET') ?? '').replace(/\d+\/(\d+)$/, '0/$1')
+    const line = rib(node)
+      .split('\n')
+      .find(each => each.includes(`${block} `))
+    return line?.includes(other?.port.ip ?? '?') === true && routes(node).includes(`${block} via`)
+  }
+  const known = await until(() => nodes.every(knows), 20_000)
+  report.check(
+    area,
+    'bgp: each has the block of the other from it, and a route',
+    known,
+    nodes.map(rib).join(),
+  )
 }
 
 function works(lab: Lab, script: string): boolean {
