@@ -2,12 +2,17 @@
 // green again once it is undone. Nothing is written by looking.
 import { type ChildProcess, spawn } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
+import type { Peer } from '../../agent/doctor/check.js'
+import type { Cluster } from '../../agent/model/cluster.js'
 import { childArgv } from '../../lib/netns/child.js'
+import { close, recv, sendto, setsockopt, socket } from '../../lib/netns/libc.js'
 import { createPatient, daemonOf, type Look, type Patient } from '../support/doctor.js'
-import { devices, underlay, until } from '../support/netns-world.js'
+import { etcdMissing, startEtcd } from '../support/etcd.js'
+import { createWorld, devices, underlay, until, type World } from '../support/netns-world.js'
 
 t.setTimeout(300_000)
 const dir = mkdtempSync(join(tmpdir(), 'wt-doctor-'))
@@ -265,4 +270,263 @@ t.test('daemon: away, degraded, on hold', async t => {
   t.same(await host.codes('daemon', { daemon: daemonOf({ converged: false }) }), ['NOT_CONVERGED'])
 })
 
-void until
+/** The patient h1 and two peers on one switch, an overlay between h1 and h2 as warrend makes it. */
+function neighbours(): {
+  readonly host: Patient
+  readonly h2: World
+  readonly h3: World
+  readonly net: World
+} {
+  const net = createWorld('ip link add br0 type bridge; ip link set br0 up')
+  const join3 = (world: World, n: number): void => {
+    net.sh(`ip link add p${n} type veth peer name eth0 netns /proc/${process.pid}/fd/${world.netns.fd}
+ip link set p${n} master br0 up`)
+    world.sh(`ip link set lo up; ip link set eth0 up; ip addr add 192.0.2.1${n}/24 dev eth0
+      ip addr add 2001:db8::1${n}/64 dev eth0 nodad`)
+  }
+  const host = patient('')
+  const [h2, h3] = [createWorld(), createWorld()]
+  open.push(net, h2, h3)
+  join3(host, 1)
+  join3(h2, 2)
+  join3(h3, 3)
+  overlay(host, 1, 2)
+  overlay(h2, 2, 1)
+  return { host, h2, h3, net }
+}
+
+/** Node `n`'s devices, and its three entries for node `other`. */
+function overlay(world: World, n: number, other: number): void {
+  const mac = (of: number): string => `02:00:00:00:00:0${of}`
+  world.sh(`ip link add wrn0 type bridge; ip addr add 10.244.${n}.1/24 dev wrn0; ip link set wrn0 up
+    ip link add wrn-ovl address ${mac(n)} type vxlan id 1 dstport 4789 local 192.0.2.1${n} nolearning
+    ip link set wrn-ovl mtu 1450 up; ip addr add 10.244.${n}.0/32 dev wrn-ovl
+    ip route add 10.244.${other}.0/24 via 10.244.${other}.0 dev wrn-ovl onlink src 10.244.${n}.1
+    ip neigh add 10.244.${other}.0 lladdr ${mac(other)} dev wrn-ovl
+    bridge fdb add ${mac(other)} dev wrn-ovl dst 192.0.2.1${other} self`)
+}
+
+const peer2: Peer = { name: 'h2', addresses: ['192.0.2.12', '2001:db8::12'], podCIDRs: ['10.244.2.0/24'] }
+const vxlanCluster = {
+  cluster: { spec: { podCIDRs: ['10.244.0.0/16'], backend: { type: 'vxlan', vni: 1, port: 4789 } } },
+} as unknown as { readonly cluster: Cluster }
+
+t.test('mtu: a smaller link behind a router that does not say so', async t => {
+  const host = patient(underlay)
+  host.sh('ip link del eth0')
+  const [router, peer] = [createWorld('sysctl -qw net.ipv4.ip_forward=1'), createWorld()]
+  open.push(router, peer)
+  const fd = (world: World): string => `/proc/${process.pid}/fd/${world.netns.fd}`
+  router.sh(`ip link add ra type veth peer name eth0 netns ${fd(host)}; ip link add rb type veth peer name eth0 netns ${fd(peer)}
+    ip addr add 192.0.2.1/24 dev ra; ip addr add 198.51.100.1/24 dev rb; ip link set ra up; ip link set rb up
+    nft 'add table ip t; add chain ip t o { type filter hook output priority 0; }; add rule ip t o icmp type destination-unreachable drop'`)
+  host.sh('ip link set eth0 up; ip addr add 192.0.2.11/24 dev eth0; ip route add default via 192.0.2.1')
+  peer.sh('ip link set eth0 up; ip addr add 198.51.100.12/24 dev eth0; ip route add default via 198.51.100.1')
+  const more: Look = {
+    daemon: daemonOf(),
+    peers: [{ name: 'far', addresses: ['198.51.100.12'], podCIDRs: [] }],
+  }
+  t.same(await host.codes('mtu', more), ['OK'])
+  router.sh('ip link set rb mtu 1400')
+  const [hole] = await host.look('mtu', more)
+  t.match(hole, {
+    status: 'bad',
+    code: 'MTU_HOLE',
+    about: 'far',
+    message: /1500 bytes .* 1400 bytes do/,
+    fix: /: 1350$/,
+  })
+  const small = { ...more, daemon: daemonOf({ mtu: 1300 }) }
+  t.match(await host.look('mtu', small), [{ status: 'warn', code: 'MTU_PATH' }], 'pods get through')
+  router.sh('ip link set rb mtu 1500')
+  t.same(await host.codes('mtu', more), ['OK'])
+  peer.sh('sysctl -qw net.ipv4.icmp_echo_ignore_all=1')
+  t.match(await host.look('mtu', more), [{ status: 'unknown', code: 'NO_ECHO' }])
+  t.notMatch(host.sh('ip route show cache'), /mtu/, 'the kernel has learnt nothing of it')
+})
+
+t.test('vxlan-port: carried, closed, dropped, rejected, gone', async t => {
+  const { host, h2 } = neighbours()
+  const more: Look = { daemon: daemonOf({}, vxlanCluster), peers: [peer2] }
+  t.same(await host.codes('vxlan-port', more), ['OK'])
+  const rule = (verdict: string): string =>
+    `nft 'table ip t { chain i { type filter hook input priority 0; udp dport 4789 ${verdict}; }; }'`
+  h2.sh(rule('drop'))
+  t.match(await host.look('vxlan-port', more), [{ status: 'bad', code: 'VXLAN_SILENT', about: 'h2' }])
+  h2.sh(`nft delete table ip t; ${rule('reject with icmp type admin-prohibited')}`)
+  t.match(await host.look('vxlan-port', more), [{ status: 'bad', code: 'VXLAN_REFUSED', message: /EACCES/ }])
+  h2.sh('nft delete table ip t')
+  t.same(await host.codes('vxlan-port', more), ['OK'])
+  h2.sh('ip link set wrn-ovl down')
+  t.match(await host.look('vxlan-port', more), [{ status: 'bad', code: 'VXLAN_CLOSED' }])
+  h2.sh('ip link del wrn-ovl')
+  overlay2(h2)
+  t.same(await host.codes('vxlan-port', more), ['OK'])
+  h2.sh('ip link set eth0 down')
+  t.match(await host.look('vxlan-port', more), [{ status: 'warn', code: 'PEER_SILENT' }])
+  host.sh('ip link del wrn-ovl')
+  t.same(await host.codes('vxlan-port', more), ['NO_OVERLAY'])
+})
+
+function overlay2(h2: World): void {
+  h2.sh('ip link del wrn0')
+  overlay(h2, 2, 1)
+}
+
+t.test('duplicates: an address of ours, of a peer, a MAC of two', async t => {
+  const { host, h3 } = neighbours()
+  const more: Look = {
+    daemon: daemonOf(),
+    peers: [peer2, { name: 'h3', addresses: ['192.0.2.13'], podCIDRs: [] }],
+  }
+  const turn = async (codes: readonly string[], hurt: string, heal: string): Promise<void> => {
+    t.same(await host.codes('duplicates', more), ['OK'], `well before ${hurt}`)
+    h3.sh(hurt)
+    t.same(await host.codes('duplicates', more), codes, hurt)
+    h3.sh(heal)
+  }
+  await turn(['ADDRESS_TAKEN'], 'ip addr add 192.0.2.11/24 dev eth0', 'ip addr del 192.0.2.11/24 dev eth0')
+  await turn(['ADDRESS_TWICE'], 'ip addr add 192.0.2.12/24 dev eth0', 'ip addr del 192.0.2.12/24 dev eth0')
+  t.same(await host.codes('duplicates', more), ['OK'])
+  host.sh('sysctl -qw net.ipv6.conf.eth0.accept_dad=1')
+  h3.sh('ip addr add 2001:db8::77/64 dev eth0 nodad')
+  host.sh('ip addr add 2001:db8::77/64 dev eth0')
+  await until(() => (/dadfailed/.test(host.sh('ip -6 addr show')) ? true : undefined), 4000, 'DAD has failed')
+  t.match(await host.look('duplicates', more), [
+    { status: 'bad', code: 'ADDRESS_TAKEN', about: '2001:db8::77' },
+  ])
+  host.sh('ip addr del 2001:db8::77/64 dev eth0')
+  t.same(await host.codes('duplicates', more), ['OK'])
+  t.same(host.sh('ip neigh show nud permanent dev eth0'), '', 'no cache was written')
+})
+
+t.test('clock: a peer whose clock is ahead', async t => {
+  const { host, h2 } = neighbours()
+  const more: Look = { daemon: daemonOf(), peers: [peer2] }
+  t.same(await host.codes('clock', more), ['OK'])
+  h2.sh(
+    `nft 'table ip t { chain o { type filter hook output priority 0; icmp type timestamp-reply ip ttl != 77 drop; }; }'`,
+  )
+  t.same(await host.codes('clock', more), ['NO_CLOCK'])
+  for (const [seconds, status] of [
+    [5, 'warn'],
+    [-120, 'bad'],
+  ] as const) {
+    const close = answerTimestamps(h2, seconds * 1000)
+    t.match(await host.look('clock', more), [{ status, code: 'CLOCK_SKEW', about: 'h2' }], `${seconds} s`)
+    close()
+  }
+  h2.sh('nft delete table ip t')
+  t.same(await host.codes('clock', more), ['OK'])
+})
+
+/** Answers ICMP timestamps in there as a host would whose clock is `ahead` ms ahead. */
+function answerTimestamps(world: World, ahead: number): () => void {
+  const fd = world.netns.run(() => socket(2, 3, 1))
+  setsockopt(fd, 0, 2, 77) // IP_TTL: how our answers are known from the kernel's
+  const buffer = Buffer.alloc(2048)
+  const timer = setInterval(() => {
+    for (let length = recv(fd, buffer); length !== undefined; length = recv(fd, buffer)) {
+      if (buffer[20] !== 13) continue
+      const reply = Buffer.from(buffer.subarray(20, 40))
+      reply[0] = 14
+      reply.writeUInt16BE(0, 2)
+      const now = (((Date.now() + ahead) % 86_400_000) + 86_400_000) % 86_400_000
+      reply.writeUInt32BE(now, 12)
+      reply.writeUInt32BE(now, 16)
+      let sum = 0
+      for (let i = 0; i < 20; i += 2) sum += reply.readUInt16BE(i)
+      while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16)
+      reply.writeUInt16BE(~sum & 0xffff, 2)
+      const to = Buffer.alloc(16)
+      to.writeUInt16LE(2, 0)
+      buffer.copy(to, 4, 12, 16)
+      sendto(fd, reply, to)
+    }
+  }, 2)
+  return () => {
+    clearInterval(timer)
+    close(fd)
+  }
+}
+
+t.test('offload: packets that come with wrong checksums', async t => {
+  const host = patient(underlay + devices)
+  t.same(await host.codes('offload'), ['OK'])
+  t.match((await host.look('offload'))[0]?.message, /eth0 \(veth\), wrn-ovl tx-checksum on/)
+  host.sh('ethtool -K wrn-ovl tx-checksum-ip-generic off')
+  t.match((await host.look('offload'))[0]?.message, /tx-checksum off/)
+  const fd = host.netns.run(() => socket(2, 3, 17))
+  const wrong = Buffer.alloc(12)
+  wrong.writeUInt16BE(4000, 0)
+  wrong.writeUInt16BE(4000, 2)
+  wrong.writeUInt16BE(12, 4)
+  wrong.writeUInt16BE(0x1234, 6)
+  const to = Buffer.from([2, 0, 0, 0, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+  for (let i = 0; i < 20; i += 1) sendto(fd, wrong, to)
+  close(fd)
+  t.match(await host.look('offload'), [{ status: 'warn', code: 'CHECKSUM_ERRORS', about: 'UDP' }])
+})
+
+t.test('store: etcd that is well, slow, sick, dead; a directory that is not there', async t => {
+  const host = patient('')
+  let slow = 0
+  let sick = false
+  const server = createServer((request, response) => {
+    const body =
+      request.url === '/health'
+        ? { health: sick ? 'false' : 'true', ...(sick ? { reason: 'ALARM NOSPACE' } : {}) }
+        : { etcdserver: '3.5.0', etcdcluster: '3.5.0' }
+    setTimeout(() => response.end(JSON.stringify(body)), slow)
+  })
+  await new Promise<void>(resolve => server.listen(0, '127.0.0.1', resolve))
+  const { port } = server.address() as { readonly port: number }
+  const more: Look = { config: `store: { etcd: { endpoints: ["http://127.0.0.1:${port}"] } }` }
+  t.same(await host.codes('store', more), ['OK'])
+  slow = 300
+  t.match(await host.look('store', more), [{ status: 'warn', code: 'ETCD_SLOW' }])
+  slow = 3000
+  t.match(await host.look('store', more), [{ status: 'bad', code: 'ETCD_DOWN' }], 'too slow is dead')
+  slow = 0
+  sick = true
+  t.match(await host.look('store', more), [{ status: 'bad', code: 'ETCD_UNHEALTHY', message: /NOSPACE/ }])
+  sick = false
+  t.same(await host.codes('store', more), ['OK'])
+  t.match(await host.codes('clock', more), ['OK'])
+  server.closeAllConnections()
+  await new Promise(resolve => server.close(resolve))
+  t.match(await host.look('store', more), [{ status: 'bad', code: 'ETCD_DOWN', message: /ECONNREFUSED/ }])
+  t.same(await host.codes('store', { config: 'store: { file: /nowhere }' }), ['STORE_MISSING'])
+})
+
+t.test('store: a real etcd, well, stopped and gone', { skip: etcdMissing() ?? false }, async t => {
+  const host = patient('')
+  const etcd = await startEtcd()
+  try {
+    const more: Look = { config: `store: { etcd: { endpoints: ["${etcd.url}"] } }` }
+    t.same(await host.codes('store', more), ['OK'])
+    etcd.signal('SIGSTOP')
+    t.match(await host.look('store', more), [{ status: 'bad', code: 'ETCD_DOWN' }])
+    etcd.signal('SIGCONT')
+    await until(
+      async () => ((await host.codes('store', more))[0] === 'OK' ? true : undefined),
+      5000,
+      'it is well again',
+    )
+    await etcd.stop()
+    t.same(await host.codes('store', more), ['ETCD_DOWN'])
+  } finally {
+    await etcd.close()
+  }
+})
+
+t.test('gobgpd: not there where it is needed', async t => {
+  const host = patient('')
+  t.same(await host.codes('gobgpd'), ['OK'], 'nobody needs it')
+  const daemon = daemonOf(
+    {},
+    { cluster: { spec: { podCIDRs: [], backend: { type: 'bgp' } } } as unknown as Cluster },
+  )
+  const codes = await host.codes('gobgpd', { daemon, config: `gobgp: { socket: ${dir}/none.sock }` })
+  t.ok(codes.includes('GOBGPD_DOWN'), codes.join())
+})

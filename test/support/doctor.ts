@@ -38,7 +38,7 @@ export function createPatient(setup: string): Patient {
       checks.filter(check => check.id === id),
       {
         config: parseConfig(
-          `node: h1\nunderlay: { interface: eth0 }\nstore: { file: ${tmpdir()} }\n${config}`,
+          `node: h1\nunderlay: { interface: eth0 }\n${config.includes('store:') ? '' : `store: { file: ${tmpdir()} }\n`}${config}`,
           'test',
         ),
         kernel,
