@@ -1,0 +1,325 @@
+// Networks of type routed: what is refused, whose addresses they are, what a host makes of them, what BGP may say of them.
+import t from 'tap'
+import { ruling } from '../../agent/compute/bgp/guard.js'
+import { createCompute } from '../../agent/compute/compute.js'
+import type { BgpFacts, BgpSession } from '../../agent/model/bgp-facts.js'
+import type { DesiredState } from '../../agent/model/desired.js'
+import { parseDocuments } from '../../agent/model/document.js'
+import type { ModelObject } from '../../agent/model/kinds.js'
+import { namesOf } from '../../agent/model/marks.js'
+import { refOf } from '../../agent/model/object.js'
+import { createRoutedPorts } from '../../agent/model/routed.js'
+import { emptySnapshot, fieldOf, type Snapshot } from '../../agent/model/snapshot.js'
+import { createTenantAssignments } from '../../agent/model/tenant-assignments.js'
+import { tenantProblems } from '../../agent/model/tenant-checks.js'
+import type { BgpPath } from '../../lib/gobgp/types.js'
+import { PersistentMap } from '../../lib/persistent/map.js'
+import type { Desired } from '../../lib/reconcile/table.js'
+
+const head = (kind: string, name: string): string => {
+  const [last = '', tenant] = name.split('/').reverse()
+  return `---\n{apiVersion: warren/v1, kind: ${kind}, metadata: {name: ${last}${tenant === undefined ? '' : `, tenant: ${tenant}`}}, spec: `
+}
+const doc = (kind: string, name: string, spec = ''): string => `${head(kind, name)}{${spec}}}\n`
+
+function objects(text: string): readonly ModelObject[] {
+  const { objects: found, problems } = parseDocuments(text, { file: 'x.yaml', strict: true })
+  if (problems.length > 0) throw new Error(JSON.stringify(problems))
+  return found.map(({ object }) => object)
+}
+
+const cluster = (type = 'bgp'): string =>
+  doc(
+    'Cluster',
+    'default',
+    `podCIDRs: [10.244.0.0/16], serviceCIDRs: [10.96.0.0/16], backend: {type: ${type}}`,
+  )
+const node = (n: number): string =>
+  doc(
+    'Node',
+    `h${n}`,
+    `addresses: [192.0.2.${n}], podCIDRs: [10.244.${n}.0/24], mtu: 1500, roles: [cluster, fabric], bgp: {asn: 64512, routerId: 192.0.2.${n}}`,
+  )
+const network = (name: string, cidr: string, more = ''): string =>
+  doc('Network', name, `type: routed, subnets: [{cidr: "${cidr}"${more}}]`)
+const port = (name: string, net: string, n: number, address: string): string =>
+  doc(
+    'Port',
+    name,
+    `network: ${net}, node: h${n}, fixedIPs: ["${address}"], device: {kind: veth, netns: c-${name.replace('/', '-')}, name: eth0}`,
+  )
+
+/** All of it, with an allocator that is always first. */
+function model(text: string, before?: Snapshot): Snapshot {
+  const groups = new Map<string, [string, ModelObject][]>()
+  for (const object of objects(text)) {
+    const list = groups.get(fieldOf[object.kind]) ?? []
+    groups.set(fieldOf[object.kind], [...list, [refOf(object).slice(object.kind.length + 1), object]])
+  }
+  let snapshot: Snapshot = {
+    ...emptySnapshot,
+    partial: false,
+    live: new Set(['h1', 'h2', 'h3']),
+    ...Object.fromEntries(
+      Object.values(fieldOf).map(field => [field, PersistentMap.from(groups.get(field) ?? [])]),
+    ),
+    allocations: before?.allocations ?? PersistentMap.empty(),
+  }
+  const assignments = createTenantAssignments()
+  for (const ref of [...snapshot.networks.keys()]
+    .map(each => `network/${each}`)
+    .concat([...snapshot.ports.keys()].map(each => `port/${each}`))) {
+    assignments.update(snapshot)
+    const { claims, releases } = assignments.plan(ref)
+    let allocations = snapshot.allocations as PersistentMap<{ readonly owner: string }>
+    for (const key of releases) allocations = allocations.with(key, undefined)
+    for (const { key, owner } of claims) allocations = allocations.with(key, { owner })
+    snapshot = { ...snapshot, allocations }
+  }
+  return snapshot
+}
+
+/** What a write onto nothing would be told, by code. */
+function refused(text: string): readonly string[] {
+  const all = objects(text)
+  return tenantProblems({ objects: all, before: new Set(), after: all, allocations: new Map() }).map(
+    ({ code, message, hint }) => `${code} ${message} (${hint})`,
+  )
+}
+
+t.test('what is refused', async t => {
+  const base = cluster() + node(1) + doc('Tenant', 'red') + doc('Tenant', 'blue')
+  const cases: readonly (readonly [string, readonly RegExp[]])[] = [
+    [network('red/r', '10.60.0.0/24'), []],
+    [network('red/r', '10.60.0.0/24') + network('blue/r', '10.60.0.0/24'), []],
+    [
+      network('red/r', '10.60.0.0/24') + network('blue/r', '10.60.0.0/24', ', gateway: 10.60.0.9'),
+      [/^ROUTED_OVERLAP .*network\/red\/r: 10.60.0.0\/24 overlaps 10.60.0.0\/24 of network\/blue\/r/],
+    ],
+    [
+      network('red/r', '10.60.0.0/24') + network('blue/r', '10.60.0.0/23'),
+      [/^ROUTED_OVERLAP .*same gateway/],
+    ],
+    [network('red/r', '10.244.7.0/24'), [/^ROUTED_OVERLAP .*podCIDRs \(10.244.0.0\/16\)/]],
+    [network('red/r', '10.96.7.0/24'), [/^ROUTED_OVERLAP .*serviceCIDRs/]],
+    [network('red/r', '192.0.2.0/28'), [/^ROUTED_OVERLAP .*underlay of node "h1" \(192.0.2.1\)/]],
+    [network('red/r', 'fd00:60::/64'), [/^ROUTED_FAMILY .*IPv6/]],
+    [
+      network('red/r', '10.60.0.0/24') + doc('Router', 'red/x', 'networks: [r]'),
+      [/^NETWORK_ROUTED .*network\/red\/r is of type routed \(it is routed already/],
+    ],
+    [
+      network('red/r', '10.60.0.0/24') +
+        network('blue/r', '10.60.0.0/24') +
+        port('red/p', 'r', 1, '10.60.0.5') +
+        port('blue/p', 'r', 1, '10.60.0.5'),
+      [/^ADDRESS_TAKEN .*port\/blue\/p: fixedIPs "10.60.0.5" is taken: port\/red\/p has it/],
+    ],
+  ]
+  for (const [text, wanted] of cases) {
+    const told = refused(base + text)
+    t.equal(told.length, wanted.length, told.join('\n') || 'nothing')
+    wanted.forEach((each, i) => void t.match(told[i], each))
+  }
+  t.match(refused(cluster('vxlan') + doc('Tenant', 'red') + network('red/r', '10.60.0.0/24')), [
+    /^ROUTED_BACKEND .*needs a Cluster with backend bgp, and its backend is vxlan/,
+  ])
+})
+
+const two =
+  cluster() +
+  [1, 2, 3].map(node).join('') +
+  doc('Tenant', 'red') +
+  doc('Tenant', 'blue') +
+  network('red/r', '10.60.0.0/24') +
+  network('blue/r', '10.60.0.0/24')
+const ports = (n = 2): string =>
+  port('red/a', 'r', 1, '10.60.0.11') +
+  port('red/b', 'r', n, '10.60.0.12') +
+  port('blue/c', 'r', 3, '10.60.0.13')
+
+t.test('addresses: unique over all routed networks, and each leads to its port', async t => {
+  const first = model(two + ports())
+  t.ok(first.allocations.has('port-ip/routed/-/10.60.0.11'))
+  t.notOk([...first.allocations.keys()].some(key => key.startsWith('port-ip/red/')))
+  const index = createRoutedPorts()
+  t.same([...index.update(first)].sort(), ['10.60.0.11', '10.60.0.12', '10.60.0.13'])
+  t.match(index.all.get('10.60.0.12'), { port: 'red/b', node: 'h2', active: true, prefix: '10.60.0.12/32' })
+  t.same([...index.update(model(two + ports(3), first))], ['10.60.0.12'], 'a port that moved')
+  t.equal(index.all.get('10.60.0.12')?.node, 'h3')
+  t.same([...index.update(model(cluster()))].sort(), ['10.60.0.11', '10.60.0.12', '10.60.0.13'], 'all gone')
+  t.equal(index.all.size, 0)
+})
+
+function self(roles: readonly ('cluster' | 'fabric')[] = ['cluster', 'fabric'], bgp?: BgpFacts) {
+  return {
+    node: 'h1',
+    names: namesOf('wrn', undefined),
+    ownBridge: true,
+    roles,
+    subnetFile: '',
+    lease: { ipv4: '10.244.1.0/24' },
+    ...(bgp === undefined ? {} : { bgp }),
+    host: {
+      underlay: {
+        name: 'eth0',
+        mtu: 1500,
+        up: true,
+        addresses: [{ family: 'inet', address: '192.0.2.1', prefixLength: 24 }],
+      },
+      ipv6: true,
+      bridgeNetfilter: true,
+      sysctls: {},
+      dropPolicies: [{ variant: 'nft', family: 'inet', chain: 'FORWARD' }],
+      foreignVxlan: [],
+      problems: [],
+    },
+  } as unknown as Parameters<ReturnType<typeof createCompute>>[1]
+}
+
+const all = <T>(desired: Desired<T>): readonly T[] => [...desired.values()].flat()
+const routes = (state: DesiredState): readonly string[] =>
+  all(state.route)
+    .filter(({ dst }) => dst.startsWith('10.60.'))
+    .map(({ dst, type, nextHops }) => `${dst} ${nextHops[0]?.via ?? type} ${nextHops[0]?.dev ?? ''}`.trim())
+    .sort()
+
+t.test('a host: devices, ways to ports here and elsewhere, rules, what is announced', async t => {
+  const compute = createCompute()
+  const first = model(two + ports())
+  const state = compute(first, self())
+  t.same(
+    state.problems.filter(({ level }) => level === 'error'),
+    [],
+  )
+  t.same(routes(state), [
+    '10.60.0.0/24 unreachable',
+    '10.60.0.11/32 169.254.87.1 wrnrt0',
+    '10.60.0.12/32 192.0.2.2 eth0',
+    '10.60.0.13/32 192.0.2.3 eth0',
+  ])
+  t.match(
+    all(state.link).find(({ name }) => name === 'wrnrt0'),
+    { info: { kind: 'veth', peer: { name: 'wrnrt1' } } },
+  )
+  const fabric = all(state['fabric-link']).map(({ space, object }) => `${space} ${object.info.kind}`)
+  t.same(
+    fabric.filter(each => each.endsWith('vxlan')),
+    [],
+    'no VXLAN device',
+  )
+  t.ok(fabric.includes('wrn-routed veth'))
+  t.notOk(
+    all(state.element).some(({ set }) => set.set.startsWith('tenant-')),
+    'and nobody may send VXLAN for it',
+  )
+  const known = all(state['fabric-neighbor'])
+    .filter(({ space, object }) => space === 'wrn-fabric' && object.address.startsWith('10.60.'))
+    .map(({ object }) => `${object.address} ${object.lladdr.slice(0, 5)}`)
+    .sort()
+  t.match(
+    known,
+    ['10.60.0.1 0a:ff', /^10.60.0.11 0a:(?!ff)/, '10.60.0.12 0a:ff', '10.60.0.13 0a:ff'],
+    'proxy ARP',
+  )
+  t.same(
+    all(state['bgp-path'])
+      .map(({ prefix }) => prefix)
+      .sort(),
+    ['10.244.1.0/24', '10.60.0.11/32'],
+  )
+  t.ok(
+    all(state['bgp-policy']).every(each =>
+      each.import.some(({ prefix, max }) => prefix === '10.60.0.0/24' && max === 32),
+    ),
+  )
+  const text = all(state.filter)
+    .map(each => each.text)
+    .join('')
+  t.match(
+    text,
+    /saddr 10.244.0.0\/16 ip daddr != \{ 10.244.0.0\/16, 10.60.0.0\/24, 224/,
+    'pods go there as they are',
+  )
+  t.match(text, /iifname "wrnrt0" goto from_ports/)
+  t.match(all(state.jump)[0]?.rules, [
+    ['-s', '10.244.0.0/16', '-j', 'ACCEPT'],
+    [],
+    ['-s', '10.60.0.0/24', '-j', 'ACCEPT'],
+  ])
+
+  const moved = compute(model(two + ports(1), first), self())
+  t.ok(routes(moved).includes('10.60.0.12/32 169.254.87.1 wrnrt0'), 'it came here')
+  t.equal(all(moved['bgp-path']).length, 3)
+  const back = compute(model(two + ports(3), first), self())
+  t.ok(routes(back).includes('10.60.0.12/32 192.0.2.3 eth0'), 'it left again')
+  t.equal(all(back['bgp-path']).length, 2)
+  const none = compute(model(cluster() + [1, 2, 3].map(node).join('')), self())
+  t.same(
+    [routes(none), all(none['fabric-link']), all(none.link).filter(({ name }) => name === 'wrnrt0')],
+    [[], [], []],
+  )
+
+  const bare = createCompute()(first, self(['fabric']))
+  t.match(
+    bare.problems.filter(({ about }) => about === 'network/red/r'),
+    [{ code: 'ROUTED_ROLE' }],
+  )
+  t.same(all(bare['fabric-link']), [], 'without the cluster role it is not made')
+  const passing = createCompute()(first, self(['cluster']))
+  t.equal(routes(passing).length, 3, 'a host without the fabric knows the ways of the others')
+})
+
+const path = (prefix: string, neighbor: string, more: Partial<BgpPath> = {}): BgpPath =>
+  ({
+    family: 'inet',
+    prefix,
+    neighbor,
+    nextHop: neighbor,
+    asPath: [],
+    origin: 'igp',
+    stale: false,
+    ...more,
+  }) as BgpPath
+
+t.test('guard: an address is taken of the node of its port alone', async t => {
+  const state = createCompute()(model(two + ports()), self())
+  const guard = state.bgp?.guard
+  if (guard === undefined) throw new Error('no BGP')
+  const told = (given: BgpPath): string => {
+    const verdict = ruling(given, guard)
+    return verdict.ok ? `${verdict.as} ${'node' in verdict ? verdict.node : ''}` : verdict.code
+  }
+  t.equal(told(path('10.60.0.12/32', '192.0.2.2')), 'block h2')
+  t.equal(told(path('10.60.0.12/32', '192.0.2.3')), 'NOT_OWNER')
+  t.equal(told(path('10.60.0.11/32', '192.0.2.2')), 'NOT_OWNER', 'one that is here')
+  t.equal(told(path('10.60.0.12/32', '192.0.2.2', { nextHop: '192.0.2.3' })), 'NEXT_HOP')
+  t.equal(told(path('10.60.0.99/32', '192.0.2.2')), 'NO_LEASE')
+  t.equal(told(path('10.60.0.0/24', '192.0.2.2')), 'OUTSIDE')
+  t.equal(told(path('10.60.0.0/16', '192.0.2.2')), 'OUTSIDE')
+})
+
+t.test('gone: only what all who would tell do not tell of, of a node that does not run', async t => {
+  const session = (address: string): BgpSession =>
+    ({
+      config: { address, asn: 64512 },
+      state: { session: 'established' },
+      synced: true,
+    }) as unknown as BgpSession
+  const facts = (paths: readonly BgpPath[]): BgpFacts =>
+    ({
+      inSync: true,
+      sessions: new Map(['192.0.2.2', '192.0.2.3'].map(each => [each, session(each)])),
+      paths: PersistentMap.from(paths.map(each => [each.prefix, [each]] as const)),
+    }) as unknown as BgpFacts
+  const compute = createCompute()
+  const snapshot = model(two + ports())
+  const told = [path('10.60.0.12/32', '192.0.2.2'), path('10.60.0.13/32', '192.0.2.3')]
+  t.equal(routes(compute(snapshot, self(undefined, facts(told)))).length, 4)
+  t.equal(routes(compute(snapshot, self(undefined, facts([])))).length, 4, 'their agents run: not gone')
+  const dead = { ...snapshot, live: new Set(['h1', 'h3']) }
+  t.notOk(
+    routes(compute(dead, self(undefined, facts(told.slice(1))))).some(each => each.startsWith('10.60.0.12')),
+  )
+  t.equal(routes(compute(dead, self(undefined, facts(told)))).length, 4, 'and announced again')
+})
