@@ -91,7 +91,10 @@ for n in 1 2 3; do
   tap_ok "reach: blue/a1 asks red/a$n on 8080" asks "red-a$n" blue a1 1 "10.60.0.1$n"
   tap_ok "groups: blue/a1 pings red/a$n in vain" misses blue a1 1 "10.60.0.1$n"
 done
+# shellcheck disable=SC2016 # of that shell
 tap_ok 'reach: a pod asks red/a2' grep -q red-a2 <(in_ns h1/p1 timeout 2 bash -c 'exec 3<>/dev/tcp/10.60.0.12/8080 && echo >&3 && read -r -t 1 line <&3 && echo "$line"')
+pod=$(pod_address ipv4 h2/p1)
+tap_ok 'reach: red/a1 pings a pod of h2' reaches red a1 1 "$pod"
 tap_ok 'reach: nobody answers for an address that no port has' misses red a1 1 10.60.0.99
 
 # as a VM would: the lease of its MAC, from the gateway of its network
@@ -131,6 +134,7 @@ tap_ok 'spoof: the host of the pod counted it' dropped h1
 nsenter --net="/run/netns/$(ns h2)" node -e "require('node:net').createServer(s => s.end('host\n')).listen(9000, '::')" >/dev/null 2>&1 </dev/null &
 disown $!
 proc_save "$TRAFFIC_DIR/hosts.pid" $!
+# shellcheck disable=SC2016 # of that shell
 host_answers() { nsenter --net="/run/netns/$1" timeout 0.7 bash -c 'exec 3<>"/dev/tcp/$0/9000" && read -r -t 0.5 line <&3; [[ $line == host ]]' "$2" 2>/dev/null; }
 pod_bridge=$(in_ns h2 ip -4 -o address show dev wrn0 | awk '{ sub("/.*", "", $4); print $4 }')
 tap_ok 'hosts: control: a pod reaches the listener of h2' patiently 5 host_answers "$(ns h1/p1)" 192.0.2.12

@@ -230,7 +230,9 @@ t.test('a host: devices, ways to ports here and elsewhere, rules, what is announ
   )
   t.ok(
     all(state['bgp-policy']).every(each =>
-      each.import.some(({ prefix, max }) => prefix === '10.60.0.0/24' && max === 32),
+      [...each.import].some(
+        range => typeof range !== 'string' && range.prefix === '10.60.0.0/24' && range.max === 32,
+      ),
     ),
   )
   const text = all(state.filter)

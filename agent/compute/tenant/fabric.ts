@@ -6,23 +6,21 @@ import { parsePrefix } from '../../../lib/net/prefix.js'
 import type { Family } from '../../../lib/netlink/types.js'
 import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
 import { Multimap } from '../../../lib/persistent/multimap.js'
-import { tunnelOf } from '../../model/cluster.js'
 import type { FabricGroup, FabricNetwork, FabricPort, FabricRouter } from '../../model/fabric.js'
-import type { Network } from '../../model/network.js'
 import type { Problem } from '../../model/object.js'
-import { isRouted, routedFault, routedNetworks } from '../../model/routed.js'
+import { isRouted, routedNetworks } from '../../model/routed.js'
 import type { Self } from '../../model/self.js'
-import { clusterOf, type Snapshot } from '../../model/snapshot.js'
+import type { Snapshot } from '../../model/snapshot.js'
 import { tenantName } from '../../model/tenant.js'
 import { createTenantAssignments } from '../../model/tenant-assignments.js'
 import { gatewayMac, tenantProblem } from '../../model/tenant-claims.js'
 import { networkOf } from '../../model/tenant-plan.js'
-import { overhead } from '../overlay/overlay.js'
 import { canonicalPair, namedGroups } from './group-rules.js'
 import { type GroupMembers, Groups } from './groups.js'
 import { Membership } from './membership.js'
 import { fabricPort, fabricSubnets, groupProblems, linkOf, networkMtu, orphaned, shortHash } from './ports.js'
 import { Presence } from './presence.js'
+import { routedMtu, unfitFor } from './routed-fit.js'
 import { StableIds } from './stable-ids.js'
 import { createFabricUnderlay } from './underlay.js'
 
@@ -203,9 +201,9 @@ class Fabric {
     const here = network !== undefined && this.#presence.isOn(name, this.#self)
     const values = here ? this.#assignments.network(name) : undefined
     const routed = network !== undefined && isRouted(network)
-    const usable = routed ? this.#routedMtu() : this.#underlay.mtu
+    const usable = routed ? routedMtu(this.#snapshot, this.#underlay) : this.#underlay.mtu
     const { mtu, problems } = here ? networkMtu(network, usable) : { mtu: 0, problems: [] }
-    const unfit = routed && here ? this.#unfit(network) : []
+    const unfit = routed && here ? unfitFor(network, this.#snapshot, this.#self, this.#roles) : []
     const zone = values?.vni === undefined ? undefined : this.#zones.claim(name, values.vni - 1)
     let value: FabricNetwork | undefined
     if (network !== undefined && values?.vni !== undefined && zone !== undefined && unfit.length === 0)
@@ -227,27 +225,6 @@ class Fabric {
     if ((value === undefined) !== !view.networks.has(name))
       for (const port of this.#assignments.portsOf(name)) ports.add(port)
     this.view = { ...view, networks: put(view.networks, name, value) }
-  }
-
-  /** Nothing is wrapped but between racks where the Cluster says so. */
-  #routedMtu(): number {
-    const backend = clusterOf(this.#snapshot)?.spec.backend
-    const wraps = backend !== undefined && tunnelOf(backend) !== undefined
-    return this.#underlay.mtu + (wraps ? 0 : overhead[this.#underlay.outer])
-  }
-
-  /** Why a routed network cannot be here. */
-  #unfit(network: Network): readonly Problem[] {
-    const { networks, nodes } = this.#snapshot
-    const fault = routedFault(network, {
-      networks,
-      nodes: nodes.values(),
-      cluster: clusterOf(this.#snapshot),
-    })
-    if (fault !== undefined) return [tenantProblem(network, fault.code, fault.reason, fault.hint)]
-    if (this.#roles.includes('cluster')) return []
-    const reason = `type routed needs role cluster on node "${this.#self}", which routes its addresses`
-    return [tenantProblem(network, 'ROUTED_ROLE', reason, 'roles: [cluster, fabric] in its warrend.yaml')]
   }
 
   #settleRouter(name: string): void {
