@@ -7,9 +7,12 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Peer } from '../../agent/doctor/check.js'
+import { checks } from '../../agent/doctor/registry.js'
+import type { DoctorReport } from '../../agent/doctor/run.js'
 import type { Cluster } from '../../agent/model/cluster.js'
 import { childArgv } from '../../lib/netns/child.js'
 import { close, recv, sendto, setsockopt, socket } from '../../lib/netns/libc.js'
+import { buildPrograms, createNetwork, killAgents, startAgent, stateOf, warren } from '../support/agents.js'
 import { createPatient, daemonOf, type Look, type Patient } from '../support/doctor.js'
 import { etcdMissing, startEtcd } from '../support/etcd.js'
 import { createWorld, devices, underlay, until, type World } from '../support/netns-world.js'
@@ -529,4 +532,89 @@ t.test('gobgpd: not there where it is needed', async t => {
   )
   const codes = await host.codes('gobgpd', { daemon, config: `gobgp: { socket: ${dir}/none.sock }` })
   t.ok(codes.includes('GOBGPD_DOWN'), codes.join())
+})
+
+t.test('fifty peers, all well and all silent: within three seconds', async t => {
+  const { host, h2 } = neighbours()
+  const peers: readonly Peer[] = Array.from({ length: 50 }, (_, i) => ({
+    name: `p${i}`,
+    addresses: [`192.0.2.${100 + i}`, `2001:db8::${100 + i}`],
+    podCIDRs: [`10.244.${100 + i}.0/24`],
+  }))
+  const each = (line: (n: number) => string): string => peers.map((_, i) => line(100 + i)).join('\n')
+  h2.sh(
+    `ip -b - <<END\n${each(n => `addr add 192.0.2.${n}/24 dev eth0\naddr add 2001:db8::${n}/64 dev eth0 nodad\naddr add 10.244.${n}.1/24 dev wrn0`)}\nEND`,
+  )
+  host.sh(
+    `ip -b - <<END\n${each(n => `route add 10.244.${n}.0/24 via 10.244.2.0 dev wrn-ovl onlink src 10.244.1.1`)}\nEND`,
+  )
+  const more: Look = { daemon: daemonOf({}, vxlanCluster), peers }
+  const well = await host.report(more)
+  t.comment(well.checks.map(({ id, status, ms }) => `${id} ${status} ${ms} ms`).join(', '))
+  t.ok(well.ms < 3000, `${well.ms} ms`)
+  const found = (id: string, report: typeof well): readonly string[] => [
+    ...new Set((report.checks.find(check => check.id === id)?.findings ?? []).map(({ code }) => code)),
+  ]
+  for (const id of ['mtu', 'vxlan-port', 'clock']) t.same(found(id, well), ['OK'], id)
+  t.same(found('duplicates', well), ['MAC_TWICE'], 'one host plays them all')
+  h2.sh(
+    `nft 'table ip t { chain i { type filter hook input priority 0; policy drop; }; }; table ip6 t { chain i { type filter hook input priority 0; policy drop; }; }'`,
+  )
+  const silent = await host.report(more)
+  t.comment(silent.checks.map(({ id, status, ms }) => `${id} ${status} ${ms} ms`).join(', '))
+  t.ok(silent.ms < 3000, `${silent.ms} ms`)
+  t.same(found('mtu', silent), ['NO_ECHO'])
+  t.same(found('vxlan-port', silent), ['PEER_SILENT'])
+})
+
+t.test('warren doctor beside real agents: green, red, and nothing written', async t => {
+  const programs = await buildPrograms()
+  open.push({ close: programs.remove })
+  t.teardown(killAgents)
+  const net = createNetwork(programs.dir, 'doctor', 2)
+  open.push(net)
+  net.writeCluster('{ podCIDRs: [10.244.0.0/16, "fd00:244::/48"], backend: { type: vxlan } }')
+  const [h1, h2] = net.hosts
+  if (h1 === undefined || h2 === undefined) throw new Error('two hosts')
+  const before = await warren(programs, h1, '--config', h1.config, 'doctor', '--json')
+  const alone = JSON.parse(before.text) as DoctorReport
+  t.equal(before.code, 2, 'only yellow before warrend runs')
+  t.equal(alone.daemon, false)
+  t.notOk(
+    alone.checks.some(({ id }) => id === 'vxlan-port'),
+    'only the host is looked at',
+  )
+  t.equal((await warren(programs, h1, '--socket', `${dir}/none`, 'doctor')).code, 3)
+  const agents = net.hosts.map(host => startAgent(programs, host))
+  await Promise.all(agents.map(agent => agent.converged(1)))
+  // The kernel finds by a timer that nothing is plugged into a new bridge.
+  for (const host of [h1, h2])
+    await until(
+      () => (/NO-CARRIER/.test(host.sh('ip link show wrn0')) ? true : undefined),
+      5000,
+      'it is calm',
+    )
+  const was = [stateOf(h1), stateOf(h2)]
+  const from = performance.now()
+  const green = await warren(programs, h1, '--config', h1.config, 'doctor', '--json', '--all')
+  const took = performance.now() - from
+  const report = JSON.parse(green.text) as DoctorReport
+  const wrong = report.checks.filter(({ status }) => status !== 'ok')
+  t.same(
+    wrong.map(({ id, findings }) => [id, findings]),
+    [],
+    'all green',
+  )
+  t.equal(green.code, 0)
+  t.equal(report.checks.length, checks.length)
+  t.ok(took < 3000, `${Math.round(took)} ms`)
+  t.same([stateOf(h1), stateOf(h2)], was, 'nothing is written, here or there')
+  h2.sh(`nft 'table ip t { chain i { type filter hook input priority -10; udp dport 4789 drop; }; }'`)
+  const red = await warren(programs, h1, '--config', h1.config, 'doctor')
+  t.equal(red.code, 1)
+  t.match(red.text, /^STATUS +CHECK +FINDING +FIX$/m)
+  t.match(red.text, /^bad +vxlan-port +h2 .* UDP 4789 is dropped/m)
+  h2.sh('nft delete table ip t')
+  t.equal((await warren(programs, h1, '--config', h1.config, 'doctor')).code, 0)
+  await Promise.all(agents.map(agent => agent.stop()))
 })

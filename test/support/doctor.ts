@@ -4,7 +4,7 @@ import { parseConfig } from '../../agent/config.js'
 import type { DoctorContext, Finding, Peer } from '../../agent/doctor/check.js'
 import type { Daemon } from '../../agent/doctor/daemon-facts.js'
 import { checks } from '../../agent/doctor/registry.js'
-import { runDoctor } from '../../agent/doctor/run.js'
+import { type DoctorReport, runDoctor } from '../../agent/doctor/run.js'
 import { openConntrack } from '../../lib/conntrack/conntrack.js'
 import { openIptables } from '../../lib/iptables/iptables.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
@@ -12,6 +12,8 @@ import { openNft } from '../../lib/nftables/nft.js'
 import { createWorld, type World } from './netns-world.js'
 
 export interface Patient extends World {
+  /** Of all checks. */
+  report(more: Look): Promise<DoctorReport>
   /** One check's findings. */
   look(id: string, more?: Look): Promise<readonly Finding[]>
   /** Its findings' codes, "OK" where all is well. */
@@ -32,28 +34,31 @@ export function createPatient(setup: string): Patient {
   const nft = openNft(netns)
   const conntrack = openConntrack(netns)
   const kernel: DoctorContext['kernel'] = { netns, rtnl, nft, conntrack, iptables: openIptables(netns) }
-  const look = async (id: string, more: Look = {}): Promise<readonly Finding[]> => {
+  const report = (more: Look, wanted = checks): Promise<DoctorReport> => {
     const { config = '', daemon, ...rest } = more
-    const report = await runDoctor(
-      checks.filter(check => check.id === id),
-      {
-        config: parseConfig(
-          `node: h1\nunderlay: { interface: eth0 }\n${config.includes('store:') ? '' : `store: { file: ${tmpdir()} }\n`}${config}`,
-          'test',
-        ),
-        kernel,
-        daemon,
-        signal: AbortSignal.timeout(10_000),
-        ...rest,
-      },
-    )
-    const [result] = report.checks
+    const store = config.includes('store:') ? '' : `store: { file: ${tmpdir()} }\n`
+    return runDoctor(wanted, {
+      config: parseConfig(`node: h1\nunderlay: { interface: eth0 }\n${store}${config}`, 'test'),
+      kernel,
+      daemon,
+      signal: AbortSignal.timeout(10_000),
+      ...rest,
+    })
+  }
+  const look = async (id: string, more: Look = {}): Promise<readonly Finding[]> => {
+    const [result] = (
+      await report(
+        more,
+        checks.filter(check => check.id === id),
+      )
+    ).checks
     if (result === undefined) throw new Error(`check "${id}" did not run`)
     return result.findings
   }
   return {
     ...world,
     look,
+    report: more => report(more),
     codes: async (id, more) => [...new Set((await look(id, more)).map(({ code }) => code))],
     close() {
       conntrack.close()

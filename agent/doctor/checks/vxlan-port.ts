@@ -79,15 +79,16 @@ export function judgeOverlay(peers: readonly OverlayFacts[]): readonly Finding[]
   return orOk(found, `frames come back from ${someNames(peers.map(({ peer }) => peer))}`)
 }
 
-/** Two tries. */
-const wait = 350
+/** For an answer, ms. */
+const wait = 250
 const size = 84
 
 interface Target {
   readonly peer: string
   readonly address: string
-  /** Addresses that its block's own devices have: the pod bridge's and the VXLAN device's. */
-  readonly inside: readonly string[]
+  /** Addresses of its block that its own devices have: the pod bridge's and the VXLAN device's. */
+  readonly gateway: string
+  readonly vtep: string
 }
 
 function targetsOf({ peers, daemon }: DoctorContext): readonly Target[] {
@@ -100,17 +101,18 @@ function targetsOf({ peers, daemon }: DoctorContext): readonly Target[] {
     const blocks = podCIDRs.map(parsePrefix)
     const block = blocks.find(({ family }) => family === 'inet') ?? blocks[0]
     if (address === undefined || block === undefined || refused.has(name)) return []
-    return [{ peer: name, address, inside: [nthAddress(block, 1), networkAddress(block)] }]
+    return [{ peer: name, address, gateway: nthAddress(block, 1), vtep: networkAddress(block) }]
   })
 }
 
+/** Those that answered in two tries. */
 async function answers(
   { kernel, signal }: DoctorContext,
-  addresses: readonly string[],
+  asked: readonly string[],
 ): Promise<ReadonlySet<string>> {
   const found = new Set<string>()
   for (const family of ['inet', 'inet6'] as const) {
-    const own = addresses.filter(address => familyOf(address) === family)
+    const own = asked.filter(address => familyOf(address) === family)
     if (own.length === 0) continue
     const probe = openIcmp(kernel.netns, family)
     try {
@@ -132,6 +134,20 @@ async function answers(
   return found
 }
 
+/** The peers of which an address inside answered. */
+async function carriedOf(context: DoctorContext, targets: readonly Target[]): Promise<ReadonlySet<Target>> {
+  const found = new Set<Target>()
+  const some = async (asked: readonly Target[], address: (target: Target) => string): Promise<void> => {
+    const all = await answers(context, asked.map(address))
+    for (const target of asked) if (all.has(address(target))) found.add(target)
+  }
+  const left = (): readonly Target[] => targets.filter(target => !found.has(target))
+  await some(targets, ({ gateway }) => gateway)
+  // A host without a pod bridge of ours has only this one.
+  if (left().length > 0) await some(left(), ({ vtep }) => vtep)
+  return found
+}
+
 /** What the ICMP of the two ways says, in the socket's words. */
 const words: Readonly<Record<Refusal, UdpAnswer>> = {
   port: 'ECONNREFUSED',
@@ -149,12 +165,8 @@ async function facts(
   // Hosts send few ICMP errors a second, and pods' own frames may use them up: those to all frames are listened to.
   const listeners = families.map(family => openIcmp(kernel.netns, family))
   try {
-    const inside = await answers(
-      context,
-      targets.flatMap(target => target.inside),
-    )
-    const carried = ({ inside: addresses }: Target): boolean => addresses.some(address => inside.has(address))
-    const lost = targets.filter(target => !carried(target))
+    const carried = await carriedOf(context, targets)
+    const lost = targets.filter(target => !carried.has(target))
     const outside = lost.map(({ address }) => address)
     const [reachable, udp] = await Promise.all([
       answers(context, outside),
@@ -172,7 +184,7 @@ async function facts(
         peer: target.peer,
         address: target.address,
         port,
-        carried: carried(target),
+        carried: carried.has(target),
         reachable: reachable.has(target.address),
         udp: refusal === undefined ? (udp[lost.indexOf(target)] ?? 'silent') : words[refusal],
       }
