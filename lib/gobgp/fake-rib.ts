@@ -1,6 +1,6 @@
 // The tables of the fake gobgpd: what each source sent, which path wins (RFC 4271, 9.1.2), what the policies let pass.
 import { containsPrefix, parsePrefix } from '../net/prefix.js'
-import { accepts, anything, desiredPolicies, readRange } from './policy.js'
+import { accepts, anything, desiredPolicies, ownPaths, readRange } from './policy.js'
 import type { BgpFamily, BgpNeighborPolicy, BgpPath, BgpPeerConfig } from './types.js'
 
 export const localSource = ''
@@ -26,11 +26,12 @@ export class FakeRib {
   }
 
   /** Without policies everything passes; ours always do inwards. */
-  passes(direction: 'in' | 'out', neighbor: string, prefix: string): boolean {
+  passes(direction: 'in' | 'out', neighbor: string, prefix: string, own = false): boolean {
     if (this.#accepts === undefined || (direction === 'in' && neighbor === localSource)) return true
     const ranges = this.#accepts[direction].get(neighbor)
     if (ranges === undefined) return false
     if (ranges.has(anything)) return true
+    if (ranges.has(ownPaths)) return own
     const inner = parsePrefix(prefix)
     return [...ranges].map(readRange).some(({ prefix, min, max }) => {
       const outer = parsePrefix(prefix)

@@ -286,7 +286,7 @@ export function fakeGobgpd(options: { readonly endOfRibEvents?: boolean } = {}):
     if (state.session !== 'established' || state.localRestarting) return told
     for (const prefix of rib.prefixes()) {
       const [best] = bests(prefix)
-      if (best === undefined || !rib.passes('out', address, prefix)) continue
+      if (best === undefined || !rib.passes('out', address, prefix, best.neighbor === undefined)) continue
       const from = best.neighbor === undefined ? undefined : peers.get(best.neighbor)?.config
       if (isTold(best, config, from, global?.asn ?? 0)) told.set(prefix, best)
     }

@@ -5,6 +5,7 @@
 // cluster has a handful of them, and gobgpd goes through all statements for each path.
 //
 //   policy wrn-in    statement wrn-in-local        routes of our own: accept
+//                    statement wrn-out-own         neighbor in wrn-out-own and a route of our own: accept
 //                    statement wrn-in-HASH-inet    neighbor in wrn-in-HASH and prefix in wrn-in-HASH-inet: accept
 //   policy wrn-out   likewise, of the neighbor that is announced to
 //   default of both directions: reject
@@ -54,9 +55,9 @@ export function desiredPolicies(policies: readonly BgpNeighborPolicy[]): PolicyO
   for (const policy of policies) {
     for (const direction of ['in', 'out'] as const) {
       const ranges = direction === 'in' ? policy.import : policy.export
-      if (ranges !== 'any' && ranges.length === 0) continue
-      const closed = ranges === 'any' ? undefined : closeRanges(ranges)
-      const name = `${mark}${direction}-${hash(closed)}`
+      if (typeof ranges !== 'string' && ranges.length === 0) continue
+      const closed = typeof ranges === 'string' ? undefined : closeRanges(ranges)
+      const name = `${mark}${direction}-${ranges === ownPaths ? ownPaths : hash(closed)}`
       const members = neighborSets.get(name)
       if (members !== undefined) {
         members.add(hostPrefix(policy.neighbor))
@@ -64,7 +65,9 @@ export function desiredPolicies(policies: readonly BgpNeighborPolicy[]): PolicyO
       }
       neighborSets.set(name, new Set([hostPrefix(policy.neighbor)]))
       if (closed === undefined) {
-        statements[direction].set(`${name}-any`, { name: `${name}-any`, neighborSet: name })
+        const statement = ranges === ownPaths ? name : `${name}-any`
+        const local = ranges === ownPaths ? { local: true as const } : {}
+        statements[direction].set(statement, { name: statement, neighborSet: name, ...local })
         continue
       }
       for (const family of ['inet', 'inet6'] as const) {
@@ -109,6 +112,7 @@ export const sameStatement = (a: PolicyStatement | undefined, b: PolicyStatement
   a !== undefined && a.prefixSet === b.prefixSet && a.neighborSet === b.neighborSet && a.local === b.local
 
 export const anything = 'any'
+export const ownPaths = 'own'
 
 /** For each neighbor of a set: the ranges that are accepted ("prefix min max"), or `anything`. */
 export function accepts(
@@ -116,9 +120,10 @@ export function accepts(
   direction: Direction,
 ): ReadonlyMap<string, ReadonlySet<string>> {
   const found = new Map<string, Set<string>>()
-  for (const { neighborSet, prefixSet } of objects.statements[direction].values()) {
+  for (const { neighborSet, prefixSet, local } of objects.statements[direction].values()) {
     if (neighborSet === undefined) continue
-    const ranges = prefixSet === undefined ? [anything] : (objects.prefixSets.get(prefixSet) ?? [])
+    const all = local === true ? ownPaths : anything
+    const ranges = prefixSet === undefined ? [all] : (objects.prefixSets.get(prefixSet) ?? [])
     for (const host of objects.neighborSets.get(neighborSet) ?? []) {
       const of = found.get(addressOfHost(host)) ?? new Set()
       found.set(addressOfHost(host), of)
@@ -138,15 +143,15 @@ export const emptyObjects: PolicyObjects = {
 export function covers(outer: ReadonlySet<string>, inner: ReadonlySet<string>): boolean {
   if (outer.has(anything)) return true
   if (inner.has(anything)) return false
-  const wide = [...outer].map(readRange)
-  return [...inner]
-    .map(readRange)
-    .every(range =>
-      wide.some(
-        ({ prefix, min, max }) =>
-          min <= range.min &&
-          range.max <= max &&
-          containsPrefix(parsePrefix(prefix), parsePrefix(range.prefix)),
-      ),
-    )
+  if (inner.has(ownPaths) && !outer.has(ownPaths)) return false
+  const ranges = (set: ReadonlySet<string>) => [...set].filter(text => text !== ownPaths).map(readRange)
+  const wide = ranges(outer)
+  return ranges(inner).every(range =>
+    wide.some(
+      ({ prefix, min, max }) =>
+        min <= range.min &&
+        range.max <= max &&
+        containsPrefix(parsePrefix(prefix), parsePrefix(range.prefix)),
+    ),
+  )
 }

@@ -204,11 +204,14 @@ export interface BgpPrefixRange {
   readonly max: number
 }
 
-/** What one neighbor may send (`import`) and be sent (`export`); `any`: no limit, an empty list: nothing. */
+/**
+ * What one neighbor may send (`import`) and be sent (`export`); `any`: no limit, an empty list: nothing, `own`: our own paths
+ * and no other's. gobgpd withdraws nothing that a list that became narrower forbids: `own` is for what comes and goes.
+ */
 export interface BgpNeighborPolicy {
   readonly neighbor: string
   readonly import: readonly BgpPrefixRange[] | 'any'
-  readonly export: readonly BgpPrefixRange[] | 'any'
+  readonly export: readonly BgpPrefixRange[] | 'any' | 'own'
 }
 
 export interface BgpPolicyChange {

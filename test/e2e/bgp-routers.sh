@@ -103,7 +103,7 @@ frr_conf() {
 
 # --- BIRD, another AS --------------------------------------------------------------------------------------------------
 
-lab_run up --hosts 2 --pods 1 --backend bgp --bgp-topology mesh --family dual --underlay dual 2>"$out/up" || { cat "$out/up" && exit 1; }
+lab_run up --hosts 2 --pods 1 --backend bgp --bgp-topology mesh --family dual --underlay dual --services 2>"$out/up" || { cat "$out/up" && exit 1; }
 lab_use "$LAB_NAME"
 tap_ok 'mesh: the two hosts are peers' busywait 30 settled h1
 
@@ -135,6 +135,49 @@ tap_ok 'guard: junk is not handed on to the other host' eval \
 
 tap_ok 'a pod reaches the world by way of the route' in_ns h1/p1 ping -n -q -c 2 -i 0.1 -W 2 "$INTERNET4"
 tap_ok 'the world reaches a pod by what BIRD learnt' busywait 5 in_ns ext ping -n -q -c 1 -W 1 "$(pod_address ipv4 h1/p1)"
+
+# --- Services ----------------------------------------------------------------------------------------------------------
+
+learnt() { [[ $(bird_ctl show route protocol "$1" | grep -c "^$2 ") == "$3" ]] || { bird_ctl show route protocol "$1" && return 1; }; }
+both_learnt() { learnt b1 "$1" "$2" && learnt b2 "$1" "$3"; }
+# balancer ENDPOINTS: a Service with an address outside, of policy Local.
+balancer() {
+  on h1 apply -f - >/dev/null <<YAML
+apiVersion: warren/v1
+kind: Service
+metadata: { name: lb }
+spec:
+  type: LoadBalancer
+  loadBalancerIPs: [203.0.113.50]
+  externalTrafficPolicy: Local
+  ports: [{ name: http, port: 80 }]
+---
+apiVersion: warren/v1
+kind: Endpoints
+metadata: { name: lb-1 }
+spec:
+  service: lb
+  ports: [{ name: http, port: 8080 }]
+  endpoints: [$1]
+YAML
+}
+endpoint() { printf '{ addresses: [%s], nodeName: %s%s }' "$(pod_address ipv4 "$1/p1")" "$1" "${2-}"; }
+asks() { in_ns ext timeout 3 bash -c 'exec 3<>/dev/tcp/203.0.113.50/80; printf "GET / HTTP/1.0\r\n\r\n" >&3; head -n 1 <&3' | grep -q ' 200 '; }
+
+tap_ok 'announce: nothing of Services where it is not asked for' both_learnt 10.0.0.0/16 0 0
+sed -i 's/restartTime: 60 }/restartTime: 60, announce: { clusterIPs: true, loadBalancerIPs: true } }/' "$LAB_DIR/cluster/cluster.yaml"
+tap_ok 'announce: cluster IPs by their CIDR, by both' busywait 10 both_learnt 10.0.0.0/16 1 1
+balancer "$(endpoint h1)"
+tap_ok 'announce: policy Local, only where an endpoint is' busywait 10 both_learnt 203.0.113.50/32 1 0
+tap_ok 'announce: a client outside is answered by way of it' busywait 10 asks
+balancer "$(endpoint h1), $(endpoint h2)"
+tap_ok 'announce: where a second one comes, too' busywait 10 both_learnt 203.0.113.50/32 1 1
+balancer "$(endpoint h1 ', ready: false, serving: true, terminating: true'), $(endpoint h2)"
+tap_ok 'announce: withdrawn where the last one terminates' busywait 10 both_learnt 203.0.113.50/32 0 1
+tap_ok 'announce: what comes late is still answered there' eval \
+  '[[ -n $(in_ns h1 nft list table ip warren-services | grep 203.0.113.50) ]] && asks'
+on h1 delete service/lb >/dev/null
+tap_ok 'announce: gone with the Service' busywait 10 both_learnt 203.0.113.50/32 0 0
 
 # --- restarts, both ways -----------------------------------------------------------------------------------------------
 

@@ -104,24 +104,21 @@ function exactly(text: string): BgpPrefixRange {
 }
 
 function policyOf(session: WantedSession, input: BgpInput): BgpNeighborPolicy {
-  const { cluster, blocks, services } = input
+  const { cluster } = input
   const inside = [...cluster.spec.podCIDRs, ...cluster.spec.serviceCIDRs, ...input.routed].map(within)
   const shared = [...inside, ...input.serviceAddresses.map(exactly)]
   const { peer } = session
-  const own = [...blocks.map(({ text }) => text), ...services].map(exactly)
-  // Among nodes one announces nothing but its own anyway: a port more changes no policy.
-  const routed = peer === undefined ? input.routed.map(within) : input.routedHere.map(exactly)
   const reflecting = reflectsFor(session.role, input.topology)
+  // What others announce comes from them, or from who reflects for them.
   if (peer === undefined)
-    return { neighbor: session.address, import: shared, export: reflecting ? shared : [...own, ...routed] }
+    return { neighbor: session.address, import: shared, export: reflecting ? shared : 'own' }
   return {
     neighbor: session.address,
     import: [
       ...(peer.spec.reflector ? shared : [...cluster.spec.podCIDRs, ...input.routed].map(within)),
       ...peer.spec.import.map(within),
     ],
-    // What others announce themselves comes to it from them.
-    export: [...own, ...routed],
+    export: 'own',
   }
 }
 
@@ -185,13 +182,12 @@ export function planBgp(input: BgpInput): BgpPlan {
     policies.push([session.ref, policyOf(session, input)])
   }
   const shared = [...cluster.spec.podCIDRs, ...cluster.spec.serviceCIDRs, ...input.routed].map(within)
-  const own = [...blocks.map(({ text }) => text), ...input.services, ...input.routedHere].map(exactly)
   for (const address of input.retained) {
     const config = facts.sessions.get(address)?.config
     if (config === undefined) continue
     peers.push([`retained/${address}`, config])
     // As a router outside it is sent what it was sent before: of others it hears from themselves.
-    const told = config.description?.startsWith('bgppeer/') ? own : shared
+    const told = config.description?.startsWith('bgppeer/') ? 'own' : shared
     policies.push([`retained/${address}`, { neighbor: address, import: shared, export: told }])
   }
   const paths = [

@@ -73,8 +73,8 @@ function rangeText({ prefix, min, max }: BgpPrefixRange): string {
   return `${prefix} ${min}..${max}`
 }
 
-function policyText(name: string, ranges: readonly BgpPrefixRange[] | 'any'): string {
-  return `${name} ${ranges === 'any' ? 'any' : ranges.map(rangeText).join(', ') || 'nothing'}`
+function policyText(name: string, ranges: BgpNeighborPolicy['export']): string {
+  return `${name} ${typeof ranges === 'string' ? ranges : ranges.map(rangeText).join(', ') || 'nothing'}`
 }
 
 export function bgpTables(access: SpeakerAccess): BgpTables {
