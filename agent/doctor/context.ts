@@ -19,6 +19,19 @@ export interface ContextOptions {
   readonly root?: string
 }
 
+/** Probes go to no more: all at once they are a burst, and each takes time. */
+const mostPeers = 200
+
+export function peersKnown({ peers, daemon }: Pick<ContextOptions, 'peers' | 'daemon'>): readonly Peer[] {
+  return peers ?? (daemon === undefined ? [] : peersOf(daemon))
+}
+
+/** Of many every n-th, the same ones each time. */
+function sample(peers: readonly Peer[]): readonly Peer[] {
+  const step = Math.ceil(peers.length / mostPeers)
+  return step <= 1 ? peers : peers.filter((_, i) => i % step === 0)
+}
+
 /** Only *Sync calls follow the thread into the namespace. Undefined: not there, or not ours to read. */
 function readInside(netns: Netns, path: string): string | undefined {
   try {
@@ -51,7 +64,7 @@ function choiceOf(config: Config, peers: readonly Peer[]): UnderlayChoice {
 export function createContext(options: ContextOptions): DoctorContext {
   const { config, kernel, daemon, signal } = options
   const { netns, rtnl } = kernel
-  const peers = options.peers ?? (daemon === undefined ? [] : peersOf(daemon))
+  const peers = sample(peersKnown(options))
   const links = once(() => rtnl.list('link', {}, signal))
   const addresses = once(() => rtnl.list('address', {}, signal))
   return {

@@ -2,7 +2,7 @@
 import { describeError } from '../../lib/errors.js'
 import { deadline } from '../../lib/lifetime.js'
 import { type Check, type DoctorContext, type Finding, type FindingStatus, unknown } from './check.js'
-import { type ContextOptions, createContext } from './context.js'
+import { type ContextOptions, createContext, peersKnown } from './context.js'
 
 export interface CheckResult {
   readonly id: string
@@ -20,6 +20,8 @@ export interface DoctorReport {
   readonly status: FindingStatus
   readonly counts: Readonly<Record<FindingStatus, number>>
   readonly checks: readonly CheckResult[]
+  /** How many of the other nodes the probes were sent to. */
+  readonly peers: { readonly asked: number; readonly all: number }
   readonly ms: number
 }
 
@@ -87,6 +89,7 @@ export async function runDoctor(checks: readonly Check[], options: ContextOption
     status: worst(results.map(({ status }) => status)),
     counts,
     checks: results,
+    peers: { asked: context.peers.length, all: peersKnown(options).length },
     ms: Math.round(performance.now() - from),
   }
 }

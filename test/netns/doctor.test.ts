@@ -1,6 +1,6 @@
 // warren doctor on real namespaces: each check is green, is made red (or yellow) by what people really do to hosts, and is
 // green again once it is undone. Nothing is written by looking.
-import { type ChildProcess, spawn } from 'node:child_process'
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import { tmpdir } from 'node:os'
@@ -264,6 +264,10 @@ t.test('kernel and conntrack: seen as they are here', async t => {
   )
   const [flows] = await host.look('conntrack')
   t.match(flows, { status: 'ok', message: /^\d+ of \d+ flows/ })
+  // The limit is the machine's and cannot be set in a namespace: told instead of filled.
+  const told = (flows: number): Look => ({ conntrack: { count: async () => ({ flows, max: 1000 }) } })
+  t.match(await host.look('conntrack', told(800)), [{ status: 'warn', code: 'CONNTRACK_FULL' }])
+  t.match(await host.look('conntrack', told(990)), [{ status: 'bad', code: 'CONNTRACK_FULL' }])
 })
 
 t.test('daemon: away, degraded, on hold', async t => {
@@ -585,6 +589,16 @@ t.test('warren doctor beside real agents: green, red, and nothing written', asyn
     'only the host is looked at',
   )
   t.equal((await warren(programs, h1, '--socket', `${dir}/none`, 'doctor')).code, 3)
+  const [program, ...argv] = childArgv(h1.netns, [
+    'setpriv',
+    ...['--bounding-set', '-net_raw,-net_admin,-sys_admin'],
+    ...[process.execPath, programs.warren, '--config', h1.config, 'doctor', '--json'],
+  ])
+  const weak = spawnSync(program, argv, { encoding: 'utf8' })
+  const limited = JSON.parse(weak.stdout) as DoctorReport
+  t.equal(limited.checks.find(({ id }) => id === 'privileges')?.status, 'bad')
+  t.equal(limited.checks.find(({ id }) => id === 'kernel')?.status, 'unknown')
+  t.equal(limited.checks.length, alone.checks.length, 'each says that it cannot look, and ends')
   const agents = net.hosts.map(host => startAgent(programs, host))
   await Promise.all(agents.map(agent => agent.converged(1)))
   // The kernel finds by a timer that nothing is plugged into a new bridge.

@@ -25,6 +25,8 @@ export interface Look {
   readonly daemon?: Daemon
   readonly peers?: readonly Peer[]
   readonly root?: string
+  /** In place of the kernel's. */
+  readonly conntrack?: Pick<DoctorContext['kernel']['conntrack'], 'count'>
 }
 
 export function createPatient(setup: string): Patient {
@@ -35,11 +37,11 @@ export function createPatient(setup: string): Patient {
   const conntrack = openConntrack(netns)
   const kernel: DoctorContext['kernel'] = { netns, rtnl, nft, conntrack, iptables: openIptables(netns) }
   const report = (more: Look, wanted = checks): Promise<DoctorReport> => {
-    const { config = '', daemon, ...rest } = more
+    const { config = '', daemon, conntrack: told, ...rest } = more
     const store = config.includes('store:') ? '' : `store: { file: ${tmpdir()} }\n`
     return runDoctor(wanted, {
       config: parseConfig(`node: h1\nunderlay: { interface: eth0 }\n${store}${config}`, 'test'),
-      kernel,
+      kernel: told === undefined ? kernel : { ...kernel, conntrack: { ...conntrack, ...told } },
       daemon,
       signal: AbortSignal.timeout(10_000),
       ...rest,

@@ -395,6 +395,29 @@ t.test('run: a check that hangs, one that throws, and the others; worst first de
   t.match(doctorLines(report, plain, true).join('\n'), /^ok +well +fine +-$/m)
 })
 
+t.test('run: of very many peers some are asked, and the report says so', async t => {
+  const many = Array.from({ length: 1001 }, (_, i) => ({ name: `n${i}`, addresses: [], podCIDRs: [] }))
+  let asked: readonly string[] = []
+  const check: Check = {
+    id: 'counts',
+    title: 'counts',
+    run: async ({ peers }) => {
+      asked = peers.map(({ name }) => name)
+      return [ok('x')]
+    },
+  }
+  const options = { config, kernel, daemon: undefined, signal: new AbortController().signal }
+  const { peers } = await runDoctor([check], { ...options, peers: many })
+  t.same(peers, { asked: 167, all: 1001 })
+  t.same(asked.slice(0, 2), ['n0', 'n6'])
+  t.match(
+    doctorLines(await runDoctor([check], { ...options, peers: many }), plain, false).join(),
+    /167 of 1001 peers asked/,
+  )
+  await runDoctor([check], { ...options, peers: many.slice(0, 200) })
+  t.equal(asked.length, 200)
+})
+
 t.test('exit status: red 1, yellow 2, else 0; not to be told is no fault', async t => {
   const counts = { ok: 1, warn: 0, bad: 0, unknown: 0 }
   t.equal(doctorExit({ counts }), 0)
