@@ -50,7 +50,7 @@ ip_batch() { ip -n "$(ns "$1")" -batch -; }
 lab_namespaces() {
   local path
   for path in "/run/netns/wl-$1-"*; do
-    [[ ${path##*/} =~ ^wl-"$1"-(sw|ext|h[0-9]+(-p[0-9]+|-fabric|-r-[0-9a-f]+|-s-[0-9]+|-t-[a-z0-9-]+)?)$ ]] && printf '%s\n' "$path"
+    [[ ${path##*/} =~ ^wl-"$1"-(sw|ext|h[0-9]+(-p[0-9]+|-fabric|-routed|-r-[0-9a-f]+|-s-[0-9]+|-t-[a-z0-9-]+)?)$ ]] && printf '%s\n' "$path"
   done
   return 0
 }
