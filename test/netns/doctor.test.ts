@@ -347,6 +347,15 @@ t.test('mtu: a smaller link behind a router that does not say so', async t => {
   t.match(await host.look('mtu', small), [{ status: 'warn', code: 'MTU_PATH' }], 'pods get through')
   router.sh('ip link set rb mtu 1500')
   t.same(await host.codes('mtu', more), ['OK'])
+  const way = 'ip route change 198.51.100.0/24 dev rb proto kernel scope link src 198.51.100.1'
+  router.sh(`${way} mtu lock 1380`)
+  t.match(
+    await host.look('mtu', more),
+    [{ status: 'bad', code: 'MTU_HOLE', message: / 1380 bytes do/ }],
+    'a way there that would break them up, and an open way back',
+  )
+  router.sh(way)
+  t.same(await host.codes('mtu', more), ['OK'])
   peer.sh('sysctl -qw net.ipv4.icmp_echo_ignore_all=1')
   t.match(await host.look('mtu', more), [{ status: 'unknown', code: 'NO_ECHO' }])
   t.notMatch(host.sh('ip route show cache'), /mtu/, 'the kernel has learnt nothing of it')
