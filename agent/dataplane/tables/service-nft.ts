@@ -274,7 +274,8 @@ class ServiceNft implements ServiceNftTable {
     // Asked after the op was written, the difference is none: then it is told as from nothing, or to nothing.
     const batch = new ElementBatch()
     const writer = new ElementWriter(state, batch)
-    const place = this.place(entry)
+    // What is nobody's has no address.
+    const place = entry.port === 0 ? undefined : this.place(entry)
     if (entry.port === 0) writer.strays(0)
     else if (place !== undefined) {
       const from = op.verb === 'add' ? nothing : this.standing(op.observed)
