@@ -67,12 +67,13 @@ tap_ok 'move: a connection stands, client and server on one host' busywait 5 mor
 before=$(identity b1)
 tap_ok 'move: the server goes to the other host' on h2 port attach red/b1 --netns "/run/netns/$gone"
 tap_ok 'move: ACTIVE there' within 3000 port_is h2 b1 ACTIVE
-tap_ok 'move: its connection goes on' within 3000 more_than $(($(answers) + 5))
+# TCP asks again after 0.2, 0.4, 0.8 ... s: what was lost during a slow move comes as late as that.
+tap_ok 'move: its connection goes on' within 10000 more_than $(($(answers) + 5))
 tap_is 'move: MAC and addresses are the same' "$(identity b1)" "$before"
 tap_ok 'move: its new host tracks it' grep -q 'dport=8080' <(ip netns exec "$(fabric h2)" conntrack -L -p tcp --orig-dst 10.0.2.11 2>/dev/null)
 tap_ok 'move: and back' on h1 port attach red/b1 --netns "/run/netns/$gone"
 tap_ok 'move: ACTIVE again' within 3000 port_is h1 b1 ACTIVE
-tap_ok 'move: it goes on still' within 3000 more_than $(($(answers) + 5))
+tap_ok 'move: it goes on still' within 10000 more_than $(($(answers) + 5))
 tap_ok 'move: it is one connection' proc_alive "$TRAFFIC_DIR/moving-on.pid"
 proc_kill "$TRAFFIC_DIR/moving-on.pid" KILL
 
