@@ -105,7 +105,7 @@ export const doctorCommand: CommandModule = {
       .addOption(outputOption('table', 'json'))
       .addHelpText(
         'after',
-        `\nExit status: 0 all is well; 1 something is bad; 2 something is to be looked at; 3 warrend does not answer on --socket. Writes nothing; needs root.${examples('sudo warren doctor', 'sudo warren doctor --all', 'sudo warren doctor --json | jq \'.checks[] | select(.status == "bad")\'')}`,
+        `\nExit status: 0 all is well; 1 something is bad; 2 something is to be looked at; 3 warrend does not answer on --socket. Writes nothing; needs root.${examples('warren doctor', 'warren doctor --all', 'warren doctor --json | jq \'.checks[] | select(.status == "bad")\'')}`,
       )
       .action(
         cli.action(

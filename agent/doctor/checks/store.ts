@@ -56,7 +56,8 @@ export function judgeEtcd(answers: readonly EtcdAnswer[]): readonly Finding[] {
   )
 }
 
-function judgeDirectory(path: string): readonly Finding[] {
+/** Before warrend runs for the first time nobody has made it. */
+function judgeDirectory(path: string, fault: typeof bad): readonly Finding[] {
   try {
     if (!statSync(path).isDirectory())
       return [bad('STORE_MISSING', `"${path}" is no directory`, { fix: 'store.file in warrend.yaml' })]
@@ -67,15 +68,15 @@ function judgeDirectory(path: string): readonly Finding[] {
     if (code === 'EACCES')
       return [unknown('NO_PERMISSION', `"${path}" is not ours to read`, { fix: 'sudo warren doctor' })]
     return [
-      bad('STORE_MISSING', `the store's directory "${path}" cannot be used: ${code}`, {
+      fault('STORE_MISSING', `the store's directory "${path}" cannot be used: ${code}`, {
         fix: `mkdir -p ${path}, or store.file in warrend.yaml`,
       }),
     ]
   }
 }
 
-async function run({ config, signal }: DoctorContext): Promise<readonly Finding[]> {
-  if ('file' in config.store) return judgeDirectory(config.store.file)
+async function run({ config, daemon, signal }: DoctorContext): Promise<readonly Finding[]> {
+  if ('file' in config.store) return judgeDirectory(config.store.file, daemon === undefined ? warn : bad)
   const { endpoints, tls } = config.store.etcd
   return judgeEtcd(await Promise.all(endpoints.map(endpoint => askEtcd(endpoint, tls, deadMs, signal))))
 }
