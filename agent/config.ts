@@ -31,7 +31,7 @@ export const defaults = {
   proxyDrain: 10,
   /** Milliseconds: deadline of every call to etcd. */
   etcdTimeout: 5000,
-  gobgpSocket: '/run/warren/gobgpd.sock',
+  gobgpSocket: '/run/warren-gobgpd/gobgpd.sock',
 } as const
 
 const pathSchema = z.string().regex(/^\//, 'must be an absolute path')

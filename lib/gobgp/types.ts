@@ -240,7 +240,7 @@ export interface BgpPathQuery {
  * again. Each call has a deadline of its own (5 s; lists 30 s) and reconnects by itself.
  */
 export interface Gobgp {
-  /** For people: "gobgpd unix:///run/warren/gobgpd.sock". */
+  /** For people: "gobgpd unix:///run/warren-gobgpd/gobgpd.sock". */
   readonly name: string
   /** Resolves when the daemon speaks the API of GoBGP 3, else GOBGP_UNREACHABLE, GOBGP_UNSUPPORTED or GOBGP_TIMEOUT. */
   check(): Promise<void>

@@ -150,7 +150,7 @@ under_systemd() {
   local now text before
   write_config "$work/root/etc/warren" /etc/warren /run/warren
   mkdir -p "$work/root/etc/systemd/system/warrend.service.d"
-  cp "$WARREN_ROOT/scripts/systemd/warrend.service" "$work/root/etc/systemd/system/"
+  cp "$WARREN_ROOT"/scripts/systemd/{warrend,warren-gobgpd}.service "$work/root/etc/systemd/system/"
   # Shorter than the drain: warrend asks for the time that it needs.
   printf '[Service]\nTimeoutStopSec=300ms\n' >"$work/root/etc/systemd/system/warrend.service.d/stop.conf"
   systemd_boot "$name" "$name-host" "$work" || :
@@ -210,8 +210,44 @@ under_systemd() {
   tap_ok 'systemd: another proxy mode lets go of all of them' busywait 10 kept 0
   tap_ok 'systemd: and the Service answers' answers
   tap_ok 'systemd: no other kind of complaint' no_warnings
+  gobgpd_unit
   systemd_down
 }
+
+# warren-gobgpd.service: it lives beside warrend, and neither takes the other along.
+gobgpd_pid() { systemd_in systemctl show -P MainPID warren-gobgpd; }
+warren_in() { systemd_in /usr/lib/warren/dist/warren --socket /run/warren/warrend.sock "$@"; }
+has_speaker() { [[ $(warren_in show observed bgp-speaker) == *' as 64512 router-id 192.0.2.11 '* ]]; }
+another_pid() { [[ $(gobgpd_pid) != "$1" && $(gobgpd_pid) != 0 ]]; }
+not_listening() { [[ -z $(in_place host ss -Hltn "( sport = :$1 )") ]]; }
+gobgpd_unit() {
+  local pid score
+  tap_is 'gobgpd: systemd-analyze verify finds nothing' "$(systemd_in systemd-analyze verify warren-gobgpd.service 2>&1 && echo fine)" fine
+  score=$(systemd_in systemd-analyze security --no-pager warren-gobgpd.service | tail -n 1) || :
+  printf '# %s\n' "$score"
+  tap_ok 'gobgpd: its exposure is at most 2.5' systemd_in systemd-analyze security --no-pager --threshold=25 warren-gobgpd.service
+  systemd_in sed -i 's/spec: {/spec: { backend: { type: bgp },/' /etc/warren/cluster/cluster.yaml
+  tap_ok 'gobgpd: not there, and warrend says what to do' busywait 10 eval \
+    'says "systemctl start warren-gobgpd" "$(warren_in status)"'
+  tap_ok 'gobgpd: the unit starts' systemd_in systemctl start warren-gobgpd
+  tap_ok 'gobgpd: warrend gives it its AS and router id' busywait 10 has_speaker
+  tap_ok 'gobgpd: warrend converges' busywait 10 running
+  pid=$(gobgpd_pid)
+  tap_ok 'gobgpd: it listens for BGP' fails not_listening 179
+  tap_ok 'gobgpd: and on no other port of its own' eval 'not_listening 50051 && not_listening 6060'
+  systemd_in systemctl restart warrend
+  tap_ok 'gobgpd: warrend restarts' busywait 10 running
+  tap_is 'gobgpd: it went on meanwhile' "$(gobgpd_pid)" "$pid"
+  systemd_in systemctl stop warrend
+  tap_is 'gobgpd: warrend stops, and it goes on' "$(gobgpd_pid)" "$pid"
+  tap_ok 'gobgpd: its socket is there still' systemd_in test -S /run/warren-gobgpd/gobgpd.sock
+  systemd_in systemctl start warrend
+  tap_ok 'gobgpd: warrend is back' busywait 10 running
+  systemd_in kill -KILL "$pid"
+  tap_ok 'gobgpd: killed, it is started again' busywait 10 another_pid "$pid"
+  tap_ok 'gobgpd: and has its AS and router id again' busywait 10 has_speaker
+}
+fails() { ! "$@"; }
 fails_with() {
   local got=$1 code
   shift
