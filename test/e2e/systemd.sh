@@ -220,6 +220,8 @@ warren_in() { systemd_in /usr/lib/warren/dist/warren --socket /run/warren/warren
 has_speaker() { [[ $(warren_in show observed bgp-speaker) == *' as 64512 router-id 192.0.2.11 '* ]]; }
 another_pid() { [[ $(gobgpd_pid) != "$1" && $(gobgpd_pid) != 0 ]]; }
 not_listening() { [[ -z $(in_place host ss -Hltn "( sport = :$1 )") ]]; }
+tells_gobgpd() { says 'systemctl start warren-gobgpd' "$(warren_in status)"; }
+only_179() { not_listening 50051 && not_listening 6060; }
 gobgpd_unit() {
   local pid score
   tap_is 'gobgpd: systemd-analyze verify finds nothing' "$(systemd_in systemd-analyze verify warren-gobgpd.service 2>&1 && echo fine)" fine
@@ -227,14 +229,13 @@ gobgpd_unit() {
   printf '# %s\n' "$score"
   tap_ok 'gobgpd: its exposure is at most 2.5' systemd_in systemd-analyze security --no-pager --threshold=25 warren-gobgpd.service
   systemd_in sed -i 's/spec: {/spec: { backend: { type: bgp },/' /etc/warren/cluster/cluster.yaml
-  tap_ok 'gobgpd: not there, and warrend says what to do' busywait 10 eval \
-    'says "systemctl start warren-gobgpd" "$(warren_in status)"'
+  tap_ok 'gobgpd: not there, and warrend says what to do' busywait 10 tells_gobgpd
   tap_ok 'gobgpd: the unit starts' systemd_in systemctl start warren-gobgpd
   tap_ok 'gobgpd: warrend gives it its AS and router id' busywait 10 has_speaker
   tap_ok 'gobgpd: warrend converges' busywait 10 running
   pid=$(gobgpd_pid)
   tap_ok 'gobgpd: it listens for BGP' fails not_listening 179
-  tap_ok 'gobgpd: and on no other port of its own' eval 'not_listening 50051 && not_listening 6060'
+  tap_ok 'gobgpd: and on no other port of its own' only_179
   systemd_in systemctl restart warrend
   tap_ok 'gobgpd: warrend restarts' busywait 10 running
   tap_is 'gobgpd: it went on meanwhile' "$(gobgpd_pid)" "$pid"
