@@ -12,6 +12,7 @@ import { joinRows } from './join.js'
 import { labRows } from './lab.js'
 import { largeRows } from './large.js'
 import { makePlace, type Place } from './place.js'
+import { sessionPlot } from './plot.js'
 import { raceRows } from './races.js'
 import { repairRows } from './repair.js'
 import { formatRows, type Row } from './row.js'
@@ -114,10 +115,11 @@ const benches: Readonly<Record<string, Sections>> = { overlay, services, tenants
 
 const children: Readonly<Record<string, ChildMain>> = { cold: coldChild, proxy: proxyChild }
 
-const usage = `Usage: npm run bench -- overlay|services|tenants|bgp [--quick] [--json FILE] [--only SECTION,...]
+const usage = `Usage: npm run bench -- overlay|services|tenants|bgp [--quick] [--json FILE] [--plot FILE] [--only SECTION,...]
 
   --quick    fewer rounds: a look, not a measurement
   KUBE_PROXY=/path  in the environment of \`services\`: the rows of that kube-proxy, too (section kube-proxy)
+  --plot     of bgp, section scale: sessions and memory by the number of nodes, as SVG
   --json     the rows as [{name, value, unit, against, ratio, goal, holds}] (docs/reference/bench.md)
 ${Object.entries(benches)
   .map(([name, sections]) => `  --only     of ${name}: ${Object.keys(sections).join(', ')}`)
@@ -149,6 +151,7 @@ async function main(): Promise<number> {
     options: {
       quick: { type: 'boolean' },
       json: { type: 'string' },
+      plot: { type: 'string' },
       only: { type: 'string' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -196,6 +199,7 @@ async function main(): Promise<number> {
     }))
     writeFileSync(values.json, `${JSON.stringify(plain, undefined, 2)}\n`)
   }
+  if (values.plot !== undefined) writeFileSync(values.plot, sessionPlot(rows))
   return failed ? 1 : 0
 }
 
