@@ -48,6 +48,12 @@ export const clusterBgpSchema = z.strictObject({
     .max(4095)
     .default(120)
     .describe('Seconds that peers keep the routes of a gobgpd that restarts (RFC 4724 §3).'),
+  longLivedTime: z
+    .int()
+    .min(0)
+    .max(16_777_215)
+    .default(0)
+    .describe('Seconds beyond restartTime that peers keep them as a last resort (RFC 9494); 0: they do not.'),
   maxPrefixes: z
     .int()
     .min(1)

@@ -841,6 +841,15 @@ const policyOf = (state: DesiredState, neighbor: string): string => {
 }
 const shared = '10.244.0.0/16-32 10.96.0.0/16-32'
 
+t.test('role: stale paths are kept beyond the restart time only where that is asked for', async t => {
+  const longLived = (bgp: object) =>
+    all(host()({ nodes: [node(2)], bgp })['bgp-peer']).map(
+      ({ gracefulRestart }) => gracefulRestart?.longLived,
+    )
+  t.same(longLived({}), [undefined])
+  t.same(longLived({ longLivedTime: 300 }), [300])
+})
+
 t.test('role: the tables of a mesh node, a client, a reflector, and towards routers outside', async t => {
   const nodes = [node(2), node(3)]
   const bgp = { password: 'secret', holdTime: 30, restartTime: 60 }

@@ -152,7 +152,13 @@ function configOf(session: WantedSession, bgp: ClusterBgp, input: BgpInput, rout
     holdTime,
     keepalive: Math.max(1, Math.floor(holdTime / 3)),
     connectRetry,
-    gracefulRestart: { restartTime: bgp.restartTime, restarting: false, deferral, notification: true },
+    gracefulRestart: {
+      restartTime: bgp.restartTime,
+      ...(bgp.longLivedTime === 0 ? {} : { longLived: bgp.longLivedTime }),
+      restarting: false,
+      deferral,
+      notification: true,
+    },
     maxPrefixes: peer?.spec.maxPrefixes ?? (role === 'external' ? fromOutside : bgp.maxPrefixes),
   }
 }
