@@ -842,7 +842,7 @@ const policyOf = (state: DesiredState, neighbor: string): string => {
 const shared = '10.244.0.0/16-32 10.96.0.0/16-32'
 
 t.test('role: stale paths are kept beyond the restart time only where that is asked for', async t => {
-  const longLived = (bgp: object) =>
+  const longLived = (bgp: Record<string, unknown>) =>
     all(host()({ nodes: [node(2)], bgp })['bgp-peer']).map(
       ({ gracefulRestart }) => gracefulRestart?.longLived,
     )
