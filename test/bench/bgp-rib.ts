@@ -161,5 +161,6 @@ export async function bgpRibRows(place: Place, prefixes: number, changes: number
     row('bgp-rss-warrend', rssOf(daemon.pid), 'MB', { note: `with ${prefixes} imported prefixes` }),
     row('bgp-rss-gobgpd', rssOf(gobgpd.pid), 'MB', { note: 'of the same host' }),
   )
+  await place.clear()
   return rows
 }

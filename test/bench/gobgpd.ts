@@ -1,6 +1,6 @@
 // A real gobgpd on a host of the place, its API on a unix socket only.
 import { spawn } from 'node:child_process'
-import { closeSync, mkdirSync, openSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { gobgpClient } from '../../lib/gobgp/client.js'
@@ -20,6 +20,8 @@ export async function startGobgpd(place: Place, what: string): Promise<Gobgpd> {
   const dir = join(place.dir, `gobgpd-${what}`)
   mkdirSync(dir, { recursive: true })
   const socket = join(dir, 'api.sock')
+  // One that was killed leaves its socket, and none can listen where one is.
+  rmSync(socket, { force: true })
   const out = openSync(join(dir, 'log'), 'a')
   const child = spawn(
     'nsenter',
