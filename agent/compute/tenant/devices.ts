@@ -95,26 +95,31 @@ function subnetRoutes(network: FabricNetwork, dev: string): Route[] {
     }))
 }
 
+/** The bridge of a network; `vni`: its number. */
+export function networkBridge(name: string, vni: number): FabricLink {
+  return {
+    kind: 'link',
+    name,
+    info: {
+      kind: 'bridge',
+      nfCallIptables: true,
+      nfCallIp6tables: true,
+      multicastSnooping: false,
+      vlanDefaultPvid: 0,
+    },
+    // Fixed: one that follows its lowest port's forgets its permanent neighbours at every change.
+    address: deriveMac(`fabric bridge ${vni}`),
+    addrGenMode: 'none',
+    up: true,
+  }
+}
+
 export function networkObjects(network: FabricNetwork, place: NetworkPlace): TenantObjects {
   const { fabric, gatewaySpace, links, local } = place
   const { vni, mtu, gatewayMac } = network
   const inFabric = <T>(object: T): InSpace<T> => ({ space: fabric, object })
   const link: InSpace<FabricLink>[] = [
-    inFabric({
-      kind: 'link',
-      name: links.bridge,
-      info: {
-        kind: 'bridge',
-        nfCallIptables: true,
-        nfCallIp6tables: true,
-        multicastSnooping: false,
-        vlanDefaultPvid: 0,
-      },
-      // Fixed: one that follows its lowest port's forgets its permanent neighbours at every change.
-      address: deriveMac(`fabric bridge ${vni}`),
-      addrGenMode: 'none',
-      up: true,
-    }),
+    inFabric(networkBridge(links.bridge, vni)),
     inFabric({
       kind: 'link',
       name: links.vxlan,

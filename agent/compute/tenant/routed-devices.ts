@@ -10,7 +10,7 @@ import type { FabricNetwork, FabricPort, InSpace } from '../../model/fabric.js'
 import { type Names, routeProtocol } from '../../model/marks.js'
 import { routedLink } from '../../model/routed.js'
 import { bridgeSets } from './bridge-rules.js'
-import { closed, type NetworkPlace, neighbor, type TenantObjects } from './devices.js'
+import { closed, type NetworkPlace, neighbor, networkBridge, type TenantObjects } from './devices.js'
 import { hex, mark, type NetworkLinks } from './fabric-marks.js'
 import { linkLocalOf } from './port-identities.js'
 
@@ -57,20 +57,7 @@ export function routedNetworkObjects(network: FabricNetwork, place: NetworkPlace
   const { router = `r${vni}`, bridge } = links
   const inFabric = <T>(object: T): InSpace<T> => ({ space: fabric, object })
   const link: InSpace<FabricLink>[] = [
-    inFabric({
-      kind: 'link',
-      name: bridge,
-      info: {
-        kind: 'bridge',
-        nfCallIptables: true,
-        nfCallIp6tables: true,
-        multicastSnooping: false,
-        vlanDefaultPvid: 0,
-      },
-      address: deriveMac(`fabric bridge ${vni}`),
-      addrGenMode: 'none',
-      up: true,
-    }),
+    inFabric(networkBridge(bridge, vni)),
     inFabric({
       kind: 'link',
       name: router,

@@ -5,7 +5,7 @@ import { nftElement } from '../../../lib/nftables/elements.js'
 import type { NftElement, NftSetRef, NftTableSpec } from '../../../lib/nftables/types.js'
 import type { Names } from '../../model/marks.js'
 import { baseChain, block, declaration, tenantTable } from './fabric-marks.js'
-import { routerSets } from './router-rules.js'
+import { portsInput, routerSets } from './router-rules.js'
 
 /** ICMP errors (RFC 792, RFC 4443 §2.1): what a sender has to hear of its packets. */
 const errors = [
@@ -17,16 +17,7 @@ const errors = [
 export function routedTable(): NftTableSpec {
   const text = [
     ...Object.values(routerSets).map(ref => declaration(ref)),
-    baseChain('input', 'input', 0, 'drop', [
-      'iifname "lo" accept',
-      'iifname != @inside counter drop comment "from outside"',
-      'udp sport . udp dport { 68 . 67, 546 . 547 } accept',
-      'ip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit } accept',
-      'icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } accept',
-      'iifname . ip saddr @known4 goto served',
-      'iifname . ip6 saddr @known6 goto served',
-      'counter drop comment "no such port"',
-    ]),
+    baseChain('input', 'input', 0, 'drop', [...portsInput, 'counter drop comment "no such port"']),
     block('chain', 'served', [
       'udp dport { 67, 547 } accept',
       'icmp type { echo-request, echo-reply } accept',

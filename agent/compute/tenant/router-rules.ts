@@ -33,19 +33,24 @@ export const routerElementSets: readonly NftSetRef[] = [
   ...Object.values(routerArpSets),
 ]
 
+/** What comes in by a link to a network: from ports that are known, and from those who have no address yet. */
+export const portsInput: readonly string[] = [
+  'iifname "lo" accept',
+  'iifname != @inside counter drop comment "from outside"',
+  // Unspecified sources make no neighbors; link-local ones are known, each port's own.
+  'udp sport . udp dport { 68 . 67, 546 . 547 } accept',
+  'ip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit } accept',
+  'icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } accept',
+  'iifname . ip saddr @known4 goto served',
+  'iifname . ip6 saddr @known6 goto served',
+]
+
 export function routerTable(): NftTableSpec {
   const unknown = 'counter drop comment "no such port: do not even ask"'
   const text = [
     ...Object.values(routerSets).map(ref => declaration(ref)),
     baseChain('input', 'input', 0, 'drop', [
-      'iifname "lo" accept',
-      'iifname != @inside counter drop comment "from outside"',
-      // Unspecified sources make no neighbors; link-local ones are known, each port's own.
-      'udp sport . udp dport { 68 . 67, 546 . 547 } accept',
-      'ip6 saddr :: icmpv6 type { nd-neighbor-solicit, nd-router-solicit } accept',
-      'icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } accept',
-      'iifname . ip saddr @known4 goto served',
-      'iifname . ip6 saddr @known6 goto served',
+      ...portsInput,
       // From its other networks: whoever was forwarded here is a port of the same tenant.
       'icmp type echo-request accept',
       'icmpv6 type echo-request accept',
