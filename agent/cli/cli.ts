@@ -16,8 +16,15 @@ function text(lines: readonly string[]): string {
   return lines.map(line => `${line}\n`).join('')
 }
 
-/** Runs one command line (without node and script). Never rejects; gives the exit status. */
-export async function runCli(argv: readonly string[], io: Io): Promise<number> {
+interface Built {
+  readonly program: Command
+  readonly cli: Cli
+  /** What the command that ran ended with. */
+  status(): number
+}
+
+/** The whole tree of commands and options: what a line is parsed by, and what manuals and tests read. */
+export function createProgram(io: Io): Built {
   const paint = io.colour ? coloured : plain
   const program = new Command('warren')
   let status: number = exit.ok
@@ -62,7 +69,12 @@ export async function runCli(argv: readonly string[], io: Io): Promise<number> {
     .exitOverride()
     .addHelpText('after', about)
   for (const command of commands) command.define(program, cli)
+  return { program, cli, status: () => status }
+}
 
+/** Runs one command line (without node and script). Never rejects; gives the exit status. */
+export async function runCli(argv: readonly string[], io: Io): Promise<number> {
+  const { program, cli, status } = createProgram(io)
   try {
     if (argv[0] === '--version' || argv[0] === '-V' || argv[0] === 'version') {
       io.write(`${(await import('../version.js')).version}\n`)
@@ -70,11 +82,11 @@ export async function runCli(argv: readonly string[], io: Io): Promise<number> {
     }
     const line = argv[0] === 'help' ? [...argv.slice(1), '--help'] : argv
     await program.parseAsync([...line], { from: 'user' })
-    return status
+    return status()
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? exit.ok : exit.failed
     if (io.signal.aborted) return 130
-    cli.complain(errorLines(error, paint))
+    cli.complain(errorLines(error, cli.paint))
     return hasCode(error, unreachable) ? exit.unreachable : exit.failed
   }
 }
