@@ -1,7 +1,8 @@
 // Builds dist/, what hosts run: one CommonJS file per program (esbuild), a launcher that finds the right Node, and a V8
 // code cache that saves most of the compiling at start-up.
 //
-//   dist/warrend, dist/warren          sh launchers: .node/bin/node beside dist/ when it is there, else the node on PATH
+//   dist/warrend, dist/warren          sh launchers: node/bin/node beside dist/ (an installed tree) or .node/bin/node (a
+//                                      checkout) when it is there, else the node on PATH
 //   dist/warrend.cjs, dist/warren.cjs  the bundles; `node dist/warrend.cjs` runs too, only slower
 //   dist/proxy-worker.cjs              a thread of warrend (lib/proxy), begun in the userspace mode only
 //   dist/boot.cjs                      loads a bundle with its code cache
@@ -9,7 +10,7 @@
 //   dist/.built                        the Node version of the build; its time is what scripts/env.sh compares
 //
 // Not minified: an uncaught exception prints the whole source line. koffi and netlink stay in node_modules (native parts),
-// and so do grpc-js and protobufjs: most hosts never load them, and would hold a megabyte of their source.
+// and so do grpc-js, protobufjs and prom-client: most hosts never load them, and would hold a megabyte of their source.
 import { spawn, spawnSync } from 'node:child_process'
 import {
   chmodSync,
@@ -27,6 +28,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
+import { externals } from './runtime-modules.mjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 const dist = join(root, 'dist')
@@ -70,12 +72,13 @@ script.runInThisContext()(module_.exports, createRequire(file), module_, file, _
 const flags = { warrend: '--max-semi-space-size=2 --heap-growing-percent=20 ', warren: '' }
 
 const launcher = name => `#!/bin/sh
-# Finds the Node that this tree was built with (.node/ beside dist/, else PATH), also through symbolic links to this file.
+# Finds the Node of this tree (node/ or .node/ beside dist/, else PATH), also through symbolic links to this file.
 self=$0
 case $self in */*) ;; *) self=./$self ;; esac
 [ ! -L "$self" ] || self=$(readlink -f -- "$self")
 here=\${self%/*}
-node=$here/../.node/bin/node
+node=$here/../node/bin/node
+[ -x "$node" ] || node=$here/../.node/bin/node
 [ -x "$node" ] || node=node
 # One arena of malloc for all threads: V8's helpers would leave holes in one each, 12 MB in all.
 export MALLOC_ARENA_MAX="\${MALLOC_ARENA_MAX:-1}"
@@ -105,7 +108,7 @@ async function bundle() {
     charset: 'ascii',
     // A script that comes out of the code cache has lost its loader: import() of what is outside the bundle would fail.
     supported: { 'dynamic-import': false },
-    external: ['koffi', 'netlink', '@grpc/grpc-js', 'protobufjs'],
+    external: externals,
     // What bundled ESM sees as its own place: the bundle.
     define: { 'import.meta.url': 'importMetaUrl', WARREN_VERSION: JSON.stringify(version) },
     banner: { js: "const importMetaUrl = require('node:url').pathToFileURL(__filename).href;" },
