@@ -13,7 +13,7 @@ export const externals = ['koffi', 'netlink', '@grpc/grpc-js', 'protobufjs', 'pr
 
 /** Of a package with a C++ or TypeScript source, the folders that only a build or a reader needs. */
 const leftOut = {
-  koffi: ['src/koffi/src', 'vendor', 'doc', 'lib', 'cnoke.cjs'],
+  koffi: ['vendor', 'doc', 'lib', 'cnoke.cjs'],
   netlink: ['src', 'binding.gyp'],
   protobufjs: ['dist', 'scripts', 'ext', 'google', 'tsconfig.json'],
   '@grpc/grpc-js': ['src', 'proto'],
@@ -21,7 +21,7 @@ const leftOut = {
 /** Dependencies that only the compiler, or a command that the package brings, would load. */
 const notLoaded = new Set(['@types/node', 'node-addon-api', 'yargs'])
 const noise =
-  /(\.[cm]?ts|\.map|\.flow|\.md|\.markdown|\.ya?ml|\.gyp|CMakeLists\.txt|\.tsbuildinfo|\.npmignore|\.eslintrc[^/]*)$/i
+  /(\.[cm]?ts|\.(cc|hh|S|asm|inc|def)|CMakeLists\.txt|\.map|\.flow|\.md|\.markdown|\.ya?ml|\.gyp|\.tsbuildinfo|\.npmignore|\.eslintrc[^/]*)$/i
 const licence = /(^|\/)(licen[cs]e|copying|notice|authors)[^/]*$/i
 
 const read = folder => JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'))
