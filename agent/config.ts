@@ -34,7 +34,7 @@ export const defaults = {
   gobgpSocket: '/run/warren-gobgpd/gobgpd.sock',
 } as const
 
-const pathSchema = z.string().regex(/^\//, 'must be an absolute path')
+const pathSchema = z.string().regex(/^\//, 'must be an absolute path').meta({ title: 'path' })
 
 const tlsSchema = z
   .strictObject({
@@ -54,28 +54,46 @@ const storeSchema = z.union([
     file: pathSchema.describe('Directory of YAML files, shared by the agents of this machine.'),
   }),
   z.strictObject({
-    etcd: z.strictObject({
-      endpoints: z
-        .array(z.url({ protocol: /^https?$/, error: 'must be a URL such as https://192.0.2.1:2379' }))
-        .min(1),
-      prefix: z
-        .string()
-        .regex(/^\/[^\s]*[^/\s]$/, 'must start with a slash and not end with one')
-        .default(defaults.etcdPrefix),
-      tls: tlsSchema.optional(),
-      user: z
-        .strictObject({
-          name: z.string().min(1),
-          password: z.string().optional(),
-          passwordFile: pathSchema.optional(),
-        })
-        .refine(
-          ({ password, passwordFile }) => (password === undefined) !== (passwordFile === undefined),
-          'needs one of password and passwordFile',
-        )
-        .optional(),
-      timeoutMs: z.int().min(100).max(60_000).default(defaults.etcdTimeout),
-    }),
+    etcd: z
+      .strictObject({
+        endpoints: z
+          .array(
+            z
+              .url({ protocol: /^https?$/, error: 'must be a URL such as https://192.0.2.1:2379' })
+              .meta({ title: 'URL' }),
+          )
+          .min(1)
+          .describe('Members of etcd; another is asked when one does not answer.'),
+        prefix: z
+          .string()
+          .regex(/^\/[^\s]*[^/\s]$/, 'must start with a slash and not end with one')
+          .default(defaults.etcdPrefix)
+          .describe('Below this key is the whole model: one prefix is one cluster.'),
+        tls: tlsSchema
+          .optional()
+          .describe('For https endpoints; without ca: the public authorities that Node knows.'),
+        user: z
+          .strictObject({
+            name: z.string().min(1).describe('User of etcd.'),
+            password: z.string().optional().describe('Its password; better in a file.'),
+            passwordFile: pathSchema
+              .optional()
+              .describe('File with the password; white space around it does not count.'),
+          })
+          .refine(
+            ({ password, passwordFile }) => (password === undefined) !== (passwordFile === undefined),
+            'needs one of password and passwordFile',
+          )
+          .optional()
+          .describe('Where etcd has authentication on.'),
+        timeoutMs: z
+          .int()
+          .min(100)
+          .max(60_000)
+          .default(defaults.etcdTimeout)
+          .describe('Milliseconds: deadline of each call.'),
+      })
+      .describe('An etcd cluster, 3.4 or newer.'),
   }),
 ])
 
@@ -94,13 +112,16 @@ const exclusiveVXLAN = z
 
 const underlaySchema = z
   .strictObject({
-    interface: z.string().min(1).max(15).optional(),
-    regex: regexSchema.optional(),
+    interface: z.string().min(1).max(15).optional().describe('Name of the link.'),
+    regex: regexSchema
+      .optional()
+      .describe('The link whose name matches; of several, one that is up and has an address.'),
     canReach: z
       .string()
       .refine(text => familyOf(text) !== undefined, 'is not an address')
-      .optional(),
-    cidr: prefixSchema.optional(),
+      .optional()
+      .describe('The link that the route to this address leads over.'),
+    cidr: prefixSchema.optional().describe('The link with an address in this prefix.'),
     exclusiveVXLAN,
   })
   .refine(
@@ -117,7 +138,8 @@ export const configSchema = z.strictObject({
   roles: z
     .array(z.enum(['cluster', 'fabric']))
     .min(1)
-    .default([...defaults.roles]),
+    .default([...defaults.roles])
+    .describe('cluster: the container overlay and Services; fabric: tenant networks; or both.'),
   namePrefix: z
     .string()
     .regex(/^[a-z][a-z0-9]{0,7}$/, 'must be 1 to 8 lower-case letters and digits')
@@ -140,28 +162,62 @@ export const configSchema = z.strictObject({
     .string()
     .regex(/^[a-z][a-z0-9._-]{0,14}$/, 'must be a link name of 15 characters at most, or none')
     .optional()
-    .describe('Bridge of the pods, or none.'),
-  socketGroup: z.string().optional().describe('Group that may use the control socket.'),
-  liveTtl: z.int().min(2).max(3600).default(defaults.liveTtl),
-  leaseGrace: z.number().min(0).max(8760).default(defaults.leaseGrace),
+    .describe(
+      'Bridge that pods are plugged into; none: the pod side is somebody else\'s. Default: namePrefix and "0" (wrn0).',
+    ),
+  socketGroup: z
+    .string()
+    .optional()
+    .describe('Group that may use the control socket; default: that of the process (root).'),
+  liveTtl: z
+    .int()
+    .min(2)
+    .max(3600)
+    .default(defaults.liveTtl)
+    .describe('Seconds: an agent that is silent for so long counts as dead; its routes stay all the same.'),
+  leaseGrace: z
+    .number()
+    .min(0)
+    .max(8760)
+    .default(defaults.leaseGrace)
+    .describe('Hours: how long the block of a dead node is kept for it before another node may have it.'),
   proxyMode: proxyModeSchema
     .optional()
     .describe("How this host serves Services; default: the Cluster's proxyMode."),
-  proxyDrain: z.number().min(0).max(600).default(defaults.proxyDrain),
+  proxyDrain: z
+    .number()
+    .min(0)
+    .max(600)
+    .default(defaults.proxyDrain)
+    .describe('Seconds that connections of the userspace mode have to finish when warrend ends.'),
   labels: labelsSchema
     .optional()
     .describe("Of this host's own record: selectors of BGPPeers and reflectors match on them."),
   gobgp: z
-    .strictObject({ socket: pathSchema.default(defaults.gobgpSocket) })
+    .strictObject({ socket: pathSchema.default(defaults.gobgpSocket).describe('Unix socket of its API.') })
     .default({ socket: defaults.gobgpSocket })
-    .describe('The BGP speaker beside warrend: unix socket of its API.'),
-  resyncInterval: z.int().min(1).max(3600).default(defaults.resyncInterval),
+    .describe('The gobgpd beside warrend, for backend bgp.'),
+  resyncInterval: z
+    .int()
+    .min(1)
+    .max(3600)
+    .default(defaults.resyncInterval)
+    .describe(
+      'Seconds: everything is looked at again that often, notices or not; up to five times that where a look takes long.',
+    ),
   log: z
     .strictObject({
-      level: z.enum(['debug', 'info', 'warn', 'error']).default(defaults.logLevel),
-      format: z.enum(['auto', 'text', 'json', 'journal']).default('auto'),
+      level: z
+        .enum(['debug', 'info', 'warn', 'error'])
+        .default(defaults.logLevel)
+        .describe('debug: every operation, too, as ip, bridge and nft lines.'),
+      format: z
+        .enum(['auto', 'text', 'json', 'journal'])
+        .default('auto')
+        .describe('auto: journal under systemd, else text.'),
     })
-    .default({ level: defaults.logLevel, format: 'auto' }),
+    .default({ level: defaults.logLevel, format: 'auto' })
+    .describe('What warrend prints on standard error.'),
 })
 
 export interface Config extends Omit<z.infer<typeof configSchema>, 'node' | 'podBridge'> {

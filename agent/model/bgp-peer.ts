@@ -12,8 +12,9 @@ export const bgpPeerSpecSchema = z
     address: z
       .string()
       .refine(text => familyOf(text) !== undefined && isUnicast(text), 'is not a unicast address')
+      .meta({ title: 'address' })
       .describe('Of the router, as the nodes reach it.'),
-    asn: asnSchema,
+    asn: asnSchema.describe('Its autonomous system (RFC 6793).'),
     password: bgpPasswordSchema.optional(),
     nodes: labelsSchema
       .optional()

@@ -5,11 +5,7 @@ import { familyOf } from '../../lib/net/address.js'
 import { labelsSchema } from './object.js'
 
 /** RFC 6793: 4 octets; 0 is reserved (RFC 7607). */
-export const asnSchema = z
-  .int()
-  .min(1)
-  .max(4_294_967_295)
-  .describe('Autonomous system number, 1 to 4294967295 (RFC 6793).')
+export const asnSchema = z.int().min(1).max(4_294_967_295).describe('Autonomous system number (RFC 6793).')
 
 /** TCP MD5 (RFC 2385): the kernel takes 80 bytes (TCP_MD5SIG_MAXKEYLEN, linux/tcp.h). */
 export const bgpPasswordSchema = z
@@ -22,7 +18,7 @@ export const bgpTopologySchema = z.enum(['mesh', 'reflectors', 'auto'])
 export type BgpTopology = z.infer<typeof bgpTopologySchema>
 
 export const clusterBgpSchema = z.strictObject({
-  asn: asnSchema.default(64512),
+  asn: asnSchema.default(64512).describe('Autonomous system of all nodes (RFC 6793).'),
   topology: bgpTopologySchema
     .default('auto')
     .describe('Who peers with whom; auto: a full mesh up to meshLimit nodes, reflectors above.'),
@@ -34,7 +30,8 @@ export const clusterBgpSchema = z.strictObject({
         .optional()
         .describe('All nodes with these labels reflect, in place of so many that are chosen.'),
     })
-    .default({ count: 2 }),
+    .default({ count: 2 })
+    .describe('Which nodes reflect (RFC 4456), with topology reflectors or auto.'),
   password: bgpPasswordSchema.optional(),
   holdTime: z
     .int()
@@ -62,9 +59,9 @@ export const clusterBgpSchema = z.strictObject({
     .describe('Prefixes of a family that one node may announce before its session is ended.'),
   announce: z
     .strictObject({
-      clusterIPs: z.boolean().default(false),
-      externalIPs: z.boolean().default(false),
-      loadBalancerIPs: z.boolean().default(false),
+      clusterIPs: z.boolean().default(false).describe('Cluster IPs of Services.'),
+      externalIPs: z.boolean().default(false).describe('externalIPs of Services.'),
+      loadBalancerIPs: z.boolean().default(false).describe('loadBalancerIPs of Services.'),
     })
     .default({ clusterIPs: false, externalIPs: false, loadBalancerIPs: false })
     .describe('Service addresses that are announced beside the blocks of pods.'),
@@ -83,6 +80,7 @@ export function bgpOf(cluster: { readonly spec: { readonly bgp?: ClusterBgp | un
 const routerIdSchema = z
   .string()
   .refine(text => familyOf(text) === 'inet' && text !== '0.0.0.0', 'is not four octets as in 192.0.2.1')
+  .meta({ title: 'four octets' })
 
 export const nodeBgpSchema = z.strictObject({
   asn: asnSchema,

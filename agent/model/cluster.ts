@@ -6,16 +6,19 @@ import { clusterBgpSchema } from './bgp.js'
 import { apiVersion, metadataSchema } from './object.js'
 
 /** A prefix in text without host bits; the hint (params.hint, as of every issue here) is what was meant. */
-export const prefixSchema = z.string().superRefine((text, context) => {
-  if (isNetworkPrefix(text)) return
-  try {
-    parsePrefix(text)
-  } catch (error) {
-    const message = codeOf(error) === 'HOSTBITS' ? 'has host bits set' : 'is not of the form address/length'
-    const hint = error instanceof WarrenError ? error.hint : undefined
-    context.addIssue({ code: 'custom', message, params: { hint } })
-  }
-})
+export const prefixSchema = z
+  .string()
+  .superRefine((text, context) => {
+    if (isNetworkPrefix(text)) return
+    try {
+      parsePrefix(text)
+    } catch (error) {
+      const message = codeOf(error) === 'HOSTBITS' ? 'has host bits set' : 'is not of the form address/length'
+      const hint = error instanceof WarrenError ? error.hint : undefined
+      context.addIssue({ code: 'custom', message, params: { hint } })
+    }
+  })
+  .meta({ title: 'prefix' })
 
 /** Prefixes that hold addresses which no pod and no port can have: this host, loopback, link-local, multicast and what is beyond. */
 export const notForPods = [
@@ -36,9 +39,20 @@ export const vniSchema = z.int().min(1).max(16777215)
 
 export const defaultVniRange = '1000-16000000'
 
+const mtuSchema = z
+  .int()
+  .min(576)
+  .max(65535)
+  .optional()
+  .describe(
+    'MTU of the pods, bytes; default: of the egress device less the encapsulation, the smallest of all nodes.',
+  )
+
 export const backendSchema = z.discriminatedUnion('type', [
   z.strictObject({
-    type: z.literal('vxlan'),
+    type: z
+      .literal('vxlan')
+      .describe('Each block by a VXLAN tunnel to its node; any network between them will do.'),
     vni: vniSchema.default(1).describe('VXLAN network identifier of the overlay.'),
     port: portSchema
       .default(4789)
@@ -47,18 +61,11 @@ export const backendSchema = z.discriminatedUnion('type', [
       .boolean()
       .default(false)
       .describe('Route to peers on the same L2 without encapsulation.'),
-    mtu: z
-      .int()
-      .min(576)
-      .max(65535)
-      .optional()
-      .describe(
-        'MTU of the pods; default: of the egress device less the encapsulation, the smallest of all peers.',
-      ),
+    mtu: mtuSchema,
   }),
   z.strictObject({
     type: z.literal('host-gw').describe('Plain routes by way of the peers; all nodes on one L2.'),
-    mtu: z.int().min(576).max(65535).optional(),
+    mtu: mtuSchema,
   }),
   z.strictObject({
     type: z.literal('bgp').describe('Plain routes as gobgpd learns them of the peers; see bgp.'),
@@ -68,7 +75,7 @@ export const backendSchema = z.discriminatedUnion('type', [
       .describe('crossSubnet: VXLAN to peers on another L2; never: the routers between must speak BGP.'),
     vni: vniSchema.default(1).describe('As of vxlan, for crossSubnet.'),
     port: portSchema.default(4789).describe('As of vxlan, for crossSubnet.'),
-    mtu: z.int().min(576).max(65535).optional(),
+    mtu: mtuSchema,
   }),
 ])
 
@@ -82,10 +89,15 @@ export const clusterSpecSchema = z
       .max(2)
       .describe('Pod addresses of the cluster: one prefix, or one of each family.'),
     nodeSubnetLength: z
-      .strictObject({ ipv4: z.int().min(8).max(30).default(24), ipv6: z.int().min(16).max(126).default(64) })
+      .strictObject({
+        ipv4: z.int().min(8).max(30).default(24).describe('Of the IPv4 block, bits.'),
+        ipv6: z.int().min(16).max(126).default(64).describe('Of the IPv6 block, bits.'),
+      })
       .default({ ipv4: 24, ipv6: 64 })
       .describe('Length of the block that each node leases out of podCIDRs.'),
-    backend: backendSchema.default({ type: 'vxlan', vni: 1, port: 4789, directRouting: false }),
+    backend: backendSchema
+      .default({ type: 'vxlan', vni: 1, port: 4789, directRouting: false })
+      .describe('How packets go from node to node; may be changed while pods talk.'),
     serviceCIDRs: z
       .array(prefixSchema)
       .max(2)

@@ -8,25 +8,29 @@ import { endpointAddressesSchema, portNameSchema, protocolSchema } from './servi
 export const endpointSchema = z.strictObject({
   addresses: endpointAddressesSchema,
   nodeName: nameSchema.optional().describe('The node that it runs on, for the policies Local.'),
-  zone: z.string().max(63).optional(),
-  ready: z.boolean().default(true),
+  zone: z.string().max(63).optional().describe('Kept and shown; it steers nothing.'),
+  ready: z.boolean().default(true).describe('Gets new connections.'),
   serving: z.boolean().optional().describe('Answers, even while it terminates; default: ready.'),
-  terminating: z.boolean().default(false),
+  terminating: z
+    .boolean()
+    .default(false)
+    .describe('On its way out: used only while no endpoint is ready, and if it is serving.'),
 })
 
 export const endpointsSpecSchema = z.strictObject({
   service: nameSchema.describe('Service of the same namespace.'),
-  endpoints: z.array(endpointSchema).max(10_000).default([]),
+  endpoints: z.array(endpointSchema).max(10_000).default([]).describe('Where connections go.'),
   ports: z
     .array(
       z.strictObject({
         name: portNameSchema.optional().describe("The Service's port of that name."),
         protocol: protocolSchema.default('TCP'),
-        port: portSchema,
+        port: portSchema.describe('Port that the endpoints listen on.'),
       }),
     )
     .max(250)
-    .default([]),
+    .default([])
+    .describe('Ports of the endpoints, as the Service names them.'),
 })
 
 export const endpointsSchema = z.strictObject({

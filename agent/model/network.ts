@@ -7,30 +7,41 @@ import { notForPods, prefixSchema, vniSchema } from './cluster.js'
 import { apiVersion, nameSchema, tenantMetadataSchema } from './object.js'
 import { hostAddressSchema } from './service.js'
 
-const gatewaySchema = z.string().superRefine((text, context) => {
-  if (text === 'none') return
-  for (const { message } of hostAddressSchema.safeParse(text).error?.issues ?? [])
-    context.addIssue({ code: 'custom', message, params: { hint: 'an address of the subnet, or none' } })
-})
+const gatewaySchema = z
+  .string()
+  .superRefine((text, context) => {
+    if (text === 'none') return
+    for (const { message } of hostAddressSchema.safeParse(text).error?.issues ?? [])
+      context.addIssue({ code: 'custom', message, params: { hint: 'an address of the subnet, or none' } })
+  })
+  .meta({ title: 'address or none' })
 
 /** A route that instances, or a router, are told of. */
-export const routeSchema = z.strictObject({ destination: prefixSchema, nextHop: hostAddressSchema })
+export const routeSchema = z.strictObject({
+  destination: prefixSchema.describe('Where to.'),
+  nextHop: hostAddressSchema.describe('By way of whom.'),
+})
 
 export const subnetSchema = z
   .strictObject({
     name: nameSchema.optional().describe('What fixedIPs of a Port may name it by, beside its CIDR.'),
-    cidr: prefixSchema,
+    cidr: prefixSchema.describe('Its addresses.'),
     gateway: gatewaySchema
       .optional()
       .describe(
         'Address of the router on every host; default: the first address of the CIDR; none: no gateway.',
       ),
     pools: z
-      .array(z.strictObject({ start: hostAddressSchema, end: hostAddressSchema }))
+      .array(
+        z.strictObject({
+          start: hostAddressSchema.describe('First address.'),
+          end: hostAddressSchema.describe('Last address.'),
+        }),
+      )
       .max(32)
       .optional()
       .describe('What is allocated to ports that ask for no address; default: all but the gateway.'),
-    dhcp: z.boolean().default(true),
+    dhcp: z.boolean().default(true).describe('Answer DHCP, and advertise the router of an IPv6 subnet.'),
     dnsServers: z
       .array(hostAddressSchema)
       .max(8)
@@ -121,7 +132,7 @@ export const networkSpecSchema = z
       .describe(
         'MTU of its ports, bytes; default: the smallest underlay of all hosts less the encapsulation.',
       ),
-    subnets: z.array(subnetSchema).max(16).default([]),
+    subnets: z.array(subnetSchema).max(16).default([]).describe('Its subnets; none: layer 2 only.'),
     shared: z
       .boolean()
       .default(false)

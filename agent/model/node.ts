@@ -9,6 +9,7 @@ import { apiVersion, metadataSchema } from './object.js'
 const underlayAddress = z
   .string()
   .refine(text => familyOf(text) !== undefined && isUnicast(text), 'is not a unicast address')
+  .meta({ title: 'address' })
 
 export const nodeSpecSchema = z.strictObject({
   addresses: z
@@ -26,11 +27,15 @@ export const nodeSpecSchema = z.strictObject({
   vtepMAC: z
     .string()
     .refine(isUnicastMac, 'is not the MAC address of a device, in lower case')
+    .meta({ title: 'MAC' })
     .optional()
     .describe('MAC of its VXLAN device.'),
   mtu: z.int().min(576).max(65535).optional().describe('MTU of its underlay interface, bytes.'),
   bgp: nodeBgpSchema.optional().describe('How it speaks BGP; absent: it does not.'),
-  roles: z.array(z.enum(['cluster', 'fabric'])).default(['cluster']),
+  roles: z
+    .array(z.enum(['cluster', 'fabric']))
+    .default(['cluster'])
+    .describe('What it does: the container overlay, tenant networks.'),
 })
 
 export const nodeSchema = z.strictObject({

@@ -7,14 +7,16 @@ export const apiVersion = 'warren/v1'
 export const nameSchema = z
   .string()
   .regex(/^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$/, 'must be lower-case letters, digits, "-" and "."')
-  .describe('Name of the object, unique among its kind (and tenant or namespace).')
+  .meta({ title: 'name' })
 
-export const labelsSchema = z.record(z.string(), z.string())
+export const labelsSchema = z.record(z.string(), z.string()).meta({ title: 'map of string' })
+
+const ownName = nameSchema.describe('Unique among its kind, in its tenant or namespace where it has one.')
 
 export const metadataSchema = z.strictObject({
-  name: nameSchema,
-  tenant: nameSchema.optional(),
-  namespace: nameSchema.optional(),
+  name: ownName,
+  tenant: nameSchema.optional().describe('Of no meaning for kinds that all tenants share.'),
+  namespace: nameSchema.optional().describe('Of no meaning for kinds without namespaces.'),
   labels: labelsSchema.optional().describe('Free labels; selectors match on them.'),
 })
 
@@ -22,14 +24,14 @@ export const defaultNamespace = 'default'
 
 /** Of the kinds that are unique in a namespace only. */
 export const namespacedMetadataSchema = z.strictObject({
-  name: nameSchema,
-  namespace: nameSchema.default(defaultNamespace),
+  name: ownName,
+  namespace: nameSchema.default(defaultNamespace).describe('Names are unique in it.'),
   labels: labelsSchema.optional().describe('Free labels; selectors match on them.'),
 })
 
 /** Of the fabric's kinds, which a tenant owns. */
 export const tenantMetadataSchema = z.strictObject({
-  name: nameSchema,
+  name: ownName,
   tenant: nameSchema.describe('The Tenant that it belongs to.'),
   labels: labelsSchema.optional().describe('Free labels; selectors match on them.'),
 })

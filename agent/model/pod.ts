@@ -5,20 +5,21 @@ import { apiVersion, nameSchema, namespacedMetadataSchema } from './object.js'
 import { endpointAddressesSchema, portNameSchema, protocolSchema } from './service.js'
 
 export const podSpecSchema = z.strictObject({
-  nodeName: nameSchema,
+  nodeName: nameSchema.describe('The node that it runs on.'),
   addresses: endpointAddressesSchema,
   ports: z
     .array(
       z.strictObject({
         name: portNameSchema.optional().describe('What a Service may have as its targetPort.'),
         protocol: protocolSchema.default('TCP'),
-        port: portSchema,
+        port: portSchema.describe('Port that it listens on.'),
       }),
     )
     .max(250)
-    .default([]),
+    .default([])
+    .describe('Ports with names, for targetPorts that are names.'),
   ready: z.boolean().default(true).describe('Answers; also while it terminates.'),
-  terminating: z.boolean().default(false),
+  terminating: z.boolean().default(false).describe('On its way out.'),
 })
 
 export const podSchema = z.strictObject({

@@ -6,7 +6,10 @@ import { prefixSchema } from './cluster.js'
 import { apiVersion, nameSchema, tenantMetadataSchema } from './object.js'
 import { hostAddressSchema } from './service.js'
 
-const macSchema = z.string().refine(isUnicastMac, 'is not the MAC address of a device, in lower case')
+const macSchema = z
+  .string()
+  .refine(isUnicastMac, 'is not the MAC address of a device, in lower case')
+  .meta({ title: 'MAC' })
 
 /** A name that Linux takes for a link (dev_valid_name in net/core/dev.c), and makes no other of (dev_alloc_name: %). */
 const linkNameSchema = z
@@ -14,6 +17,7 @@ const linkNameSchema = z
   .min(1)
   .max(15)
   .regex(/^(?!\.{1,2}$)[^\s/:%\p{Cc}]+$/u, 'is no name of a link')
+  .meta({ title: 'link name' })
 
 /** What a tap would meet in the fabric namespace: bridges, VXLAN devices, routers' links and veth ports. */
 const ownLinks = /^((br|vx|r)\d+|p[0-9a-f]{10}|lo)$/
@@ -25,6 +29,7 @@ const netnsSchema = z
     /^(?:(?!\.{1,2}$)[A-Za-z0-9._-]+|(?:\/(?!\.{1,2}(?:\/|$))[A-Za-z0-9._:@-]+)+)$/,
     'is neither a name below /run/netns nor an absolute path',
   )
+  .meta({ title: 'name or path' })
 
 export const deviceSchema = z.discriminatedUnion('kind', [
   z.strictObject({
@@ -36,7 +41,9 @@ export const deviceSchema = z.discriminatedUnion('kind', [
     kind: z
       .literal('tap')
       .describe("A VM's tap: one of that name is moved into the fabric, else one is made."),
-    name: linkNameSchema.refine(name => !ownLinks.test(name), 'is a name of our own links in the fabric'),
+    name: linkNameSchema
+      .refine(name => !ownLinks.test(name), 'is a name of our own links in the fabric')
+      .describe('Of the tap.'),
   }),
 ])
 
@@ -46,6 +53,7 @@ const networkNameSchema = z
     text => text.split('/').length <= 2 && text.split('/').every(part => nameSchema.safeParse(part).success),
     'is neither a name nor of the form tenant/name',
   )
+  .meta({ title: 'name or tenant/name' })
 
 const fixedIPSchema = z.union([
   hostAddressSchema,
@@ -55,11 +63,14 @@ const fixedIPSchema = z.union([
   }),
 ])
 
-const pairAddressSchema = z.string().superRefine((text, context) => {
-  if (familyOf(text) !== undefined) return
-  for (const { message } of prefixSchema.safeParse(text).error?.issues ?? [])
-    context.addIssue({ code: 'custom', message, params: { hint: 'an address or a prefix' } })
-})
+const pairAddressSchema = z
+  .string()
+  .superRefine((text, context) => {
+    if (familyOf(text) !== undefined) return
+    for (const { message } of prefixSchema.safeParse(text).error?.issues ?? [])
+      context.addIssue({ code: 'custom', message, params: { hint: 'an address or a prefix' } })
+  })
+  .meta({ title: 'address or prefix' })
 
 export const portSpecSchema = z
   .strictObject({
@@ -78,10 +89,16 @@ export const portSpecSchema = z
       .optional()
       .describe('Default: "default" of the tenant; []: nothing in, nothing out.'),
     portSecurity: z.boolean().default(true).describe('false: neither anti-spoofing nor groups.'),
-    adminState: z.enum(['up', 'down']).default('up'),
+    adminState: z
+      .enum(['up', 'down'])
+      .default('up')
+      .describe('down: its link is down, whatever the guest wants.'),
     allowedAddressPairs: z
       .array(
-        z.strictObject({ ip: pairAddressSchema, mac: macSchema.optional().describe("Default: the port's.") }),
+        z.strictObject({
+          ip: pairAddressSchema.describe('What it may send from.'),
+          mac: macSchema.optional().describe("Default: the port's."),
+        }),
       )
       .max(64)
       .default([])

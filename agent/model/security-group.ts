@@ -12,7 +12,7 @@ export const ruleProtocols = ['tcp', 'udp', 'sctp', 'icmp', 'icmpv6'] as const
 
 export const groupRuleSchema = z
   .strictObject({
-    direction: z.enum(['ingress', 'egress']),
+    direction: z.enum(['ingress', 'egress']).describe('ingress: to the port; egress: from it.'),
     ethertype: z
       .enum(['IPv4', 'IPv6'])
       .optional()
@@ -28,9 +28,9 @@ export const groupRuleSchema = z
       ])
       .optional()
       .describe('Destination: 8080 or "8000-8999"; default: all.'),
-    icmpType: z.int().min(0).max(255).optional(),
-    icmpCode: z.int().min(0).max(255).optional(),
-    remoteCIDR: prefixSchema.optional(),
+    icmpType: z.int().min(0).max(255).optional().describe('Default: all types.'),
+    icmpCode: z.int().min(0).max(255).optional().describe('With icmpType; default: all codes.'),
+    remoteCIDR: prefixSchema.optional().describe('The other end has an address in it; default: any.'),
     remoteGroup: nameSchema
       .optional()
       .describe('Ports with that group of the tenant, with their allowed pairs.'),
@@ -67,7 +67,13 @@ export const groupRuleSchema = z
   })
 
 export const securityGroupSpecSchema = z.strictObject({
-  rules: z.array(groupRuleSchema).max(500).default([]).describe('Nothing else comes in.'),
+  rules: z
+    .array(groupRuleSchema)
+    .max(500)
+    .default([])
+    .describe(
+      'What is let through beside replies. Without an ingress rule nothing comes in, without an egress rule all goes out.',
+    ),
 })
 
 export const securityGroupSchema = z.strictObject({

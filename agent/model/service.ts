@@ -5,7 +5,7 @@ import { canonicalAddress, familyOf, isLinkLocal, isUnicast } from '../../lib/ne
 import { portSchema, prefixSchema } from './cluster.js'
 import { apiVersion, labelsSchema, namespacedMetadataSchema } from './object.js'
 
-export const protocolSchema = z.enum(['TCP', 'UDP', 'SCTP'])
+export const protocolSchema = z.enum(['TCP', 'UDP', 'SCTP']).describe('Transport protocol.')
 
 /** IANA service name, as Kubernetes wants names of ports (RFC 6335 §5.1). */
 export const portNameSchema = z
@@ -15,12 +15,16 @@ export const portNameSchema = z
     'must be lower-case letters, digits and "-", at least one letter',
   )
   .max(15)
+  .meta({ title: 'port name' })
 
 /** An address that packets may be sent to from anywhere in the cluster. */
-export const hostAddressSchema = z.string().superRefine((text, context) => {
-  const message = addressFault(text)
-  if (message !== undefined) context.addIssue({ code: 'custom', message })
-})
+export const hostAddressSchema = z
+  .string()
+  .superRefine((text, context) => {
+    const message = addressFault(text)
+    if (message !== undefined) context.addIssue({ code: 'custom', message })
+  })
+  .meta({ title: 'address' })
 
 function addressFault(text: string): string | undefined {
   const family = familyOf(text)
@@ -62,7 +66,10 @@ export const servicePortSchema = z.strictObject({
 
 export const serviceSpecSchema = z
   .strictObject({
-    type: z.enum(['ClusterIP', 'NodePort', 'LoadBalancer']).default('ClusterIP'),
+    type: z
+      .enum(['ClusterIP', 'NodePort', 'LoadBalancer'])
+      .default('ClusterIP')
+      .describe('Each has what those before it have: a cluster IP, a port of every node, loadBalancerIPs.'),
     clusterIPs: z
       .array(z.union([z.literal('None'), hostAddressSchema]))
       .max(2)
@@ -76,15 +83,31 @@ export const serviceSpecSchema = z
       .array(z.enum(['IPv4', 'IPv6']))
       .min(1)
       .max(2)
-      .optional(),
-    ports: z.array(servicePortSchema).max(250).default([]),
+      .optional()
+      .describe(
+        'Families of its cluster IPs; default: those of clusterIPs, else of the first of serviceCIDRs.',
+      ),
+    ports: z.array(servicePortSchema).max(250).default([]).describe('What it listens on.'),
     selector: labelsSchema.optional().describe('Pods with these labels are the endpoints.'),
-    sessionAffinity: z.enum(['None', 'ClientIP']).default('None'),
+    sessionAffinity: z
+      .enum(['None', 'ClientIP'])
+      .default('None')
+      .describe('ClientIP: connections of one client go to the endpoint of its last one.'),
     sessionAffinityConfig: z
       .strictObject({
-        clientIP: z.strictObject({ timeoutSeconds: z.int().min(1).max(86_400).default(10_800) }),
+        clientIP: z
+          .strictObject({
+            timeoutSeconds: z
+              .int()
+              .min(1)
+              .max(86_400)
+              .default(10_800)
+              .describe('Seconds after its last connection that a client is remembered.'),
+          })
+          .describe('For sessionAffinity: ClientIP.'),
       })
-      .optional(),
+      .optional()
+      .describe('How long affinity lasts.'),
     externalTrafficPolicy: z
       .enum(['Cluster', 'Local'])
       .default('Cluster')
@@ -100,8 +123,18 @@ export const serviceSpecSchema = z
       .describe(
         'HTTP 200 or 503 by the number of local endpoints (LoadBalancer with policy Local); allocated if absent.',
       ),
-    externalIPs: z.array(hostAddressSchema).max(64).default([]),
-    loadBalancerIPs: z.array(hostAddressSchema).max(64).default([]),
+    externalIPs: z
+      .array(hostAddressSchema)
+      .max(64)
+      .default([])
+      .describe(
+        'Further addresses that it answers on; that packets to them come to a node is your business, or BGP.',
+      ),
+    loadBalancerIPs: z
+      .array(hostAddressSchema)
+      .max(64)
+      .default([])
+      .describe('Addresses of a load balancer (type LoadBalancer); nobody allocates them.'),
     loadBalancerSourceRanges: z
       .array(prefixSchema)
       .max(512)

@@ -6,7 +6,12 @@ const quota = z.int().min(0).optional()
 
 export const tenantSpecSchema = z.strictObject({
   quotas: z
-    .strictObject({ networks: quota, ports: quota, routers: quota, securityGroups: quota })
+    .strictObject({
+      networks: quota.describe('Networks.'),
+      ports: quota.describe('Ports.'),
+      routers: quota.describe('Routers.'),
+      securityGroups: quota.describe('SecurityGroups.'),
+    })
     .default({})
     .describe('How many of each it may have; default: without limit.'),
 })
