@@ -6,12 +6,15 @@
 //   dist/warrend.cjs, dist/warren.cjs  the bundles; `node dist/warrend.cjs` runs too, only slower
 //   dist/proxy-worker.cjs              a thread of warrend (lib/proxy), begun in the userspace mode only
 //   dist/boot.cjs                      loads a bundle with its code cache
-//   dist/*.cache                       made by this Node for this bundle; one that does not fit is ignored
+//   dist/*.cache                       made by this Node for this bundle; one that does not fit is ignored. An installed tree
+//                                      makes its own (scripts/compile-cache.sh)
+//   dist/LICENSES.txt                  terms of all that is in the bundles and beside them
 //   dist/.built                        the Node version of the build; its time is what scripts/env.sh compares
 //
 // Not minified: an uncaught exception prints the whole source line. koffi and netlink stay in node_modules (native parts),
 // and so do grpc-js, protobufjs and prom-client: most hosts never load them, and would hold a megabyte of their source.
 import { spawn, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
 import {
   chmodSync,
   existsSync,
@@ -28,6 +31,7 @@ import { dirname, join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
+import { licences } from './licences.mjs'
 import { externals } from './runtime-modules.mjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
@@ -39,19 +43,20 @@ const programs = { warrend: 'agent/main.ts', warren: 'agent/cli/main.ts' }
 const threads = { 'proxy-worker': 'lib/proxy/worker.ts' }
 
 /** `process.argv` of the program is the same with and without this loader. V8 itself refuses a cache of another version. */
-const boot = `'use strict'
+const boot = ids => `'use strict'
 // node boot.cjs PROGRAM ARGS...: runs PROGRAM.cjs beside this file, with its code cache when that fits.
 // WARREN_CODE_CACHE=write: writes the cache when the program ends (scripts/build.mjs does).
 const { readFileSync, writeFileSync } = require('node:fs')
 const { createRequire } = require('node:module')
 const { Script } = require('node:vm')
 const file = __dirname + '/' + process.argv[2] + '.cjs'
+const cache = file + '.' + ${JSON.stringify(ids).replaceAll('"', "'")}[process.argv[2]] + '.cache'
 process.argv.splice(1, 2, file)
 // The bundle is ASCII (esbuild escapes the rest), and a one-byte string takes half the memory.
 const source = '(function (exports, require, module, __filename, __dirname) {' + readFileSync(file, 'latin1') + '\\n})'
 let cachedData
 try {
-  cachedData = readFileSync(file + '.cache')
+  cachedData = readFileSync(cache)
 } catch {}
 const script = new Script(source, {
   filename: file,
@@ -59,7 +64,7 @@ const script = new Script(source, {
 })
 cachedData = undefined
 if (process.env.WARREN_CODE_CACHE === 'write') {
-  process.on('exit', () => writeFileSync(file + '.cache', script.createCachedData()))
+  process.on('exit', () => writeFileSync(cache, script.createCachedData()))
 }
 const module_ = { exports: {}, filename: file, id: '.', loaded: false, children: [], paths: [] }
 script.runInThisContext()(module_.exports, createRequire(file), module_, file, __dirname)
@@ -95,8 +100,16 @@ const englishOnly = {
   },
 }
 
+/** V8 tells a cache of another source by its length only. */
+const idOf = name =>
+  createHash('sha256')
+    .update(readFileSync(join(fresh, `${name}.cjs`)))
+    .digest('hex')
+    .slice(0, 12)
+
 async function bundle() {
-  await build({
+  const { metafile } = await build({
+    metafile: true,
     absWorkingDir: root,
     entryPoints: Object.entries({ ...programs, ...threads }).map(([out, path]) => ({ in: path, out })),
     outdir: fresh,
@@ -117,6 +130,7 @@ async function bundle() {
     logLevel: 'warning',
     logOverride: { 'empty-import-meta': 'silent' },
   })
+  writeFileSync(join(fresh, 'LICENSES.txt'), licences(root, metafile.inputs))
 }
 
 /**
@@ -191,14 +205,15 @@ try {
   const started = new Date()
   rmSync(fresh, { recursive: true, force: true })
   await bundle()
-  writeFileSync(join(fresh, 'boot.cjs'), boot)
+  const ids = Object.fromEntries(Object.keys(programs).map(name => [name, idOf(name)]))
+  writeFileSync(join(fresh, 'boot.cjs'), boot(ids))
   for (const name of Object.keys(programs)) {
     writeFileSync(join(fresh, name), launcher(name))
     chmodSync(join(fresh, name), 0o755)
   }
   await train()
   for (const name of Object.keys(programs)) {
-    if (!existsSync(join(fresh, `${name}.cjs.cache`))) {
+    if (!existsSync(join(fresh, `${name}.cjs.${ids[name]}.cache`))) {
       process.stderr.write(`scripts/build.mjs: no code cache for ${name}: it starts slower\n`)
     }
   }

@@ -15,7 +15,7 @@ export const externals = ['koffi', 'netlink', '@grpc/grpc-js', 'protobufjs', 'pr
 const leftOut = {
   koffi: ['vendor', 'doc', 'lib', 'cnoke.cjs'],
   netlink: ['src', 'binding.gyp'],
-  protobufjs: ['dist', 'scripts', 'ext', 'google', 'tsconfig.json'],
+  protobufjs: ['dist', 'scripts', 'tsconfig.json'],
   '@grpc/grpc-js': ['src', 'proto'],
 }
 /** Dependencies that only the compiler, or a command that the package brings, would load. */
