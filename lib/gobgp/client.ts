@@ -2,7 +2,8 @@
 import { WarrenError } from '../errors.js'
 import { lacksRestartBits, peerDifferences } from './compare.js'
 import { globalMistake, peerMistake } from './mistakes.js'
-import { pathRefusal, readPath, wirePath, wireWithdrawal } from './path-codec.js'
+import { pathRefusal, wirePath, wireWithdrawal } from './path-codec.js'
+import { readDestination, readTableEvent } from './path-reader.js'
 import {
   readFamily,
   readGlobal,
@@ -17,7 +18,7 @@ import { openTransport, type Transport } from './transport.js'
 import type { BgpEvent, BgpFamily, BgpGlobal, BgpPath, BgpPeer, BgpPeerConfig, Gobgp } from './types.js'
 import { openWatch } from './watch.js'
 import type { Wire } from './wire.js'
-import type { Draft, WireEvent, WirePath } from './wire-types.js'
+import type { Draft, WirePath } from './wire-types.js'
 
 export interface GobgpOptions {
   /** Path of gobgpd's unix socket. */
@@ -62,14 +63,15 @@ export function gobgpClient(options: GobgpOptions): Gobgp {
   }
 
   const peers: Gobgp['peers'] = async query => {
-    const wire = await transport.wire()
     const enableAdvertised = query?.advertised ?? false
     const found = await transport.list(
       'ListPeer',
       ['ListPeerRequest', { address: query?.address ?? '', enableAdvertised }],
-      'ListPeerResponse',
+      (bytes, wire) => {
+        const { peer } = wire.decode('ListPeerResponse', bytes)
+        return peer === null ? undefined : readPeer(peer, wire, enableAdvertised)
+      },
       { what: 'list peers', ms },
-      ({ peer }) => (peer === null ? undefined : readPeer(peer, wire, enableAdvertised)),
     )
     return found.filter((peer): peer is BgpPeer => peer !== undefined)
   }
@@ -121,7 +123,6 @@ export function gobgpClient(options: GobgpOptions): Gobgp {
     neighbor: string,
     prefixes: readonly string[] | undefined,
   ): Promise<BgpPath[]> => {
-    const wire = await transport.wire()
     const lists = await transport.list(
       'ListPath',
       [
@@ -133,11 +134,10 @@ export function gobgpClient(options: GobgpOptions): Gobgp {
           prefixes: (prefixes ?? []).map(prefix => ({ prefix, type: 0 })),
         },
       ],
-      'ListPathResponse',
+      readDestination,
       { what: `list paths of ${family}`, ms: listMs },
-      ({ destination }) => destination?.paths.map(path => readPath(path, wire)) ?? [],
     )
-    return lists.flat().filter((path): path is BgpPath => path !== undefined)
+    return lists.flat()
   }
 
   /** In bulk first; where a bulk fails, one by one, so that each path has its own answer. */
@@ -239,7 +239,6 @@ export function gobgpClient(options: GobgpOptions): Gobgp {
     watch: (signal, { filter, initial }) => {
       const types = [filters[filter], endOfRibFilter]
       return openWatch(signal, async (push, signal) => {
-        const wire = await transport.wire()
         await transport.follow(
           'WatchEvent',
           [
@@ -250,11 +249,10 @@ export function gobgpClient(options: GobgpOptions): Gobgp {
               batchSize: 1000,
             },
           ],
-          'WatchEventResponse',
+          readEvent,
           'watch',
           signal,
-          message => {
-            const event = readEvent(message, wire)
+          event => {
             if (event !== undefined) push(event)
           },
         )
@@ -283,18 +281,16 @@ async function each(indices: readonly number[], f: (i: number) => Promise<void>)
   await Promise.all(Array.from({ length: inFlight }, worker))
 }
 
-function readEvent(message: WireEvent, wire: Wire): BgpEvent | undefined {
-  if (message.peer !== null) {
-    if (message.peer.type === 2) return { type: 'peers-told' }
-    return message.peer.peer === null ? undefined : { type: 'peer', peer: readNotice(message.peer.peer) }
+function readEvent(bytes: Buffer, wire: Wire): BgpEvent | undefined {
+  const paths = readTableEvent(bytes)
+  if (paths !== undefined && paths.length > 0) return { type: 'paths', paths }
+  const { peer, table } = wire.decode('WatchEventResponse', bytes)
+  if (peer !== null) {
+    if (peer.type === 2) return { type: 'peers-told' }
+    return peer.peer === null ? undefined : { type: 'peer', peer: readNotice(peer.peer) }
   }
-  if (message.table === null) return undefined
-  const [first] = message.table.paths
   // 3.37's answer to the filter EOR: a path without a prefix (eorToPathAPI in pkg/server/grpc_server.go).
-  if (first !== undefined && first.nlri === null) {
-    const family = readFamily(first.family)
-    return family === undefined ? undefined : { type: 'end-of-rib', neighbor: first.neighborIp, family }
-  }
-  const paths = message.table.paths.map(path => readPath(path, wire)).filter(path => path !== undefined)
-  return paths.length === 0 ? undefined : { type: 'paths', paths }
+  const [first] = table?.paths ?? []
+  const family = first?.nlri === null ? readFamily(first.family) : undefined
+  return family === undefined ? undefined : { type: 'end-of-rib', neighbor: first?.neighborIp ?? '', family }
 }

@@ -142,37 +142,37 @@ async function observe(transport: Transport, ms: number): Promise<Observed> {
     const list = await transport.list(
       'ListDefinedSet',
       ['ListDefinedSetRequest', { definedType, name: '' }],
-      'ListDefinedSetResponse',
+      (bytes, wire) => wire.decode('ListDefinedSetResponse', bytes).definedSet,
       { what: 'list defined sets', ms },
-      ({ definedSet }) => definedSet,
     )
     return list.filter((set): set is WireDefinedSet => set?.name.startsWith(mark) === true)
   }
   const policies = await transport.list(
     'ListPolicy',
     ['ListPolicyRequest', { name: '' }],
-    'ListPolicyResponse',
+    (bytes, wire) => wire.decode('ListPolicyResponse', bytes).policy,
     { what: 'list policies', ms },
-    ({ policy }) => policy,
   )
   const statements = await transport.list(
     'ListStatement',
     ['ListStatementRequest', { name: '' }],
-    'ListStatementResponse',
+    (bytes, wire) => wire.decode('ListStatementResponse', bytes).statement?.name ?? '',
     { what: 'list statements', ms },
-    ({ statement }) => statement?.name ?? '',
   )
   const assigned = async (direction: Direction): Promise<boolean> => {
     const list = await transport.list(
       'ListPolicyAssignment',
       ['ListPolicyAssignmentRequest', { name: 'global', direction: directions[direction] }],
-      'ListPolicyAssignmentResponse',
+      (bytes, wire) => {
+        const { assignment } = wire.decode('ListPolicyAssignmentResponse', bytes)
+        return (
+          assignment !== null &&
+          assignment.defaultAction === reject &&
+          assignment.policies.length === 1 &&
+          assignment.policies[0]?.name === policyName(direction)
+        )
+      },
       { what: 'list policy assignments', ms },
-      ({ assignment }) =>
-        assignment !== null &&
-        assignment.defaultAction === reject &&
-        assignment.policies.length === 1 &&
-        assignment.policies[0]?.name === policyName(direction),
     )
     return list.some(fits => fits)
   }
@@ -216,9 +216,8 @@ async function peerAddresses(transport: Transport, ms: number): Promise<string[]
   return transport.list(
     'ListPeer',
     ['ListPeerRequest', {}],
-    'ListPeerResponse',
+    (bytes, wire) => wire.decode('ListPeerResponse', bytes).peer?.conf?.neighborAddress ?? '',
     { what: 'list peers', ms },
-    ({ peer }) => peer?.conf?.neighborAddress ?? '',
   )
 }
 

@@ -21,12 +21,12 @@ export interface Transport {
     answer: B,
     options: CallOptions,
   ): Promise<Messages[B]>
-  list<A extends MessageName, B extends MessageName, T>(
+  /** What `read` makes of each message of the answer. */
+  list<A extends MessageName, T>(
     method: string,
     request: readonly [A, Draft<Messages[A]>],
-    answer: B,
+    read: (bytes: Buffer, wire: Wire) => T,
     options: CallOptions,
-    each: (message: Messages[B]) => T,
   ): Promise<T[]>
   send<A extends MessageName>(
     method: string,
@@ -34,14 +34,14 @@ export interface Transport {
     requests: Iterable<Draft<Messages[A]>>,
     options: CallOptions,
   ): Promise<void>
-  /** Calls `each` for every message until the signal aborts (resolves) or the stream breaks (rejects). */
-  follow<A extends MessageName, B extends MessageName>(
+  /** Calls `each` for what `read` makes of every message until the signal aborts (resolves) or the stream breaks (rejects). */
+  follow<A extends MessageName, T>(
     method: string,
     request: readonly [A, Draft<Messages[A]>],
-    answer: B,
+    read: (bytes: Buffer, wire: Wire) => T,
     what: string,
     signal: AbortSignal,
-    each: (message: Messages[B]) => void,
+    each: (read: T) => void,
   ): Promise<void>
   close(): void
 }
@@ -111,19 +111,19 @@ export function openTransport(target: string, name: string): Transport {
         )
       })
     },
-    list: async (method, [ask, message], answer, { what, ms }, each) => {
+    list: async (method, [ask, message], read, { what, ms }) => {
       const { client, wire } = await open()
       return new Promise((resolve, reject) => {
-        const found: ReturnType<typeof each>[] = []
+        const found: ReturnType<typeof read>[] = []
         client
           .makeServerStreamRequest(
             path(method),
             asIs,
-            (bytes: Buffer) => wire.decode(answer, bytes),
+            (bytes: Buffer) => [read(bytes, wire)] as const,
             wire.encode(ask, message),
             { deadline: Date.now() + ms },
           )
-          .on('data', (value: Messages[typeof answer]) => found.push(each(value)))
+          .on('data', ([value]: readonly [ReturnType<typeof read>]) => found.push(value))
           .on('error', (error: Grpc.ServiceError) => reject(failure(client, what, error)))
           .on('end', () => resolve(found))
       })
@@ -144,13 +144,13 @@ export function openTransport(target: string, name: string): Transport {
         stream.end()
       })
     },
-    follow: async (method, [ask, message], answer, what, signal, each) => {
+    follow: async (method, [ask, message], read, what, signal, each) => {
       const { client, wire } = await open()
       return new Promise((resolve, reject) => {
         const stream = client.makeServerStreamRequest(
           path(method),
           asIs,
-          (bytes: Buffer) => wire.decode(answer, bytes),
+          (bytes: Buffer) => [read(bytes, wire)] as const,
           wire.encode(ask, message),
         )
         const stop = (): void => stream.cancel()
@@ -161,7 +161,7 @@ export function openTransport(target: string, name: string): Transport {
           // A stream that gobgpd ends by itself is a gobgpd that ends.
           else reject(failure(client, what, error ?? { code: unavailable, details: 'ended' }))
         }
-        stream.on('data', (value: Messages[typeof answer]) => {
+        stream.on('data', ([value]: readonly [ReturnType<typeof read>]) => {
           if (!signal.aborted) each(value)
         })
         stream.on('error', (error: Grpc.ServiceError) => end(error))

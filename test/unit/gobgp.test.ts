@@ -3,7 +3,8 @@ import t from 'tap'
 import { describeError, hasCode } from '../../lib/errors.js'
 import { lacksRestartBits, peerDifferences } from '../../lib/gobgp/compare.js'
 import { gobgpFailure } from '../../lib/gobgp/failure.js'
-import { readPath, wirePath, wireWithdrawal } from '../../lib/gobgp/path-codec.js'
+import { wirePath, wireWithdrawal } from '../../lib/gobgp/path-codec.js'
+import { readDestination, readTableEvent } from '../../lib/gobgp/path-reader.js'
 import { readPeer, wirePeer } from '../../lib/gobgp/peer-codec.js'
 import { accepts, covers, desiredPolicies } from '../../lib/gobgp/policy.js'
 import type { BgpEvent, BgpPeerConfig } from '../../lib/gobgp/types.js'
@@ -45,10 +46,7 @@ void t.test('a path and its withdrawal, as they are sent and read again', async 
     communities: [0xffffff01],
   } as const
   const back = (path: object) =>
-    readPath(
-      wire.decode('AddPathStreamRequest', wire.encode('AddPathStreamRequest', { paths: [path] })).paths[0]!,
-      wire,
-    )
+    readDestination(wire.encode('ListPathResponse', { destination: { paths: [path] } }))[0]
   t.same(
     back(wirePath(sent, wire)),
     {
@@ -102,6 +100,61 @@ void t.test('a path and its withdrawal, as they are sent and read again', async 
   t.equal(back({ ...peers, family: { afi: 25, safi: 70 } }), undefined, 'EVPN is none of ours')
   t.equal(back({ ...peers, neighborIp: '<nil>' })?.neighbor, undefined, 'what Go prints of no address')
 })
+
+void t.test(
+  'many paths in one message: each has its own attributes, and what is cut short is no path',
+  async t => {
+    const wire = await loadWire()
+    const paths = [
+      { prefix: '10.1.0.0/24', nextHop: '192.0.2.1' },
+      { prefix: '10.1.1.0/24', nextHop: '192.0.2.1' },
+      { prefix: '10.1.2.0/24', nextHop: '192.0.2.2' },
+      { prefix: '10.1.3.0/24', nextHop: '192.0.2.1', communities: [1, 300, 0xffff0001] },
+      { prefix: '2001:db8:1::/64', nextHop: '2001:db8::1' },
+      { prefix: '2001:db8:2::/64', nextHop: '2001:db8::1' },
+    ]
+    const from = { sourceId: '10.0.0.2', sourceAsn: 4_200_000_000 }
+    const table = {
+      paths: paths.map((path, i) => ({
+        ...wirePath(path, wire),
+        ...from,
+        neighborIp: `192.0.2.${10 + (i >> 1)}`,
+        age: { seconds: 1_790_000_000 + i },
+        best: i === 1,
+      })),
+    }
+    const bytes = wire.encode('WatchEventResponse', { table })
+    t.match(
+      readTableEvent(bytes),
+      paths.map((path, i) => ({
+        ...path,
+        communities: path.communities ?? [],
+        neighbor: `192.0.2.${10 + (i >> 1)}`,
+        sourceRouterId: '10.0.0.2',
+        peerAsn: 4_200_000_000,
+        since: 1_790_000_000 + i,
+        best: i === 1,
+        withdrawn: false,
+      })),
+    )
+    // Numbers one by one, as before protobuf 3: 7: {1: "...AsPathAttribute", 2: {1: {2: 5, 2: 6}}}
+    const segment = Buffer.from([0x0a, 4, 0x10, 5, 0x10, 6])
+    const loose = wire.encode('WatchEventResponse', {
+      table: {
+        paths: [
+          {
+            ...wirePath(paths[0]!, wire),
+            pattrs: [{ typeUrl: 'type.googleapis.com/apipb.AsPathAttribute', value: segment }],
+          },
+        ],
+      },
+    })
+    t.same(readTableEvent(loose)?.[0]?.asPath, [5, 6])
+    t.equal(readTableEvent(wire.encode('WatchEventResponse', { peer: { type: 2 } })), undefined)
+    for (const length of [bytes.length - 1, 40, 3])
+      t.throws(() => readTableEvent(bytes.subarray(0, length)), RangeError, `${length} bytes`)
+  },
+)
 
 const config: BgpPeerConfig = {
   address: '192.0.2.2',
