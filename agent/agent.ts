@@ -226,7 +226,12 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     address: '',
     startedAt: startedAt.toISOString(),
   }
-  store.subscribe(kick)
+  // What the kernel gets goes first: the others would take a third of the time until it has it.
+  store.subscribe(() => reconciler.kick())
+  store.subscribeLater(() => {
+    lease.kick()
+    bgp.kick()
+  })
   try {
     await runTogether(
       {

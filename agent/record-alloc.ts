@@ -195,7 +195,7 @@ export function createRecordAllocator(
       alarm.ring()
     },
     async run(signal) {
-      const unsubscribe = store.subscribe(this.kick)
+      const unsubscribe = store.subscribeLater(this.kick)
       while (!signal.aborted) {
         kicked = false
         let wait = againMs

@@ -61,6 +61,8 @@ export interface Store {
   sources(): readonly SourceStatus[]
   /** Calls `kick` after every change of model, problems or sources, without data; returns how to end that. */
   subscribe(kick: () => void): () => void
+  /** The same for those that nobody waits for: after the turn of the event loop in which it changed, once for all of it. */
+  subscribeLater(kick: () => void): () => void
   /** Resolves when the snapshot has that revision of the shared store; rejects with the signal's reason. */
   wait(revision: number, signal: AbortSignal): Promise<Snapshot>
   /** Where the object in force stands; undefined when there is none. */
@@ -82,6 +84,8 @@ const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
 export function createStore(options: StoreOptions): Store {
   const { kv, clock, log } = options
   const kicks = new Set<() => void>()
+  const laterKicks = new Set<() => void>()
+  let laterDue = false
   const conflicts = new Map<string, Problem>()
   let current: Snapshot = emptySnapshot
   let maps: ObjectMaps = noObjects
@@ -95,6 +99,12 @@ export function createStore(options: StoreOptions): Store {
 
   function changed(): void {
     for (const kick of kicks) kick()
+    if (laterDue || laterKicks.size === 0) return
+    laterDue = true
+    setImmediate(() => {
+      laterDue = false
+      for (const kick of laterKicks) kick()
+    })
   }
 
   const store = createKvSource({ ...options, onChange: changed })
@@ -208,9 +218,9 @@ export function createStore(options: StoreOptions): Store {
   /** Resolves at the next change, or when the signal aborts. */
   async function nextChange(signal: AbortSignal): Promise<void> {
     const alarm = createAlarm(clock)
-    kicks.add(alarm.ring)
+    laterKicks.add(alarm.ring)
     await alarm.wait(Number.POSITIVE_INFINITY, signal)
-    kicks.delete(alarm.ring)
+    laterKicks.delete(alarm.ring)
   }
 
   /** Saves the last good model a second after it changed, and once more at the end. Never before it is whole. */
@@ -268,7 +278,7 @@ export function createStore(options: StoreOptions): Store {
   const patience: Part = async signal => {
     await clock.sleep(options.patienceMs ?? patienceMs, signal).catch(() => undefined)
     impatient = true
-    for (const kick of kicks) kick()
+    changed()
     await aborted(signal)
   }
 
@@ -281,6 +291,12 @@ export function createStore(options: StoreOptions): Store {
       kicks.add(kick)
       return () => {
         kicks.delete(kick)
+      }
+    },
+    subscribeLater(kick) {
+      laterKicks.add(kick)
+      return () => {
+        laterKicks.delete(kick)
       }
     },
     wait(revision, signal) {

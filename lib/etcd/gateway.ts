@@ -32,8 +32,8 @@ export interface CallOptions {
 
 export interface Stream {
   readonly endpoint: string
-  /** Its lines, parsed. Throws when the connection is lost; returns when the server ends it. */
-  readonly messages: AsyncIterable<Json>
+  /** Its lines, parsed, those that came together. Throws when the connection is lost; returns when the server ends it. */
+  readonly messages: AsyncIterable<readonly Json[]>
   close(): void
 }
 

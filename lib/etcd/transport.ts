@@ -212,22 +212,32 @@ export function readBody(
   })
 }
 
+/** The whole lines of each piece that came: what came together is shown together. */
 export async function* lines(
   response: http.IncomingMessage,
   endpoint: string,
   action: string,
-): AsyncGenerator<Json> {
+): AsyncGenerator<readonly Json[]> {
   let rest: Buffer[] = []
   try {
     for await (const chunk of response as AsyncIterable<Buffer>) {
-      let from = 0
-      for (let at = chunk.indexOf(10); at >= 0; at = chunk.indexOf(10, from)) {
-        const line = Buffer.concat([...rest, chunk.subarray(from, at)]).toString('utf8')
-        rest = []
-        from = at + 1
-        if (line.trim() !== '') yield parseLine(line, endpoint)
+      const end = chunk.lastIndexOf(10)
+      if (end < 0) {
+        rest.push(chunk)
+        continue
       }
-      if (from < chunk.length) rest.push(chunk.subarray(from))
+      const whole = chunk.subarray(0, end)
+      const text = rest.length === 0 ? whole.toString() : Buffer.concat([...rest, whole]).toString()
+      rest = end + 1 < chunk.length ? [chunk.subarray(end + 1)] : []
+      const found: Json[] = []
+      let wrong: { readonly error: unknown } | undefined
+      try {
+        for (const line of text.split('\n')) if (line.trim() !== '') found.push(parseLine(line, endpoint))
+      } catch (error) {
+        wrong = { error }
+      }
+      yield found
+      if (wrong !== undefined) throw wrong.error
     }
   } catch (error) {
     throw error instanceof WarrenError

@@ -50,20 +50,23 @@ export async function watchStream(gate: Gateway, keys: Keys, request: WatchReque
   try {
     let parts: KvBatch[] = []
     if (signal.aborted) stream.close()
-    for await (const message of stream.messages) {
-      const response = readResponse(action, stream.endpoint, message)
-      if (response.canceled) throw canceled(action, stream.endpoint, fromRevision, response)
-      if (response.created) {
-        clearTimeout(timer)
-        await checkRevision(action, stream.endpoint, request, Number(response.header?.revision ?? 0))
+    for await (const messages of stream.messages) {
+      // Without a turn of the event loop in between: whoever looks at the store then sees all that came together.
+      for (const message of messages) {
+        const response = readResponse(action, stream.endpoint, message)
+        if (response.canceled) throw canceled(action, stream.endpoint, fromRevision, response)
+        if (response.created) {
+          clearTimeout(timer)
+          await checkRevision(action, stream.endpoint, request, Number(response.header?.revision ?? 0))
+        }
+        parts = joined(parts, batchesOf(keys, response))
+        if (response.fragment) continue
+        for (const batch of parts) {
+          if (signal.aborted) break
+          watcher.onBatch(batch)
+        }
+        parts = []
       }
-      parts = joined(parts, batchesOf(keys, response))
-      if (response.fragment) continue
-      for (const batch of parts) {
-        if (signal.aborted) break
-        watcher.onBatch(batch)
-      }
-      parts = []
     }
     if (signal.aborted) throw failure ?? signal.reason
     throw failureError(action, [{ ...timeoutFailure(stream.endpoint, 0), cause: 'it ended the stream' }])

@@ -62,7 +62,7 @@ interface Laid {
 export function createServiceRole(): ServiceRole {
   const servicesOf = createServices()
   let tables: Tables | undefined
-  let ports: readonly [BridgePorts] | undefined
+  let ports: ReadonlyMap<string, readonly [BridgePorts]> = new Map()
   let laid: Laid | undefined
   return (overlay, snapshot, self) => {
     const cluster = clusterOf(snapshot)
@@ -79,7 +79,8 @@ export function createServiceRole(): ServiceRole {
       overlay.element instanceof PersistentMap ? overlay.element : PersistentMap.from(overlay.element)
     // Where the bridge itself translates, a pod that reaches itself leaves by the port that it came in by.
     const translates = mode !== 'userspace' && self.ownBridge && self.host.bridgeNetfilter
-    if (ports?.[0].bridge !== self.names.podBridge) ports = [{ bridge: self.names.podBridge, hairpin: true }]
+    const bridge = self.names.podBridge
+    if (ports.get(owner)?.[0].bridge !== bridge) ports = new Map([[owner, [{ bridge, hairpin: true }]]])
     if (laid?.overlay !== overlay || laid.tables !== tables)
       laid = {
         overlay,
@@ -103,7 +104,7 @@ export function createServiceRole(): ServiceRole {
     return {
       ...overlay,
       ...rules,
-      port: translates ? new Map([[owner, ports]]) : overlay.port,
+      port: translates ? ports : overlay.port,
       health: services.health,
       serviceBase: services.base,
       serviceEntries: services.entries,
