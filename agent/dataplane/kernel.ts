@@ -6,7 +6,7 @@ import { openRtnl } from '../../lib/netlink/rtnl.js'
 import { openNetns } from '../../lib/netns/netns.js'
 import { openNft } from '../../lib/nftables/nft.js'
 import type { Names } from '../model/marks.js'
-import type { Kernel } from './order.js'
+import type { Kernel } from './boundary.js'
 
 /** Seconds. All tables wait with the one that waits for the xtables lock: soon given up, and tried again. */
 const lockWait = 1

@@ -1,11 +1,7 @@
 // The order of the tables: writes go down this list, removals up. A route comes after its neighbour and FDB entry, our
 // record after everything that it promises.
-import type { Conntrack } from '../../lib/conntrack/types.js'
-import type { Iptables } from '../../lib/iptables/iptables.js'
-import type { IptablesText } from '../../lib/iptables/restore.js'
-import type { Address, Route, Rtnl } from '../../lib/netlink/types.js'
-import type { Netns } from '../../lib/netns/netns.js'
-import type { Nft, NftElement, NftSetRef, NftTableName } from '../../lib/nftables/types.js'
+import type { Address, Route } from '../../lib/netlink/types.js'
+import type { NftElement, NftSetRef, NftTableName } from '../../lib/nftables/types.js'
 import type { Answers } from '../../lib/probe/answers.js'
 import type { Table } from '../../lib/reconcile/table.js'
 import { vtepSet } from '../compute/rules.js'
@@ -17,6 +13,7 @@ import { tenantGuardSets } from '../compute/tenant/vxlan-guard.js'
 import type { DesiredState, Sysctl, TableName } from '../model/desired.js'
 import type { Names } from '../model/marks.js'
 import { bgpStages } from './bgp-stages.js'
+import type { Kernel } from './boundary.js'
 import { fabricStages } from './fabric-stages.js'
 import type { HostProxy } from './host-proxy.js'
 import { plainRuleset, serviceFamilies, serviceTables } from './service-stages.js'
@@ -38,16 +35,6 @@ import { type RecordIo, recordTable } from './tables/record.js'
 import { routeTable } from './tables/route.js'
 import { ruleTable } from './tables/rule.js'
 import { hostSysctlTable, linkSysctlTable, sysctlIo, sysctlRecord } from './tables/sysctl.js'
-
-/** A host's kernel, as far as we write it. */
-export interface Kernel {
-  readonly netns: Netns
-  readonly rtnl: Rtnl
-  readonly nft: Nft
-  readonly iptables: Iptables
-  readonly conntrack: Conntrack
-  readonly iptablesText: IptablesText
-}
 
 export interface OrderOptions {
   readonly kernel: Kernel

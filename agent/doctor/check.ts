@@ -3,10 +3,10 @@
 
 import type { Address, Link } from '../../lib/netlink/types.js'
 import type { Config } from '../config.js'
-import type { Kernel } from '../dataplane/order.js'
+import type { Kernel } from '../dataplane/boundary.js'
 import type { Names } from '../model/marks.js'
 import type { Underlay } from '../model/self.js'
-import type { Daemon } from './daemon-facts.js'
+import type { Daemon, Peer } from './daemon-facts.js'
 
 /** `unknown`: it cannot be told from here, and the message says why. */
 export type FindingStatus = 'ok' | 'warn' | 'bad' | 'unknown'
@@ -20,17 +20,6 @@ export interface Finding {
   readonly message: string
   /** What to do, a line for a shell where there is one. */
   readonly fix?: string
-}
-
-/** Another node, as its record says. */
-export interface Peer {
-  readonly name: string
-  /** Underlay addresses. */
-  readonly addresses: readonly string[]
-  readonly podCIDRs: readonly string[]
-  readonly vtepMAC?: string
-  /** Bytes, of its underlay interface. */
-  readonly mtu?: number
 }
 
 export interface DoctorContext {

@@ -5,8 +5,8 @@ import type { Netns } from '../../lib/netns/netns.js'
 import type { Config } from '../config.js'
 import { namesOf, routeProtocol } from '../model/marks.js'
 import { chooseUnderlay, type UnderlayChoice } from '../sources/host.js'
-import type { DoctorContext, Peer } from './check.js'
-import { type Daemon, peersOf } from './daemon-facts.js'
+import type { DoctorContext } from './check.js'
+import { type Daemon, type Peer, peersOf } from './daemon-facts.js'
 
 export interface ContextOptions {
   readonly config: Config

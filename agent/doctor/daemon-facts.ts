@@ -3,7 +3,17 @@ import type { Client } from '../api/client.js'
 import type { Status } from '../api/control.js'
 import type { Cluster } from '../model/cluster.js'
 import type { Node } from '../model/node.js'
-import type { Peer } from './check.js'
+
+/** Another node, as its record says. */
+export interface Peer {
+  readonly name: string
+  /** Underlay addresses. */
+  readonly addresses: readonly string[]
+  readonly podCIDRs: readonly string[]
+  readonly vtepMAC?: string
+  /** Bytes, of its underlay interface. */
+  readonly mtu?: number
+}
 
 export interface Daemon {
   readonly status: Status

@@ -1,8 +1,8 @@
 // A host to be examined: a namespace of its own, and the doctor's checks run on it from outside, as `warren doctor` does inside.
 import { tmpdir } from 'node:os'
 import { parseConfig } from '../../agent/config.js'
-import type { DoctorContext, Finding, Peer } from '../../agent/doctor/check.js'
-import type { Daemon } from '../../agent/doctor/daemon-facts.js'
+import type { DoctorContext, Finding } from '../../agent/doctor/check.js'
+import type { Daemon, Peer } from '../../agent/doctor/daemon-facts.js'
 import { checks } from '../../agent/doctor/registry.js'
 import { type DoctorReport, runDoctor } from '../../agent/doctor/run.js'
 import { openConntrack } from '../../lib/conntrack/conntrack.js'

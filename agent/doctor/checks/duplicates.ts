@@ -4,16 +4,8 @@ import { hasCode } from '../../../lib/errors.js'
 import { familyOf, formatAddress } from '../../../lib/net/address.js'
 import { containsAddress, prefixOf } from '../../../lib/net/prefix.js'
 import { whoHas } from '../../../lib/probe/arp.js'
-import {
-  bad,
-  type Check,
-  type DoctorContext,
-  type Finding,
-  orOk,
-  type Peer,
-  unknown,
-  warn,
-} from '../check.js'
+import { bad, type Check, type DoctorContext, type Finding, orOk, unknown, warn } from '../check.js'
+import type { Peer } from '../daemon-facts.js'
 
 export interface DuplicateFacts {
   readonly link: string

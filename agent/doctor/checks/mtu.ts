@@ -11,11 +11,11 @@ import {
   type DoctorContext,
   type Finding,
   orOk,
-  type Peer,
   someNames,
   unknown,
   warn,
 } from '../check.js'
+import type { Peer } from '../daemon-facts.js'
 import { overheadOf } from '../wants.js'
 
 export interface PathFacts {
