@@ -26,6 +26,8 @@ import { dhcpTable } from './dataplane/tables/dhcp.js'
 import { createHostWatch } from './host-watch.js'
 import { holdIdentity, type Instance } from './identity.js'
 import { createLook } from './look.js'
+import { createMeters } from './metrics/meters.js'
+import { metricsPart } from './metrics/part.js'
 import { namesOf } from './model/marks.js'
 import { createNodeLease } from './node-lease.js'
 import { publishRecord } from './objects.js'
@@ -61,7 +63,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const mark = (step: string): void => {
     startup[step] ??= Math.round(performance.now() * 10) / 10
   }
-  const receipts = createReceipts()
+  const meters = createMeters(clock)
+  const receipts = meters.counting(createReceipts())
   let appliedRevision = 0
   let identity = false
 
@@ -160,13 +163,14 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
         publish: async (node, inner) => void (await publishRecord(kv, node, { signal: inner })),
       },
     }),
-    desired: look,
+    desired: meters.looking(look),
     clock,
     log,
     receipts,
     driftMs: config.resyncInterval * 1000,
     ...(options.afterBatch === undefined ? {} : { afterBatch: options.afterBatch }),
     onPass: report => {
+      meters.passed(report)
       portHolders.kick()
       if (report.hold === undefined) mark('first-pass')
       if (report.failed === 0 && report.hold === undefined) appliedRevision = revision()
@@ -216,6 +220,13 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   })
 
   const passes = { onPass, clock }
+  const metrics = metricsPart({
+    ...passes,
+    ...{ config, log, control, meters, store, desired, names, spaces },
+    host: kernel.netns,
+    bgp: bgp.facts,
+    proxied: () => proxy.proxy.stats(),
+  })
   const api = apiPart({ ...passes, control, config, log })
   const service = notifyPart({ ...passes, reconciler, applied: () => appliedRevision })
 
@@ -226,6 +237,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     address: '',
     startedAt: startedAt.toISOString(),
   }
+  store.subscribe(meters.storeChanged)
   // What the kernel gets goes first: the others would take a third of the time until it has it.
   store.subscribe(() => reconciler.kick())
   store.subscribeLater(() => {
@@ -286,6 +298,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
         dhcp: inner =>
           dhcp.watch(inner, (_key, gone) => reconciler.notice('dhcp', `dnsmasq (pid ${gone.pid} ended)`)),
         api,
+        metrics,
         service,
       },
       signal,

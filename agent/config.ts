@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { codeOf, WarrenError } from '../lib/errors.js'
 import { familyOf } from '../lib/net/address.js'
+import { parseAddressPort } from '../lib/net/endpoint.js'
 import { parseYaml } from '../lib/yaml/yaml.js'
 import { check, z } from './model/check.js'
 import { prefixSchema, proxyModeSchema } from './model/cluster.js'
@@ -197,6 +198,29 @@ export const configSchema = z.strictObject({
     .strictObject({ socket: pathSchema.default(defaults.gobgpSocket).describe('Unix socket of its API.') })
     .default({ socket: defaults.gobgpSocket })
     .describe('The gobgpd beside warrend, for backend bgp.'),
+  metrics: z
+    .strictObject({
+      socket: z
+        .union([pathSchema, z.literal('none')])
+        .optional()
+        .describe('Unix socket, mode 0660, or none; default: metrics.sock beside the control socket.'),
+      group: z
+        .string()
+        .optional()
+        .describe(
+          'Group that may read it; default: that of the process (root). Nothing else is granted by it.',
+        ),
+      address: z
+        .string()
+        .refine(
+          text => parseAddressPort(text) !== undefined,
+          'is not of the form ADDRESS:PORT, such as 127.0.0.1:9487 or [::1]:9487',
+        )
+        .optional()
+        .describe('TCP address and port, without TLS and for whoever reaches it; default: none.'),
+    })
+    .default({})
+    .describe('Where metrics are served, as Prometheus reads them: GET /metrics.'),
   resyncInterval: z
     .int()
     .min(1)

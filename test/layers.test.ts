@@ -86,8 +86,8 @@ const layers: readonly (readonly [layer: string, matches: (path: string) => bool
     path =>
       ['agent/agent.ts', 'agent/control.ts', 'agent/tenant-control.ts', 'agent/parts.ts'].includes(path),
   ],
-  ['doctor', path => path.startsWith('agent/doctor/')],
-  ['api, attach', path => path.startsWith('agent/api/') || path.startsWith('agent/attach/')],
+  ['doctor, support', path => path.startsWith('agent/doctor/') || path.startsWith('agent/support/')],
+  ['api, attach, metrics', path => /^agent\/(api|attach|metrics)\//.test(path)],
   ['dataplane', path => path.startsWith('agent/dataplane/')],
   ['core', path => /^agent\/[^/]+\.ts$/.test(path)],
   ['sources', path => path.startsWith('agent/sources/')],
