@@ -13,7 +13,9 @@ export const externals = ['koffi', 'netlink', '@grpc/grpc-js', 'protobufjs', 'pr
 
 /** Of a package with a C++ or TypeScript source, the folders that only a build or a reader needs. */
 const leftOut = {
-  koffi: ['vendor', 'doc', 'lib', 'cnoke.cjs'],
+  koffi: ['vendor', 'doc', 'lib', 'cnoke.cjs', 'src/koffi/src/trampolines.cjs'],
+  'node-gyp-build': ['bin.js', 'optional.js', 'build-test.js'],
+  '@grpc/proto-loader': ['build/bin'],
   netlink: ['src', 'binding.gyp'],
   protobufjs: ['dist', 'scripts', 'tsconfig.json'],
   '@grpc/grpc-js': ['src', 'proto'],
@@ -57,7 +59,8 @@ export function runtimePackages(root, arch) {
     for (const next of Object.keys(info.optionalDependencies ?? {})) visit(next, folder, true)
   }
   for (const name of externals) visit(name, root, false)
-  if (find(`@koromix/koffi-linux-${arch}`, root, root) === undefined) {
+  // npm installs that of this machine only; scripts/package.sh brings another's.
+  if (arch === process.arch && find(`@koromix/koffi-linux-${arch}`, root, root) === undefined) {
     throw new Error(
       `Cannot find "@koromix/koffi-linux-${arch}", koffi's native part for "${arch}": ` +
         `npm install --no-save --cpu=${arch} @koromix/koffi-linux-${arch}@${read(join(root, 'node_modules/koffi')).version}`,

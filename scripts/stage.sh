@@ -90,10 +90,12 @@ stage_programs() {
   ln -sfn "../lib/warren/dist/warrend" "$dest$prefix/sbin/warrend"
   ln -sfn "../lib/warren/dist/warren" "$dest$prefix/bin/warren"
   install -m 644 "$WARREN_ROOT/LICENSE" "$lib/LICENSE"
+  install -m 755 "$here/compile-cache.sh" "$lib/compile-cache"
   if [[ -n $node ]]; then
     # Not over the one that runs: a busy text file cannot be written.
     rm -rf "$lib/node"
     install -D -m 755 "$node" "$lib/node/bin/node"
+    [[ ! -r ${node%/bin/*}/LICENSE ]] || install -m 644 "${node%/bin/*}/LICENSE" "$lib/node/LICENSE"
   fi
   list=$(node "$here/runtime-modules.mjs" ${arch:+"$arch"}) || die "Runtime modules are missing (see above)" "npm ci"
   while IFS=$'\t' read -r folder file; do
