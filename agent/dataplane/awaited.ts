@@ -11,6 +11,8 @@ export class Awaited {
   #seen = none
   readonly #taps = new Map<string, readonly InSpace<FabricLink>[]>()
   readonly #plugged = new Map<string, readonly InSpace<FabricLink>[]>()
+  /** Taps that were in the host's namespace at the last look, by their index: one that was made again is another. */
+  #there: ReadonlyMap<string, number> = new Map()
   /** How many ports have their end there. */
   readonly #paths = new Map<string, number>()
 
@@ -41,8 +43,19 @@ export class Awaited {
     else this.#paths.set(path, count)
   }
 
-  get taps(): readonly InSpace<FabricLink>[] {
-    return [...this.#taps.values()].flat()
+  /** Has a tap come to the host's namespace that a port waits for? `indexOf` gives the index of a link there. */
+  tapCame(indexOf: (name: string) => number | undefined): boolean {
+    const there = new Map<string, number>()
+    let came = false
+    for (const links of this.#taps.values())
+      for (const { object } of links) {
+        const index = indexOf(object.name)
+        if (index === undefined) continue
+        there.set(object.name, index)
+        came ||= this.#there.get(object.name) !== index
+      }
+    this.#there = there
+    return came
   }
 
   /** Links whose other end is in a container. */

@@ -4,9 +4,14 @@ import type { NftElement, NftSetRef } from '../../lib/nftables/types.js'
 import type { Table, TableOp } from '../../lib/reconcile/table.js'
 import { bridgeSets } from '../compute/tenant/bridge-rules.js'
 import { tenantTable } from '../compute/tenant/fabric-marks.js'
-import type { DesiredState, TableName } from '../model/desired.js'
+import type { DesiredState, Guest, TableName } from '../model/desired.js'
 import type { InSpace } from '../model/fabric.js'
+<<<<<<< Updated upstream
 import type { Kernel } from './boundary.js'
+=======
+import { linksFirst } from './links-first.js'
+import type { Kernel } from './order.js'
+>>>>>>> Stashed changes
 import { rulesFirst } from './rules-first.js'
 import { type SpacedOptions, spacedTable } from './spaced.js'
 import type { Space, Spaces } from './spaces.js'
@@ -100,6 +105,8 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
   const rtnlOf = (space: Space | undefined) => space?.rtnl ?? nowhere
   const nftOf = (space: Space | undefined) => space?.nft ?? nowhere
   const gate = rulesFirst()
+  const guests = (): Guest[] => [...(desired()?.guest.values() ?? [])].flat()
+  const ends = linksFirst(guests)
   const flows = fabricConntrackTable({
     state: () => desired()?.fabric,
     conntrack: name => spaces.get(name)?.conntrack,
@@ -139,7 +146,7 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
     ),
     spaced(
       'fabric-link',
-      (space, name) => gate.links(name, fabricLinkTable({ host: kernel, spaces }, space)),
+      (space, name) => ends.links(gate.links(name, fabricLinkTable({ host: kernel, spaces }, space))),
       {
         cascades: [
           'fabric-sysctl',
@@ -161,10 +168,7 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
     spaced('fabric-neighbor', space => neighborTable(rtnlOf(space), 'all')),
     spaced('fabric-fdb', space => fabricFdbTable(rtnlOf(space))),
     spaced('fabric-route', space => routeTable(rtnlOf(space))),
-    stage(
-      'guest',
-      guestTable(() => [...(desired()?.guest.values() ?? [])].flat()),
-    ),
+    stage('guest', ends.guests(guestTable(guests))),
     // After all that packets wait for: a look costs a walk through the kernel's flows.
     stage('fabric-conntrack', flows),
     stage('dhcp', dhcp),

@@ -63,8 +63,6 @@ export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
   const { spaces, reconciler, isOurs, clock } = options
   const watched = new Map<string, Watched>()
   const awaited = new Awaited()
-  /** In the host's namespace, by the last look. */
-  let taps: ReadonlySet<string> = new Set()
   const own = (portId: number): boolean => {
     if (isOurs(portId)) return true
     for (const space of spaces.open) if (space.isOurs(portId)) return true
@@ -151,17 +149,12 @@ export function createSpaceMonitor(options: SpaceMonitorOptions): SpaceMonitor {
   /** Is a namespace there again that a port could not be plugged into, or has a tap come that a port waits for? */
   function isBack(): boolean {
     awaited.update(options.desired())
-    const there = new Set<string>()
-    let back = false
-    for (const { object } of awaited.taps)
-      if (options.host.linkIndex(object.name) !== undefined) there.add(object.name)
+    let back = awaited.tapCame(name => options.host.linkIndex(name))
     const { state } = reconciler.tables.find(({ name }) => name === 'fabric-link') ?? {}
     for (const link of state === 'degraded' ? awaited.plugged : [])
       back ||=
         reconciler.failureOf('fabric-link', link)?.code === 'NO_NETNS' &&
         isNamespace(link.object.peer?.path ?? '')
-    for (const name of there) back ||= !taps.has(name)
-    taps = there
     return back
   }
 

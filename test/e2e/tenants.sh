@@ -84,6 +84,9 @@ ip netns add "$gone-x"
 ip -n "$gone-x" link add eth0 type bridge
 tap_ok 'container: plugged into another, at once' on h1 port attach red/b1 --netns "$gone-x"
 tap_ok 'container: which has an eth0 already, and the port says so' within 2000 port_is h1 b1 'DOWN DEVICE_EXISTS'
+tap_is 'container: and nothing of the port is written to that one' "$(ip -n "$gone-x" -j address show eth0 | jq '.[0].addr_info | length')" 0
+ip -n "$gone-x" link delete eth0
+tap_ok 'container: that one goes away, and the port is there' within 4000 reaches red a1 1 10.0.2.11
 tap_ok 'container: back into the first' on h1 port attach red/b1 --netns "$gone"
 tap_ok 'container: where it answers' within 1000 reaches red a1 1 10.0.2.11
 

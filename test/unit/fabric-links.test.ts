@@ -1,0 +1,111 @@
+// What waits for a link of a port: what is written at its other end, and the tap of a VM that comes and goes.
+import t from 'tap'
+import { Awaited } from '../../agent/dataplane/awaited.js'
+import { linksFirst } from '../../agent/dataplane/links-first.js'
+import type { FabricLink, Guest } from '../../agent/model/desired.js'
+import { WarrenError } from '../../lib/errors.js'
+import { PersistentMap } from '../../lib/persistent/map.js'
+import type { OpResult, Table } from '../../lib/reconcile/table.js'
+
+const { signal } = new AbortController()
+
+function table<T>(apply: Table<T>['apply'], observe: Table<T>['observe'] = async () => []): Table<T> {
+  return { name: 'x', key: () => '', equal: () => true, observe, apply, format: () => '' }
+}
+
+const guestAt = (port: string, path: string): Guest => ({
+  port,
+  path,
+  dev: 'eth0',
+  mac: '0a:00:00:00:00:01',
+  mtu: 1450,
+  addresses: [],
+  routes: [],
+})
+
+const linkAt = (name: string, path: string): FabricLink => ({
+  kind: 'link',
+  name,
+  info: { kind: 'veth' },
+  peer: { space: undefined, path, name: 'eth0', mac: '0a:00:00:00:00:01', mtu: 1450 },
+})
+
+t.test('guests: nothing is written to a link of that name as long as ours is refused', async t => {
+  const one = guestAt('red/a', '/run/netns/a')
+  const two = guestAt('red/b', '/run/netns/b')
+  let wanted = [one, two]
+  let answer: OpResult = new WarrenError('it has a link "eth0" already', { code: 'DEVICE_EXISTS' })
+  const gate = linksFirst(() => wanted)
+  const written: string[] = []
+  const links = gate.links(
+    table<FabricLink>(async ops =>
+      ops.map(op => (op.verb !== 'remove' && op.desired.name === 'pa' ? answer : undefined)),
+    ),
+  )
+  const guests = gate.guests(
+    table<Guest>(
+      async ops => {
+        for (const op of ops)
+          written.push(`${op.verb} ${(op.verb === 'remove' ? op.observed : op.desired).port}`)
+        return ops.map(() => undefined)
+      },
+      async () => [one, two],
+    ),
+  )
+  const make = () =>
+    links.apply(
+      [
+        { verb: 'add', desired: linkAt('pa', one.path) },
+        { verb: 'add', desired: linkAt('pb', two.path) },
+      ],
+      signal,
+    )
+  const write = async () => {
+    written.length = 0
+    const results = await guests.apply(
+      [
+        { verb: 'remove', observed: guestAt('red/c', '/run/netns/c') },
+        { verb: 'add', desired: one },
+        { verb: 'add', desired: two },
+      ],
+      signal,
+    )
+    return results.map(error => error?.code)
+  }
+  await make()
+  t.strictSame(await write(), [undefined, 'NO_LINK', undefined])
+  t.strictSame(written, ['remove red/c', 'add red/b'], 'the others are written')
+  t.strictSame(await guests.observe(signal), [two], 'and what stands on that link is not ours')
+  answer = undefined
+  await make()
+  t.strictSame(await write(), [undefined, undefined, undefined], 'the link is made: so it is written')
+  t.strictSame(await guests.observe(signal), [one, two])
+
+  answer = new WarrenError('no', { code: 'DEVICE_EXISTS' })
+  await make()
+  wanted = [two]
+  await links.apply([{ verb: 'remove', observed: linkAt('pb', two.path) }], signal)
+  t.strictSame(await write(), [undefined, undefined, undefined], 'a port that has left holds up nobody')
+})
+
+t.test('taps: one that is there again under its name, between two looks, is another', t => {
+  const awaited = new Awaited()
+  const tap: FabricLink = { kind: 'link', name: 'vnet0', info: { kind: 'tun', mode: 'tap' }, tap: true }
+  awaited.update({
+    'fabric-link': PersistentMap.from([['port/red/vm', [{ space: 'wrn-fabric', object: tap }]]]),
+    guest: PersistentMap.empty(),
+  })
+  let index: number | undefined
+  const came = (): boolean => awaited.tapCame(name => (name === 'vnet0' ? index : undefined))
+  t.notOk(came())
+  index = 7
+  t.ok(came(), 'it came')
+  t.notOk(came(), 'it is still there: no news')
+  index = 9
+  t.ok(came(), 'taken, gone and made again since the last look')
+  index = undefined
+  t.notOk(came())
+  index = 9
+  t.ok(came())
+  t.end()
+})
