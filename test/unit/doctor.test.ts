@@ -298,10 +298,16 @@ t.test('leftovers: whose it is, and what an agent that runs has', async t => {
   t.same(of({ files: ['/etc/cni/net.d/10-calico.conflist'] }), ['warn LEFTOVERS Calico'])
   t.same(of({ tables: ['inet warren', 'inet warren-old'] }), ['warn OWN_LEFTOVERS warren'])
   t.same(
-    of({ tables: ['inet warren-old'], livePrefixes: new Set(['wrn', 'old']) }),
+    of({ tables: ['inet warren-old', 'ip warren-old-services'], livePrefixes: new Set(['wrn', 'old']) }),
     ['ok OK'],
     'another agent of this namespace',
   )
+  t.same(
+    of({ tables: ['ip warren-services', 'ip6 warren-services', 'ip warren-nat', 'inet warren-rt'] }),
+    ['ok OK'],
+    'tables of our own beside the first',
+  )
+  t.same(of({ tables: ['ip warren-old-services'] }), ['warn OWN_LEFTOVERS warren'])
   t.same(
     of({
       links: [

@@ -3,7 +3,7 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Link } from '../../../lib/netlink/types.js'
-import { aliasPrefix } from '../../model/marks.js'
+import { aliasPrefix, defaultPrefix } from '../../model/marks.js'
 import { bad, type Check, type Finding, orOk, warn } from '../check.js'
 import { processesNamed } from '../processes.js'
 import { chainNames } from './host-managers.js'
@@ -97,8 +97,9 @@ function ours(facts: LeftoverFacts): readonly Finding[] {
   })
   const tables = facts.tables.filter(text => {
     const [, name = ''] = text.split(' ')
-    const prefix = name === 'warren' ? 'wrn' : /^warren-([a-z][a-z0-9]*)$/.exec(name)?.[1]
-    return prefix !== undefined && !own(prefix)
+    // Of Services, their NAT keeper and routed networks there are tables besides: warren-services, warren-PREFIX-services.
+    const parts = /^warren(?:-(?!(?:services|nat|rt)$)([a-z][a-z0-9]*))?(?:-(?:services|nat|rt))?$/.exec(name)
+    return parts !== null && !own(parts[1] ?? defaultPrefix)
   })
   const chains = facts.chains.filter(name => {
     const [, prefix] = /^WRN(?:-([A-Z][A-Z0-9]*))?-(?:FORWARD|INPUT)$/.exec(name) ?? []
