@@ -1,0 +1,177 @@
+#!/usr/bin/env bash
+# Makes a host of the lab, as root in it: Warren's own package, gobgpd, on h1 etcd and the lab's model, and pods. Packages come
+# from Debian's mirror only where they are missing: the box of mkbox.sh has them all. Safe to repeat (`vagrant provision`).
+#
+#   provision.sh ADDRESS ETCD      this host's address on the private network, and that of the host with etcd
+
+set -o errexit -o nounset -o pipefail
+
+address=$1 etcd=$2
+readonly NETWORK=192.168.56.0/24
+export DEBIAN_FRONTEND=noninteractive
+
+# --- packages ------------------------------------------------------------------------------------------------------------
+
+need=()
+for pair in nft:nftables dnsmasq:dnsmasq-base iptables:iptables ping:iputils-ping gobgpd:gobgpd iperf3:iperf3 tcpdump:tcpdump \
+  conntrack:conntrack etcd:etcd-server etcdctl:etcd-client; do
+  command -v "${pair%%:*}" >/dev/null || need+=("${pair##*:}")
+done
+if ((${#need[@]} > 0)); then
+  apt-get update -q
+  apt-get install -y -q --no-install-recommends "${need[@]}"
+fi
+# Debian's own units: gobgpd's would have the port and no API socket of ours, etcd's is for the host that has it.
+systemctl --quiet disable --now gobgpd.service
+[[ $address == "$etcd" ]] || systemctl --quiet disable --now etcd.service
+
+shopt -s nullglob
+package='' architecture=$(dpkg --print-architecture)
+for file in /warren/dist/warren_*_"$architecture".deb; do
+  [[ -n $package && $package -nt $file ]] || package=$file
+done
+[[ -n $package ]] || {
+  echo "No dist/warren_*_$architecture.deb in the tree: npm run package, then vagrant rsync and vagrant provision" >&2
+  exit 1
+}
+
+# --- configuration -------------------------------------------------------------------------------------------------------
+
+install -d /etc/warren
+cat >/etc/warren/warrend.yaml <<YAML
+store: { etcd: { endpoints: ["http://$etcd:2379"] } }
+# Not the interface with the default route: that is Vagrant's own, with VirtualBox the same address on every host.
+underlay: { cidr: $NETWORK }
+roles: [cluster, fabric]
+YAML
+
+if [[ $address == "$etcd" ]]; then
+  cat >/etc/default/etcd <<TEXT
+# Without TLS: for a lab on a network of its own only.
+ETCD_LISTEN_CLIENT_URLS=http://127.0.0.1:2379,http://$address:2379
+ETCD_ADVERTISE_CLIENT_URLS=http://$address:2379
+TEXT
+  # At boot the address may be there later than etcd is.
+  install -d /etc/systemd/system/etcd.service.d
+  printf '%s\n' '[Unit]' 'Wants=network-online.target' 'After=network-online.target' 'StartLimitIntervalSec=0' \
+    '[Service]' 'Restart=on-failure' 'RestartSec=1s' >/etc/systemd/system/etcd.service.d/lab.conf
+fi
+
+# Pods come back after a boot, as a container runtime's would.
+install -m 755 /warren/vagrant/pods.sh /usr/local/sbin/lab-pods
+install -m 644 -D /warren/scripts/lab-echo.mjs /usr/local/lib/warren-lab/lab-echo.mjs
+cat >/etc/systemd/system/lab-pods.service <<'UNIT'
+[Unit]
+Description=Pods of the lab
+After=warrend.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/lab-pods up
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+cat >/etc/systemd/system/lab-register.service <<'UNIT'
+[Unit]
+Description=Pods of the lab are told to the model
+Requires=lab-pods.service
+After=lab-pods.service
+StartLimitIntervalSec=0
+
+[Service]
+Type=exec
+RemainAfterExit=yes
+ExecStart=/usr/local/sbin/lab-pods register
+Restart=on-failure
+RestartSec=2s
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+cat >/etc/systemd/system/lab-echo@.service <<'UNIT'
+[Unit]
+Description=Server in %i
+Requires=lab-pods.service
+After=lab-pods.service
+
+[Service]
+NetworkNamespacePath=/run/netns/%i
+ExecStart=/usr/lib/warren/node/bin/node /usr/local/lib/warren-lab/lab-echo.mjs %H/%i
+DynamicUser=yes
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+systemctl daemon-reload
+
+# --- start ---------------------------------------------------------------------------------------------------------------
+
+if [[ $address == "$etcd" ]]; then
+  systemctl --quiet enable etcd
+  systemctl restart etcd
+fi
+apt-get install -y -q --no-install-recommends --reinstall --allow-downgrades -o Dpkg::Options::=--force-confold "$package"
+systemctl --quiet enable --now warren-gobgpd
+systemctl --quiet enable warrend
+systemctl restart warrend
+
+if [[ $address == "$etcd" ]]; then
+  cat >/etc/warren/lab.yaml <<'YAML'
+apiVersion: warren/v1
+kind: Cluster
+metadata: { name: default }
+spec:
+  podCIDRs: [10.244.0.0/16]
+  # Small: 10.0.2.0/24 is VirtualBox's own network for the way out.
+  serviceCIDRs: [10.0.0.0/24]
+  backend: { type: vxlan }
+  bgp: { asn: 64512, password: lab }
+---
+apiVersion: warren/v1
+kind: Service
+metadata: { name: web }
+spec:
+  type: NodePort
+  clusterIPs: [10.0.0.1]
+  selector: { app: web }
+  ports:
+    - { name: http, protocol: TCP, port: 1234, targetPort: http, nodePort: 31234 }
+    - { name: echo, protocol: UDP, port: 1234, targetPort: echo, nodePort: 31234 }
+YAML
+  # Two tenants with the same addresses, and one that only blue has.
+  for tenant in red blue; do
+    cat <<YAML
+---
+{ apiVersion: warren/v1, kind: Tenant, metadata: { name: $tenant } }
+---
+{ apiVersion: warren/v1, kind: Network, metadata: { name: a, tenant: $tenant }, spec: { type: vxlan, subnets: [{ cidr: 10.0.1.0/24 }] } }
+YAML
+    for n in 1 2 3; do
+      cat <<YAML
+---
+apiVersion: warren/v1
+kind: Port
+metadata: { name: p$n, tenant: $tenant }
+spec: { network: a, node: h$n, fixedIPs: [10.0.1.1$n], device: { kind: veth, netns: $tenant, name: eth0 } }
+YAML
+    done
+  done >>/etc/warren/lab.yaml
+  cat >>/etc/warren/lab.yaml <<'YAML'
+---
+apiVersion: warren/v1
+kind: Port
+metadata: { name: only, tenant: blue }
+spec: { network: a, node: h2, fixedIPs: [10.0.1.99], device: { kind: veth, netns: only-blue, name: eth0 } }
+YAML
+  for ((try = 0; ; try++)); do
+    if warren apply -f /etc/warren/lab.yaml; then break; fi
+    ((try < 30)) || exit 1
+    sleep 2
+  done
+fi
+systemctl --quiet enable lab-pods lab-register lab-echo@pod1 lab-echo@pod2
+timeout 120 systemctl restart lab-pods lab-register lab-echo@pod1 lab-echo@pod2
+warren wait --converged --timeout 2m
+warren status
