@@ -1,6 +1,6 @@
 // What the neighbors announce, by prefix, and for how long it is kept when who announced it is gone (RFC 4724 §4.2): until
 // that neighbor has said all it knows again, or its time to do so is over.
-import type { BgpPath } from '../../lib/gobgp/types.js'
+import type { BgpFamily, BgpPath } from '../../lib/gobgp/types.js'
 import { isNetworkPrefix } from '../../lib/net/prefix.js'
 import { PersistentMap } from '../../lib/persistent/map.js'
 
@@ -18,6 +18,8 @@ export interface RibPaths {
   holds(neighbor?: string): boolean
   /** The time of those that are held begins now: until it answered nobody could have said anything. */
   renew(until: number): void
+  /** Of how many prefixes something is known by neighbor, those that are stale left out; none: the neighbor is not in it. */
+  counts(): ReadonlyMap<string, Readonly<Record<BgpFamily, number>>>
   /** Neighbors that something is known of. */
   neighbors(): ReadonlySet<string>
   /** It has said all: what is stale is gone. */
@@ -28,6 +30,28 @@ export interface RibPaths {
 
 const keyOf = (path: BgpPath): string => path.neighbor ?? ''
 const stale = (path: BgpPath): BgpPath => (path.stale ? path : { ...path, stale: true })
+
+function sameList<T>(a: readonly T[], b: readonly T[]): boolean {
+  return a === b || (a.length === b.length && a.every((each, i) => each === b[i]))
+}
+
+/** All but the time when it came, and whether it is the best in gobgpd's eyes. */
+function same(a: BgpPath, b: BgpPath): boolean {
+  return (
+    a.nextHop === b.nextHop &&
+    a.stale === b.stale &&
+    a.originatorId === b.originatorId &&
+    a.sourceRouterId === b.sourceRouterId &&
+    a.peerAsn === b.peerAsn &&
+    a.localPref === b.localPref &&
+    a.med === b.med &&
+    a.origin === b.origin &&
+    a.nexthopInvalid === b.nexthopInvalid &&
+    sameList(a.asPath, b.asPath) &&
+    sameList(a.communities, b.communities) &&
+    sameList(a.clusterList, b.clusterList)
+  )
+}
 
 export function createRibPaths(): RibPaths {
   let paths: PersistentMap<readonly BgpPath[]> = PersistentMap.empty()
@@ -41,8 +65,9 @@ export function createRibPaths(): RibPaths {
       if (path.neighbor === undefined || !isNetworkPrefix(path.prefix)) continue
       told.get(path.neighbor)?.add(path.prefix)
       const before = changes.get(path.prefix) ?? paths.get(path.prefix) ?? []
-      const others = before.filter(other => other.neighbor !== path.neighbor)
-      if (path.withdrawn && others.length === before.length) continue
+      const known = before.find(other => other.neighbor === path.neighbor)
+      if (known === undefined ? path.withdrawn : !path.withdrawn && same(known, path)) continue
+      const others = known === undefined ? before : before.filter(other => other !== known)
       changes.set(path.prefix, path.withdrawn ? others : [...others, path])
     }
     paths = paths.withAll(
@@ -57,6 +82,23 @@ export function createRibPaths(): RibPaths {
       if (left.length < list.length) gone.push([prefix, left.length === 0 ? undefined : left])
     }
     if (gone.length > 0) paths = paths.withAll(gone)
+  }
+
+  let counted: { readonly of: typeof paths; readonly found: ReturnType<RibPaths['counts']> } | undefined
+  function counts(): ReturnType<RibPaths['counts']> {
+    if (counted?.of === paths) return counted.found
+    const found = new Map<string, Record<BgpFamily, number>>()
+    for (const [, list] of paths)
+      for (const path of list) {
+        let count = found.get(keyOf(path))
+        if (count === undefined) {
+          count = { inet: 0, inet6: 0 }
+          found.set(keyOf(path), count)
+        }
+        if (!path.stale) count[path.family] += 1
+      }
+    counted = { of: paths, found }
+    return found
   }
 
   function release(neighbor: string): void {
@@ -107,11 +149,8 @@ export function createRibPaths(): RibPaths {
     renew(until) {
       for (const neighbor of held.keys()) held.set(neighbor, until)
     },
-    neighbors() {
-      const found = new Set<string>()
-      for (const [, list] of paths) for (const path of list) found.add(keyOf(path))
-      return found
-    },
+    counts,
+    neighbors: () => new Set(counts().keys()),
     releaseDue(now) {
       for (const [neighbor, until] of held) if (now >= until) release(neighbor)
     },

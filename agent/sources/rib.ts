@@ -8,6 +8,7 @@ import type { BgpEvent, BgpPath, BgpPeer, Gobgp } from '../../lib/gobgp/types.js
 import type { Log } from '../../lib/log.js'
 import { type BgpFacts, type BgpSession, noBgpFacts } from '../model/bgp-facts.js'
 import { createRibPaths } from './rib-paths.js'
+import { createTold } from './rib-told.js'
 
 /** Between two attempts to reach it, ms. */
 const retryMs = [100, 200, 500, 1000] as const
@@ -65,6 +66,7 @@ export function createRib(options: RibOptions): Rib {
   const news = createAlarm(clock)
   /** A neighbor's notice came since its list was asked for. */
   let again = false
+  const told = createTold(paths)
 
   function publish(): void {
     planned = false
@@ -106,6 +108,7 @@ export function createRib(options: RibOptions): Rib {
   /** gobgpd is gone: its neighbors' paths are kept for now. */
   function holdAll(): void {
     inSync = false
+    told.clear()
     paths.holdAll(keptUntil())
     sessions = new Map([...sessions].map(([address, session]) => [address, { ...session, synced: false }]))
     soon()
@@ -163,8 +166,13 @@ export function createRib(options: RibOptions): Rib {
       const { address } = peer.config
       const known = sessions.get(address)
       if (isDone(peer)) {
+        if (known?.synced !== true || known.state.since !== peer.state.since) {
+          const how = told.of(peer)
+          if (how === 'behind') continue
+          if (how === 'unknown') await list(client, peer)
+          told.forget(address)
+        }
         done.add(address)
-        if (known?.synced !== true || known.state.since !== peer.state.since) await list(client, peer)
       } else if (peer.state.session !== 'established' && !paths.holds(address)) {
         // gobgpd keeps them for a while, and tells nobody when it does not any more.
         if (paths.neighbors().has(address)) await list(client, peer)
@@ -184,7 +192,11 @@ export function createRib(options: RibOptions): Rib {
   function handle(event: BgpEvent): void {
     if (event.type === 'paths') learn(event.paths)
     else if (event.type === 'peer' || event.type === 'end-of-rib') {
-      if (event.type === 'peer' && !sessions.has(event.peer.address)) options.onPeers()
+      if (event.type === 'peer') {
+        const { address, session } = event.peer
+        if (!sessions.has(address)) options.onPeers()
+        if (session !== 'established') told.away(address)
+      }
       again = true
       news.ring()
     }

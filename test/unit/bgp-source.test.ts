@@ -8,6 +8,7 @@ import type { BgpFacts } from '../../agent/model/bgp-facts.js'
 import { bgpPeerSchema } from '../../agent/model/bgp-peer.js'
 import { createRib } from '../../agent/sources/rib.js'
 import { createRibPaths } from '../../agent/sources/rib-paths.js'
+import { createTold } from '../../agent/sources/rib-told.js'
 import { fakeGobgpd } from '../../lib/gobgp/fake.js'
 import type { BgpPath, BgpPeerConfig, Gobgp } from '../../lib/gobgp/types.js'
 import { createLog } from '../../lib/log.js'
@@ -284,6 +285,48 @@ t.test('rib: what comes while a neighbor is listed is not lost, and not undone',
   t.same(w.synced(), ['2'])
   t.equal(w.paths().length, 13)
   t.notOk(w.paths().includes('10.244.22.0/24 2'))
+})
+
+t.test('rib: a neighbor is listed only where the watch cannot have told all', async t => {
+  const w = await world(t)
+  const lists = (): number => w.daemon.calls.filter(call => call === 'paths').length
+  w.join(h2, '10.244.2.0/24', '10.244.22.0/24')
+  await w.clock.pass(300)
+  t.same([w.paths().length, w.synced(), lists()], [2, ['2'], 0], 'the watch told as many as gobgpd counts')
+  w.daemon.lose(h2, false)
+  await w.clock.pass(300)
+  t.equal(lists(), 1, 'the watch says nothing of paths that go with a session')
+  w.join(h2, '10.244.2.0/24')
+  await w.clock.pass(300)
+  t.same([w.paths(), w.synced(), lists()], [['10.244.2.0/24 2'], ['2'], 1], 'it began with nothing known')
+  w.daemon.lose(h2, true)
+  await w.clock.pass(300)
+  w.join(h2, '10.244.3.0/24')
+  await w.clock.pass(300)
+  t.same([w.paths(), w.synced()], [['10.244.3.0/24 2'], ['2']], 'one that comes back says less')
+  t.ok(lists() > 1)
+
+  const paths = createRibPaths()
+  const told = createTold(paths)
+  const peer = (received: number) => ({
+    config: configOf(h3),
+    state: { ...w.rib.facts().sessions.get(h2)!.state, counts: { inet: { received, accepted: 0 } } },
+  })
+  const path = (prefix: string) => ({
+    ...w.rib.facts().paths.get('10.244.3.0/24')![0]!,
+    neighbor: h3,
+    prefix,
+  })
+  t.equal(told.of(peer(0)), 'unknown', 'who knows what was before')
+  told.away(h3)
+  t.equal(told.of(peer(2)), 'behind')
+  paths.learn([path('10.1.0.0/24')])
+  t.equal(told.of(peer(2)), 'behind', 'more came')
+  t.equal(told.of(peer(2)), 'unknown', 'and no more')
+  paths.learn([path('10.2.0.0/24')])
+  t.equal(told.of(peer(2)), 'told')
+  told.away(h3)
+  t.equal(told.of(peer(2)), 'unknown', 'of the session before')
 })
 
 t.test('rib: what events tell during a list counts more than the list', async t => {
