@@ -113,12 +113,12 @@ export function addressMatcher(prefixes: readonly Prefix[]): (address: string) =
 }
 
 export function containsPrefix(outer: Prefix, inner: Prefix): boolean {
-  return (
-    outer.family === inner.family &&
-    outer.length <= inner.length &&
-    inner.base >= outer.base &&
-    inner.base <= lastAddress(outer)
-  )
+  if (outer.family !== inner.family || outer.length > inner.length) return false
+  if (outer.family === 'inet') {
+    const offset = Number(inner.base) - Number(outer.base)
+    return offset >= 0 && offset < 2 ** (32 - outer.length)
+  }
+  return inner.base >= outer.base && inner.base <= lastAddress(outer)
 }
 
 export function overlaps(a: Prefix, b: Prefix): boolean {

@@ -3,6 +3,7 @@
 import type { BgpPath } from '../../../lib/gobgp/types.js'
 import { addressBits } from '../../../lib/net/address.js'
 import { containsPrefix, overlaps, type Prefix, parsePrefix } from '../../../lib/net/prefix.js'
+import type { BGPPeer } from '../../model/bgp-peer.js'
 import type { GuardContext, Ruling, RulingCode, WantedSession } from '../../model/bgp-state.js'
 import type { Node } from '../../model/node.js'
 
@@ -72,6 +73,16 @@ function ownedRuling(
   return { ok: true, as: 'block', node }
 }
 
+const imports = new WeakMap<BGPPeer, readonly Prefix[]>()
+function importsOf(peer: BGPPeer): readonly Prefix[] {
+  let found = imports.get(peer)
+  if (found === undefined) {
+    found = peer.spec.import.map(parsePrefix)
+    imports.set(peer, found)
+  }
+  return found
+}
+
 /** A neighbor may announce anything. */
 function readable(text: string): Prefix | undefined {
   try {
@@ -104,7 +115,7 @@ export function ruling(path: BgpPath, context: GuardContext): Ruling {
       ? refuse('OUTSIDE', 'addresses of Services are only taken of nodes')
       : { ok: true, as: 'service' }
   const { peer } = session ?? {}
-  if (peer?.spec.import.some(text => containsPrefix(parsePrefix(text), prefix)) === true)
+  if (peer !== undefined && importsOf(peer).some(list => containsPrefix(list, prefix)))
     return { ok: true, as: 'import', peer: peer.metadata.name }
   const list = peer === undefined ? '' : `, and not in the import list of bgppeer/${peer.metadata.name}`
   return refuse('OUTSIDE', `outside podCIDRs${list}`)

@@ -136,12 +136,13 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
     if (waits && [...now.values()].some(({ how }) => how !== 'rib')) unannounced.add(name)
   }
 
-  function lookAtImport(
+  /** The change of `imports` that a prefix makes; undefined: none. */
+  function importOf(
     prefix: string,
     paths: readonly BgpPath[],
     input: RibInput,
     guard: GuardContext,
-  ): void {
+  ): readonly [string, readonly Route[] | undefined] | undefined {
     const taken = paths.filter(path => {
       const verdict = ruling(path, guard)
       return verdict.ok && verdict.as === 'import'
@@ -149,8 +150,9 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
     const key = `bgp/${prefix}`
     const before = imports.get(key)
     const route = taken.length === 0 ? undefined : importedRoute(prefix, taken, input.importing)
-    if (route === undefined) imports = imports.delete(key)
-    else if (JSON.stringify(before?.[0]) !== JSON.stringify(route)) imports = imports.with(key, [route])
+    if (route === undefined) return before === undefined ? undefined : [key, undefined]
+    if (before !== undefined && JSON.stringify(before[0]) === JSON.stringify(route)) return undefined
+    return [key, [route]]
   }
 
   return input => {
@@ -168,6 +170,10 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
       before.peers === input.peers &&
       before.ready === ready &&
       before.facts.inSync === input.facts.inSync
+    const changes: (readonly [string, readonly Route[] | undefined])[] = []
+    const note = (change: ReturnType<typeof importOf>): void => {
+      if (change !== undefined) changes.push(change)
+    }
     if (!same) {
       for (const name of reach.keys()) if (!input.peers.has(name)) reach = reach.delete(name)
       for (const name of unannounced) if (!input.peers.has(name)) unannounced.delete(name)
@@ -176,15 +182,16 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
         const prefix = key.slice('bgp/'.length)
         if (!input.facts.paths.has(prefix)) imports = imports.delete(key)
       }
-      for (const [prefix, paths] of input.facts.paths) lookAtImport(prefix, paths, input, guard)
+      for (const [prefix, paths] of input.facts.paths) note(importOf(prefix, paths, input, guard))
     } else {
       for (const node of moved) lookAt(node, input, guard)
       diffMaps(before.facts.paths, input.facts.paths, (prefix, paths) => {
         const node = owners.ownerOf(prefix)
         if (node !== undefined) lookAt(node, input, guard)
-        lookAtImport(prefix, paths ?? [], input, guard)
+        note(importOf(prefix, paths ?? [], input, guard))
       })
     }
+    if (changes.length > 0) imports = imports.withAll(changes)
     return { reach, imports, unannounced }
   }
 }
