@@ -72,9 +72,13 @@ script.runInThisContext()(module_.exports, createRequire(file), module_, file, _
 
 /**
  * V8's old generation is collected when it grew by a fifth, not by half or more: with 5,000 nodes 113 MB are resident, not
- * 250. A young one of 2 MB: one of 8 MB made joins no faster (measured in turns) and took up to 20 MB more.
+ * 250. A young one of 2 MB: one of 8 MB made joins no faster (measured in turns) and took up to 20 MB more. So little is
+ * collected by one thread: waking others for it took a quarter of all CPU time while 5,000 routes came in.
  */
-const flags = { warrend: '--max-semi-space-size=2 --heap-growing-percent=20 ', warren: '' }
+const flags = {
+  warrend: '--max-semi-space-size=2 --heap-growing-percent=20 --no-parallel-scavenge ',
+  warren: '',
+}
 
 const launcher = name => `#!/bin/sh
 # Finds the Node of this tree (node/ or .node/ beside dist/, else PATH), also through symbolic links to this file.
