@@ -6,12 +6,8 @@ import { bridgeSets } from '../compute/tenant/bridge-rules.js'
 import { tenantTable } from '../compute/tenant/fabric-marks.js'
 import type { DesiredState, Guest, TableName } from '../model/desired.js'
 import type { InSpace } from '../model/fabric.js'
-<<<<<<< Updated upstream
 import type { Kernel } from './boundary.js'
-=======
 import { linksFirst } from './links-first.js'
-import type { Kernel } from './order.js'
->>>>>>> Stashed changes
 import { rulesFirst } from './rules-first.js'
 import { type SpacedOptions, spacedTable } from './spaced.js'
 import type { Space, Spaces } from './spaces.js'
