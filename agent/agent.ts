@@ -37,6 +37,7 @@ import { openPortHolders } from './port-holders.js'
 import { createServiceAllocator } from './service-alloc.js'
 import { createStore } from './store.js'
 import { createTenantAllocator } from './tenant-alloc.js'
+import { dhcpServers, namespaceCommand } from './unit.js'
 
 export interface AgentOptions {
   readonly config: Config
@@ -118,8 +119,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   })
   const proxy = openHostProxy(config.stateDir, config.proxyDrain)
   const answers = createAnswers()
-  const spaces = openSpaces(names.spaces, kernel.netns)
-  const dhcp = dhcpTable(config.stateDir)
+  const spaces = openSpaces(names.spaces, kernel.netns, namespaceCommand())
+  const dhcp = dhcpTable(dhcpServers(config.stateDir))
   const bgp = createBgpPart({
     socket: config.gobgp.socket,
     stateDir: config.stateDir,

@@ -1,5 +1,6 @@
 // Removes everything of ours from this host, up the list of tables; needs no store and no daemon. What it finds by
 // mark it removes, foreign things stay; `ip`, `nft`, iptables-save and sysctls are as they were before warrend.
+import { openDnsmasqs } from '../../lib/dnsmasq/dnsmasq.js'
 import { WarrenError } from '../../lib/errors.js'
 import type { Config } from '../config.js'
 import type { TableName } from '../model/desired.js'
@@ -55,7 +56,7 @@ export async function cleanup(
       stateDir: config.stateDir,
       subnetFile: config.subnetFile,
       desired: () => undefined,
-      fabric: { spaces, dhcp: dhcpTable(config.stateDir) },
+      fabric: { spaces, dhcp: dhcpTable(openDnsmasqs(`${config.stateDir}/dhcp`)) },
       bgp: bgp.tables,
     })
     for (const { name, table } of [...stages].reverse()) {

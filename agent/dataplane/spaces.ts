@@ -7,7 +7,8 @@ import { hasCode } from '../../lib/errors.js'
 import { type RtnlOnce, rtnlOnce } from '../../lib/netlink/once.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
 import type { Link, Rtnl } from '../../lib/netlink/types.js'
-import { createNetns, deleteNetns, type Netns, openNetns } from '../../lib/netns/netns.js'
+import { createNetns, deleteNetns, ipNetns, type NetnsCommand } from '../../lib/netns/named.js'
+import { type Netns, openNetns } from '../../lib/netns/netns.js'
 import { openNft } from '../../lib/nftables/nft.js'
 import type { Nft } from '../../lib/nftables/types.js'
 import { aliasPrefix } from '../model/marks.js'
@@ -90,9 +91,11 @@ class HostSpaces implements Spaces {
   /** By inode: made for this host? */
   readonly #mine = new Map<number, boolean>()
   readonly #spaces = new Map<string, OpenSpace>()
+  readonly #command: NetnsCommand
   #generation = 0
 
-  constructor(prefix: string, host: Netns) {
+  constructor(prefix: string, host: Netns, command: NetnsCommand) {
+    this.#command = command
     this.#mark = `${aliasPrefix}namespace of net:[${fstatSync(host.fd).ino}]`
     this.#ours = new RegExp(`^${prefix}-(fabric|routed|r-[0-9a-f]{10}|s-[0-9]{1,8})$`)
   }
@@ -153,9 +156,9 @@ class HostSpaces implements Spaces {
 
   async create(name: string): Promise<void> {
     // An empty file of that name: a namespace that did not survive.
-    if (inodeOf(name) === undefined && readNames().includes(name)) await deleteNetns(name)
+    if (inodeOf(name) === undefined && readNames().includes(name)) await deleteNetns(name, this.#command)
     // Left by an agent that was killed before it could mark it: nothing is in it but lo.
-    const netns = await createNetns(name).catch(async (error: unknown) => {
+    const netns = await createNetns(name, this.#command).catch(async (error: unknown) => {
       if (hasCode(error, 'EEXIST') && (await this.#isBare(name)))
         return openNetns({ path: `${directory}/${name}` })
       throw error
@@ -176,7 +179,7 @@ class HostSpaces implements Spaces {
     const known = this.#spaces.get(name)
     if (known !== undefined) this.#drop(known)
     const inode = inodeOf(name)
-    await deleteNetns(name)
+    await deleteNetns(name, this.#command)
     if (inode !== undefined) this.#mine.delete(inode)
   }
 
@@ -234,8 +237,8 @@ function inodeAt(path: string): number | undefined {
 }
 
 /** Ours by the alias of their `lo`, and by their names: "wrn-fabric", "wrn-routed", "wrn-r-" and ten hex digits (a router), "wrn-s-" and a VNI (DHCP); `prefix` is "wrn". */
-export function openSpaces(prefix: string, host: Netns): Spaces {
-  return new HostSpaces(prefix, host)
+export function openSpaces(prefix: string, host: Netns, command: NetnsCommand = ipNetns): Spaces {
+  return new HostSpaces(prefix, host, command)
 }
 
 /**

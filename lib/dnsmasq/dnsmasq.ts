@@ -1,13 +1,11 @@
 // One dnsmasq per link, each a daemon of its own: it outlives this program and is found again by its command line and by
 // what was noted at its start. Files, below DIRECTORY/ID/: conf, hosts, names (ours), leases, log, pid (dnsmasq's), running
-// (our note: which process, where, with which texts). By hand: nsenter --net=/run/netns/NAME dnsmasq --conf-file=.../conf
+// (our note: which process, where, with which texts). How it is started: launch.ts.
 //
 // It runs as the user "dnsmasq" (or "nobody") once its sockets are open, and reads hosts and names as that user: they and
 // the directories down to them have to be open to it.
-import { chownSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, fstatSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { codeOf, WarrenError } from '../errors.js'
-import { exec } from '../exec.js'
-import { childArgv } from '../netns/child.js'
 import { openNetns } from '../netns/netns.js'
 import type { FileName } from './config.js'
 import {
@@ -19,17 +17,10 @@ import {
   readText,
   shorten,
 } from './files.js'
+import { daemonLauncher, type Launcher } from './launch.js'
 import { pruneLeases } from './leases.js'
 import { digestOf, formatNote, type Note, type Place, parseNote, troubleOf } from './note.js'
-import {
-  confArg,
-  endProcess,
-  findServers,
-  hangUp,
-  namespaceOf,
-  type ProcessFacts,
-  readProcess,
-} from './processes.js'
+import { confArg, findServers, type ProcessFacts, readProcess } from './processes.js'
 import type { DnsmasqTexts } from './types.js'
 import { watchProcesses } from './watch.js'
 
@@ -113,7 +104,11 @@ function startFailure(error: unknown, server: DnsmasqServer, logPath: string): W
   return new WarrenError(`${what}: ${reason}`, { code: 'DNSMASQ', hint, cause: error })
 }
 
-export function openDnsmasqs(directory: string, program = 'dnsmasq'): Dnsmasqs {
+export function openDnsmasqs(
+  directory: string,
+  program = 'dnsmasq',
+  launcher: Launcher = daemonLauncher,
+): Dnsmasqs {
   /** Those that should be running, by id. */
   const live = new Map<string, ProcessFacts>()
   /** What was there at the last look, and what was started since; a look at all of /proc for each start would cost more than the start. */
@@ -141,7 +136,8 @@ export function openDnsmasqs(directory: string, program = 'dnsmasq'): Dnsmasqs {
   function write(id: string, name: FileName | 'running', text: string, mode: number): void {
     const fresh = `${path(id, name)}.new`
     writeFileSync(fresh, text, { mode })
-    chownSync(fresh, 0, account().gid)
+    chmodSync(fresh, mode) // whatever the umask is
+    if (launcher.givesFiles) chownSync(fresh, 0, account().gid)
     renameSync(fresh, path(id, name))
   }
 
@@ -161,8 +157,10 @@ export function openDnsmasqs(directory: string, program = 'dnsmasq'): Dnsmasqs {
   function look(id: string, processes: readonly ProcessFacts[]): FoundDnsmasq {
     const texts = { conf: read(id, 'conf'), hosts: read(id, 'hosts'), names: read(id, 'names') }
     const noted = parseNote(read(id, 'running'))
-    const trouble = troubleOf(noted, texts, processes, placeOf)
     const main = processes.find(({ pid, start: at }) => pid === noted?.pid && at === noted.start)
+    const trouble =
+      troubleOf(noted, texts, processes, placeOf) ??
+      (main === undefined ? undefined : launcher.foreign(id, main))
     if (main === undefined) live.delete(id)
     else live.set(id, main)
     return {
@@ -175,10 +173,10 @@ export function openDnsmasqs(directory: string, program = 'dnsmasq'): Dnsmasqs {
     }
   }
 
-  async function endAll(id: string): Promise<void> {
+  async function endAll(id: string, starting: boolean): Promise<void> {
     live.delete(id)
     known ??= new Map(findServers(directory))
-    for (const each of known.get(id) ?? []) await endProcess(each)
+    await launcher.end(id, known.get(id) ?? [], starting)
     known.delete(id)
   }
 
@@ -188,9 +186,11 @@ export function openDnsmasqs(directory: string, program = 'dnsmasq'): Dnsmasqs {
     prepareDirectory(directory, id)
     const before = read(id, 'hosts')
     rmSync(path(id, 'running'), { force: true })
-    await endAll(id)
+    await endAll(id, true)
     const leases = pruneLeases(read(id, 'leases'), before, texts.hosts)
-    if (leases.stale) write(id, 'leases', leases.text, 0o600)
+    if (leases.stale) write(id, 'leases', leases.text, 0o640)
+    // dnsmasq makes it its own, but not its group: so we can shorten it without rights over others' files.
+    if (!launcher.givesFiles) write(id, 'log', read(id, 'log'), 0o660)
     write(id, 'conf', texts.conf, 0o600)
     writeLists(server)
     const netns = openNetns({ path: netnsPath(server.netns) })
@@ -198,18 +198,18 @@ export function openDnsmasqs(directory: string, program = 'dnsmasq'): Dnsmasqs {
       const ifindex = netns.linkIndex(dev)
       if (ifindex === undefined) throw new WarrenError(`${what}: ENODEV`, { code: 'ENODEV' })
       // It answers when its sockets are open and its child is on its own.
-      await exec(childArgv(netns, argv(id))).catch((error: unknown) => {
+      const how = { id, name: server.netns, netns, account: account(), argv: argv(id) }
+      await launcher.start(how).catch((error: unknown) => {
         throw startFailure(error, server, path(id, 'log'))
       })
       const facts = readProcess(Number(read(id, 'pid')))
-      const inode = facts === undefined ? undefined : namespaceOf(facts.pid, 'net')
-      if (facts === undefined || inode === undefined || !facts.args.includes(confArg(directory, id)))
+      if (facts === undefined || !facts.args.includes(confArg(directory, id)))
         throw new WarrenError(`${what}: it ended at once`, {
           code: 'DNSMASQ',
           hint: lastLines(read(id, 'log'), log.lastLines).join('; '),
         })
       known?.set(id, [facts])
-      note(server, facts, { inode, ifindex })
+      note(server, facts, { inode: `net:[${fstatSync(netns.fd).ino}]`, ifindex })
     } finally {
       netns.close()
     }
@@ -233,11 +233,11 @@ export function openDnsmasqs(directory: string, program = 'dnsmasq'): Dnsmasqs {
       const { stale } = pruneLeases(read(id, 'leases'), read(id, 'hosts'), texts.hosts)
       if (stale || noted === undefined || facts?.start !== noted.start) return await start(server)
       writeLists(server)
-      if (!(await hangUp(facts))) return await start(server)
+      if (!(await launcher.reload(id, facts))) return await start(server)
       note(server, facts, noted)
     },
     async stop(id) {
-      await endAll(id)
+      await endAll(id, false)
       rmSync(`${directory}/${id}`, { recursive: true, force: true })
     },
     async watch(signal, onGone) {
@@ -252,6 +252,6 @@ export function openDnsmasqs(directory: string, program = 'dnsmasq'): Dnsmasqs {
           for (const id of live.keys()) shorten(path(id, 'log'), log.mostBytes)
       })
     },
-    format: ({ id, netns }) => `nsenter --net=${netnsPath(netns)} ${argv(id).join(' ')}`,
+    format: ({ id, netns }) => launcher.format(id, netns, argv(id)),
   }
 }

@@ -1,7 +1,7 @@
 // Which dnsmasq processes are ours: those whose command line names a conf file below our directory. No process of ours is
 // a child of this program (dnsmasq goes into a session of its own), so /proc tells, before and after a restart alike.
 // `pgrep -af DIRECTORY` shows them.
-import { readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { basename } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { WarrenError } from '../errors.js'
@@ -38,10 +38,11 @@ export function readProcess(pid: number): ProcessFacts | undefined {
   }
 }
 
-/** "net:[4026531840]"; undefined when it is gone. */
-export function namespaceOf(pid: number, kind: 'net' | 'pid'): string | undefined {
+/** How many pid namespaces it is in, from that of this /proc down; a link in ns/ of another account is not ours to read. */
+function pidDepth(pid: number): number | undefined {
   try {
-    return readlinkSync(`/proc/${pid}/ns/${kind}`)
+    const ids = /^NSpid:\s*(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1]
+    return ids?.trim().split(/\s+/).length
   } catch {
     return undefined
   }
@@ -52,9 +53,7 @@ export const confArg = (directory: string, id: string): string => `--conf-file=$
 /** A container's processes are seen in /proc too, and may call themselves anything: another pid namespace is not ours. */
 function isServer({ pid, args }: ProcessFacts, conf: string): boolean {
   return (
-    basename(args[0] ?? '') === 'dnsmasq' &&
-    args.includes(conf) &&
-    namespaceOf(pid, 'pid') === namespaceOf(process.pid, 'pid')
+    basename(args[0] ?? '') === 'dnsmasq' && args.includes(conf) && pidDepth(pid) === pidDepth(process.pid)
   )
 }
 

@@ -2,7 +2,6 @@
 // short synchronous window. `ip netns` shows the named ones, below /run/netns. man 7 network_namespaces.
 import { closeSync, openSync } from 'node:fs'
 import { WarrenError } from '../errors.js'
-import { exec } from '../exec.js'
 import { ifIndex, ifName, lastErrno, setns, unshareNet } from './libc.js'
 
 export type NetnsTarget = 'self' | { readonly path: string } | { readonly pid: number }
@@ -130,32 +129,4 @@ export function scratchNetns<T>(f: () => T): T {
   } finally {
     scratch.close()
   }
-}
-
-/** `ip netns add NAME`: `ip` also makes /run/netns a shared mount, so that other mount namespaces see it. Errors: EEXIST. */
-export async function createNetns(name: string): Promise<Netns> {
-  await netnsCommand('add', name, 'EEXIST', /File exists/)
-  return openNetns({ path: `/run/netns/${name}` })
-}
-
-/** `ip netns delete NAME`. What runs or is open inside keeps the namespace itself alive. Errors: ENOENT. */
-export async function deleteNetns(name: string): Promise<void> {
-  await netnsCommand('delete', name, 'ENOENT', /No such file/)
-}
-
-async function netnsCommand(
-  verb: 'add' | 'delete',
-  name: string,
-  code: string,
-  pattern: RegExp,
-): Promise<void> {
-  if (!/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/.test(name))
-    throw new WarrenError(`Cannot ${verb} namespace "${name}": not a namespace name`, { code: 'EINVAL' })
-  const result = await exec(['ip', 'netns', verb, name], { ok: [0, 1, 255] })
-  if (result.code === 0) return
-  const reason = result.stderr.trim().split('\n')[0] ?? ''
-  const known = pattern.test(reason)
-  throw new WarrenError(`Cannot ${verb} namespace "${name}": ${known ? code : reason}`, {
-    code: known ? code : 'EXIT',
-  })
 }

@@ -2,6 +2,10 @@
 // real one has: namespaces, loss, deadlines, lines pasted into a shell.
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { createServer, type Server } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import t from 'tap'
 import { MessageWriter } from '../../lib/netlink/codec/message.js'
 import { encodeNeighborDump } from '../../lib/netlink/codec/neighbor.js'
@@ -12,7 +16,8 @@ import { openRtnl } from '../../lib/netlink/rtnl.js'
 import { openNetlink } from '../../lib/netlink/socket.js'
 import type { Rtnl, RtnlEvent, RtnlGroup, RtnlMonitor, RtnlOp } from '../../lib/netlink/types.js'
 import { childArgv } from '../../lib/netns/child.js'
-import { anonymousNetns, createNetns, deleteNetns, openNetns, scratchNetns } from '../../lib/netns/netns.js'
+import { createNetns, deleteNetns, helperNetns, ipNetns } from '../../lib/netns/named.js'
+import { anonymousNetns, openNetns, scratchNetns } from '../../lib/netns/netns.js'
 import { createTap } from '../../lib/netns/tap.js'
 import {
   add,
@@ -967,18 +972,56 @@ t.test('netns: windows nest, survive a throw, and refuse what is asynchronous', 
   self.close()
 })
 
-t.test('netns: named ones are made and deleted as by ip netns', needsRoot, async t => {
-  const name = `wt-${process.pid}-named`
-  const made = await createNetns(name)
-  t.teardown(() => deleteNetns(name).catch(() => undefined))
-  await t.rejects(createNetns(name), { code: 'EEXIST' })
-  const again = openNetns({ path: `/run/netns/${name}` })
-  t.equal(again.linkIndex('lo'), 1)
-  again.close()
-  made.close()
-  await deleteNetns(name)
-  await t.rejects(deleteNetns(name), { code: 'ENOENT' })
-  await t.rejects(createNetns('../x'), { code: 'EINVAL' })
+/** warren-netns.socket of systemd: each connection is the standard input and output of the helper. */
+async function netnsHelper(path: string): Promise<{ readonly server: Server; readonly asked: number[] }> {
+  const helper = fileURLToPath(new URL('../../scripts/systemd/warren-netns', import.meta.url))
+  const asked: number[] = []
+  const server = createServer({ pauseOnConnect: true }, socket => {
+    const child = spawn(helper, { stdio: [socket, socket, 'inherit'] })
+    asked.push(child.pid ?? 0)
+    child.on('exit', () => socket.destroy())
+  })
+  await new Promise<void>(resolve => server.listen(path, resolve))
+  return { server, asked }
+}
+
+t.test('netns: named ones are made and deleted as by ip netns, here or by the helper', needsRoot, async t => {
+  const path = join(tmpdir(), `wt-${process.pid}-netns.sock`)
+  const { server, asked } = await netnsHelper(path)
+  t.teardown(() => server.close())
+  const throughHelper = helperNetns(path)
+  for (const [i, command] of [ipNetns, throughHelper].entries()) {
+    const name = `wt-${process.pid}-named${i}`
+    const made = await createNetns(name, command)
+    t.teardown(() => deleteNetns(name).catch(() => undefined))
+    await t.rejects(createNetns(name, command), { code: 'EEXIST' })
+    const again = openNetns({ path: `/run/netns/${name}` })
+    t.equal(again.linkIndex('lo'), 1)
+    again.close()
+    made.close()
+    await deleteNetns(name, command)
+    await t.rejects(deleteNetns(name, command), { code: 'ENOENT' })
+    await t.rejects(createNetns('../x', command), { code: 'EINVAL' })
+  }
+  t.equal(asked.length, 1, 'one helper for all questions')
+  t.match(await throughHelper('add', '../x'), /not a namespace name/, 'it looks at names itself, too')
+  const names = ['a', 'b', 'c'].map(each => `wt-${process.pid}-${each}`)
+  const made = await Promise.all(names.map(name => createNetns(name, throughHelper)))
+  for (const each of made) each.close()
+  await Promise.all(names.map(name => deleteNetns(name, throughHelper)))
+  process.kill(asked[0] ?? 0)
+  await t.rejects(
+    Promise.all([throughHelper('delete', 'x'), throughHelper('delete', 'y')]),
+    { code: 'NETNS_HELPER', hint: /systemctl status/ },
+    'a helper that went is no answer',
+  )
+  t.match(
+    await throughHelper('delete', `wt-${process.pid}-none`),
+    /No such file/,
+    'the next one is asked then',
+  )
+  process.kill(asked[1] ?? 0)
+  await t.rejects(helperNetns(`${path}.not`)('add', 'x'), { code: 'NETNS_HELPER', message: /ENOENT/ })
 })
 
 t.test('the hand behind a notice is named while its process lives', needsRoot, async t => {

@@ -44,7 +44,7 @@ interface Agent {
 }
 
 /** An agent that has just started. */
-function agent(table = dhcpTable(stateDir)): Agent {
+function agent(table = dhcpTable(openDnsmasqs(directory))): Agent {
   const mirror = new Mirror(table, systemClock, createReceipts(100))
   return {
     table,
@@ -298,12 +298,13 @@ t.test('a network without router: no gateway, a server beside the subnet, dhcp: 
 /** Started by an agent that is killed with its whole process group. */
 async function startedByAnother(wanted: DhcpServer): Promise<void> {
   const script = `import { dhcpTable } from '${new URL('../../agent/dataplane/tables/dhcp.js', import.meta.url)}'
+    import { openDnsmasqs } from '${new URL('../../lib/dnsmasq/dnsmasq.js', import.meta.url)}'
     const op = { verb: 'add', desired: JSON.parse(process.argv[1]) }
-    console.log((await dhcpTable(process.argv[2]).apply([op], new AbortController().signal))[0]?.message ?? 'started')
+    console.log((await dhcpTable(openDnsmasqs(process.argv[2])).apply([op], new AbortController().signal))[0]?.message ?? 'started')
     setInterval(() => undefined, 1000)`
   const other = spawn(
     process.execPath,
-    [...process.execArgv, '--input-type=module', '-e', script, JSON.stringify(wanted), stateDir],
+    [...process.execArgv, '--input-type=module', '-e', script, JSON.stringify(wanted), directory],
     { detached: true, stdio: ['ignore', 'pipe', 'inherit'] },
   )
   const said = await new Promise(resolve => other.stdout.once('data', resolve))
@@ -514,7 +515,7 @@ t.test(
       .catch(asError)
     t.match(error, { code: 'DNSMASQ', message: /10\.0\.1\.1.*Address already in use/, hint: /ss -lnup/ })
     holder.kill()
-    const without = dhcpTable(stateDir, openDnsmasqs(directory, 'dnsmasq-that-is-not-there'))
+    const without = dhcpTable(openDnsmasqs(directory, 'dnsmasq-that-is-not-there'))
     const [missing] = await without.apply([{ verb: 'add', desired: taken.wanted }], never)
     t.match(missing, {
       code: 'DNSMASQ',

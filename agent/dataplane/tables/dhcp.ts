@@ -2,12 +2,7 @@
 // that their command lines name, <stateDir>/dhcp/VNI; they live on without us. `pgrep -af STATEDIR/dhcp/` shows them.
 
 import { dnsmasqTexts } from '../../../lib/dnsmasq/config.js'
-import {
-  type DnsmasqServer,
-  type Dnsmasqs,
-  type GoneDnsmasq,
-  openDnsmasqs,
-} from '../../../lib/dnsmasq/dnsmasq.js'
+import type { DnsmasqServer, Dnsmasqs, GoneDnsmasq } from '../../../lib/dnsmasq/dnsmasq.js'
 import type { DnsmasqTexts } from '../../../lib/dnsmasq/types.js'
 import { asError, WarrenError } from '../../../lib/errors.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
@@ -21,7 +16,7 @@ export interface DhcpTable extends Table<DhcpServer> {
   watch(signal: AbortSignal, onGone: (key: string, gone: GoneDnsmasq) => void): Promise<void>
 }
 
-export function dhcpTable(stateDir: string, servers: Dnsmasqs = openDnsmasqs(`${stateDir}/dhcp`)): DhcpTable {
+export function dhcpTable(servers: Dnsmasqs): DhcpTable {
   const rendered = new WeakMap<DhcpServer, DnsmasqTexts>()
   const key = ({ vni }: DhcpServer): string => String(vni)
 

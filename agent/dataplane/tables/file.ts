@@ -1,5 +1,5 @@
 // Files that we write for other programs (subnet.env). Ours by their first line; somebody else's file is never written over.
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { codeOf, hasCode, WarrenError } from '../../../lib/errors.js'
 import type { Table } from '../../../lib/reconcile/table.js'
@@ -44,6 +44,7 @@ export function fileTable(paths: readonly string[]): Table<HostFile> {
             }
             mkdirSync(dirname(path), { recursive: true })
             writeFileSync(`${path}.new`, op.desired.text)
+            chmodSync(`${path}.new`, 0o644) // others read it, whatever our umask is
             renameSync(`${path}.new`, path)
           }
           return undefined
