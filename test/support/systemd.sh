@@ -5,6 +5,7 @@
 #   systemd_missing                    prints why none can run here; fails when one can
 #   systemd_boot NAME NETNS DIR        boots it; DIR/root is laid over the root, the tree of warrend's build over
 #                                      /usr/lib/warren. Units enabled on this machine are not: DIR/root brings its own
+#                                      SYSTEMD_BINDS, when set: what nspawn binds in place of those
 #   systemd_in CMD...                  a command beside its PID 1
 #   systemd_down                       powers it off, and removes what is left of it
 #
@@ -12,7 +13,7 @@
 # PID 1 outlives a systemd-nspawn that was killed, and all others end with it: its pid is in DIR/init.pid, and it has
 # WARREN_TEST_RUN in its environment for scripts/test.sh.
 
-SYSTEMD_NAME='' SYSTEMD_DIR=''
+SYSTEMD_NAME='' SYSTEMD_DIR='' SYSTEMD_BINDS=()
 
 # In one place, so that a trial and the boot do the same: NAME of the cgroup, DIR for the mounts.
 # shellcheck disable=SC2016 # expanded by the inner shell
@@ -46,10 +47,11 @@ systemd_missing() {
 }
 
 systemd_boot() {
-  local netns=$2 node build
+  local netns=$2 node build binds=("${SYSTEMD_BINDS[@]}")
   SYSTEMD_NAME=$1 SYSTEMD_DIR=$3
   node=$(readlink -f "$(command -v node)")
   build=$(dirname "$(readlink -f "${WARREN_DIST:-$WARREN_ROOT/dist}")")
+  ((${#binds[@]} > 0)) || binds=(--bind-ro="$build:/usr/lib/warren" --bind-ro="$node:/usr/local/bin/node")
   # shellcheck disable=SC2016
   setsid unshare --mount --propagation private sh -euc "$SYSTEMD_MOUNTS"'
     echo $$ >"/sys/fs/cgroup/$1/cgroup.procs"
@@ -59,11 +61,13 @@ systemd_boot() {
     rm -rf etc/hostname etc/systemd/system etc/systemd/system-generators usr/lib/systemd/system-generators
     mkdir -p etc/systemd/system
     cp -a "$4/root/." .
+    name=$1 root=$2/root netns=$3
+    shift 4
     export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
-    exec systemd-nspawn --quiet --boot --directory="$2/root" --machine="$1" --hostname="$1" --register=no --keep-unit \
-      --network-namespace-path="/run/netns/$3" --capability=CAP_NET_ADMIN --console=pipe --bind-ro="$5:/usr/lib/warren" \
-      --bind-ro="$6:/usr/local/bin/node" --setenv=WARREN_TEST_RUN="${WARREN_TEST_RUN-}" systemd.unit=basic.target
-    ' sh "$SYSTEMD_NAME" "$SYSTEMD_DIR/mounts" "$netns" "$SYSTEMD_DIR" "$build" "$node" >"$SYSTEMD_DIR/console" 2>&1 </dev/null &
+    exec systemd-nspawn --quiet --boot --directory="$root" --machine="$name" --hostname="$name" --register=no --keep-unit \
+      --network-namespace-path="/run/netns/$netns" --capability=CAP_NET_ADMIN --console=pipe "$@" \
+      --setenv=WARREN_TEST_RUN="${WARREN_TEST_RUN-}" systemd.unit=basic.target
+    ' sh "$SYSTEMD_NAME" "$SYSTEMD_DIR/mounts" "$netns" "$SYSTEMD_DIR" "${binds[@]}" >"$SYSTEMD_DIR/console" 2>&1 </dev/null &
   disown $!
   proc_save "$SYSTEMD_DIR/nspawn.pid" $!
   busywait 20 systemd_settled || return
