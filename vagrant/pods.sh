@@ -4,7 +4,7 @@
 #   lab-pods up         two pods plugged into wrn0, by subnet.env; and the namespaces of the tenants' ports
 #   lab-pods register   tells the model of them: the Service "web" selects them
 #
-# A pod is a network namespace: pod1, pod2. Ports of tenants are in red and blue, on the last host in only-blue, too.
+# A pod is a network namespace: pod1, pod2. Ports of tenants are in red and blue, on h2 in only-blue, too.
 
 set -o errexit -o nounset -o pipefail
 

@@ -7,7 +7,6 @@
 set -o errexit -o nounset -o pipefail
 
 address=$1 etcd=$2
-readonly NETWORK=192.168.56.0/24
 export DEBIAN_FRONTEND=noninteractive
 
 # --- packages ------------------------------------------------------------------------------------------------------------
@@ -37,13 +36,7 @@ done
 
 # --- configuration -------------------------------------------------------------------------------------------------------
 
-install -d /etc/warren
-cat >/etc/warren/warrend.yaml <<YAML
-store: { etcd: { endpoints: ["http://$etcd:2379"] } }
-# Not the interface with the default route: that is Vagrant's own, with VirtualBox the same address on every host.
-underlay: { cidr: $NETWORK }
-roles: [cluster, fabric]
-YAML
+install -m 644 -D /warren/vagrant/warrend.yaml /etc/warren/warrend.yaml
 
 if [[ $address == "$etcd" ]]; then
   cat >/etc/default/etcd <<TEXT
@@ -118,53 +111,7 @@ systemctl --quiet enable warrend
 systemctl restart warrend
 
 if [[ $address == "$etcd" ]]; then
-  cat >/etc/warren/lab.yaml <<'YAML'
-apiVersion: warren/v1
-kind: Cluster
-metadata: { name: default }
-spec:
-  podCIDRs: [10.244.0.0/16]
-  # Small: 10.0.2.0/24 is VirtualBox's own network for the way out.
-  serviceCIDRs: [10.0.0.0/24]
-  backend: { type: vxlan }
-  bgp: { asn: 64512, password: lab }
----
-apiVersion: warren/v1
-kind: Service
-metadata: { name: web }
-spec:
-  type: NodePort
-  clusterIPs: [10.0.0.1]
-  selector: { app: web }
-  ports:
-    - { name: http, protocol: TCP, port: 1234, targetPort: http, nodePort: 31234 }
-    - { name: echo, protocol: UDP, port: 1234, targetPort: echo, nodePort: 31234 }
-YAML
-  # Two tenants with the same addresses, and one that only blue has.
-  for tenant in red blue; do
-    cat <<YAML
----
-{ apiVersion: warren/v1, kind: Tenant, metadata: { name: $tenant } }
----
-{ apiVersion: warren/v1, kind: Network, metadata: { name: a, tenant: $tenant }, spec: { type: vxlan, subnets: [{ cidr: 10.0.1.0/24 }] } }
-YAML
-    for n in 1 2 3; do
-      cat <<YAML
----
-apiVersion: warren/v1
-kind: Port
-metadata: { name: p$n, tenant: $tenant }
-spec: { network: a, node: h$n, fixedIPs: [10.0.1.1$n], device: { kind: veth, netns: $tenant, name: eth0 } }
-YAML
-    done
-  done >>/etc/warren/lab.yaml
-  cat >>/etc/warren/lab.yaml <<'YAML'
----
-apiVersion: warren/v1
-kind: Port
-metadata: { name: only, tenant: blue }
-spec: { network: a, node: h2, fixedIPs: [10.0.1.99], device: { kind: veth, netns: only-blue, name: eth0 } }
-YAML
+  install -m 644 /warren/vagrant/lab.yaml /etc/warren/lab.yaml
   for ((try = 0; ; try++)); do
     if warren apply -f /etc/warren/lab.yaml; then break; fi
     ((try < 30)) || exit 1
