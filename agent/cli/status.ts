@@ -107,13 +107,26 @@ function factLines(status: Status, paint: Paint): readonly string[] {
   return facts.map(([name, value]) => `${paint('dim', name.padEnd(8))}  ${value}`)
 }
 
-export function statusLines(status: Status, paint: Paint, now = Date.now()): readonly string[] {
+/** Most hosts have objects in a dozen of forty tables: the others are a number, unless something is wrong with them. */
+function tablesOf(status: Status, paint: Paint, all: boolean): readonly string[] {
+  const tables = status.tables.filter(
+    ({ state, objects, written, failed, error }) =>
+      all || state === 'degraded' || error !== undefined || objects + written + failed > 0,
+  )
+  const rest = status.tables.length - tables.length
+  const failing = tables.some(table => table.error !== undefined)
+  const columns = failing ? tableColumns : tableColumns.slice(0, -1)
+  const looked = status.tables.some(({ state }) => state !== 'unknown')
+  const note = `${count(rest, 'table')} ${looked ? 'without objects' : 'not looked at yet'} (--all)`
+  return [
+    ...(tables.length > 0 ? ['', ...tableLines(columns, tables, paint)] : []),
+    ...(rest > 0 ? [...(tables.length > 0 ? [] : ['']), note] : []),
+  ]
+}
+
+export function statusLines(status: Status, paint: Paint, now = Date.now(), all = false): readonly string[] {
   const lines = [...headLines(status, paint, now), ...factLines(status, paint)]
-  if (status.tables.length > 0) {
-    const failing = status.tables.some(table => table.error !== undefined)
-    const columns = failing ? tableColumns : tableColumns.slice(0, -1)
-    lines.push('', ...tableLines(columns, status.tables, paint))
-  }
+  lines.push(...tablesOf(status, paint, all))
   if (status.peers.length > 0) lines.push('', ...tableLines(peerColumns, status.peers, paint))
   if (status.problems.length > 0) {
     lines.push('')
@@ -128,15 +141,16 @@ export const statusCommand: CommandModule = {
       .command('status')
       .description('node, revision, sources, lease, tables, peers and problems of this host')
       .addOption(outputOption('text', 'json'))
+      .option('--all', 'tables without objects, too')
       .addHelpText(
         'after',
         `\nExit status: 0 converged; 1 degraded or not converged; 3 warrend does not answer.${examples('warren status', 'warren status -o json | jq .lease')}`,
       )
       .action(
-        cli.action(async (options: { readonly output: string }) => {
+        cli.action(async (options: { readonly output: string; readonly all?: boolean }) => {
           const status = await (await cli.client()).status()
           if (options.output === 'json') cli.io.write(`${JSON.stringify(status, null, 2)}\n`)
-          else cli.print(statusLines(status, cli.paint))
+          else cli.print(statusLines(status, cli.paint, Date.now(), options.all === true))
           return status.converged ? exit.ok : exit.failed
         }),
       )

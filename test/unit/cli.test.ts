@@ -258,6 +258,18 @@ t.test('status', async t => {
     ])
   })
   t.test('a degraded host names table, source, problem and what to do', async t => {
+    const idle = { state: 'converged', objects: 0, observed: 1, written: 0, failed: 0 } as const
+    const many = {
+      ...status,
+      tables: [...status.tables, { name: 'dhcp', ...idle }, { name: 'jump', ...idle }],
+    }
+    const note = statusLines(many, plain, now).find(line => line.includes('--all'))
+    t.equal(note, '2 tables without objects (--all)')
+    t.match(statusLines(many, plain, now, true).join('\n'), /dhcp +converged/)
+    const fresh = many.tables.map(({ name }) => ({ name, ...idle, state: 'unknown' as const }))
+    const before = statusLines({ ...status, tables: fresh }, plain, now).join('\n')
+    t.match(before, /\n\n4 tables not looked at yet/)
+    t.notMatch(before, 'TABLE')
     t.same(statusLines(degraded, plain, now).slice(0, 1), [
       'h1  degraded  revision 12 (applied 11)  cluster vxlan  pod MTU 1450  warrend 0.1.0 up 3 min',
     ])
