@@ -22,16 +22,18 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 
 usage() {
   cat <<'TEXT'
-Usage: test.sh [--unit] [--only PATTERN]
+Usage: test.sh [--unit | --vagrant] [--only PATTERN]
   --unit           only what needs no kernel and no root: test/unit and test/*.test.ts
+  --vagrant        only the lab of three virtual machines (vagrant/): half an hour where they are emulated; no part of the rest
   --only PATTERN   only the suites and test files whose path has PATTERN in it ("check" is a suite too)
 TEXT
 }
 
-unit='' only=''
+unit='' only='' vagrant=''
 while (($#)); do
   case $1 in
     --unit) unit=1 ;;
+    --vagrant) vagrant=1 ;;
     --only)
       (($# > 1)) || usage_error "--only needs a value"
       only=$2
@@ -45,6 +47,8 @@ while (($#)); do
   esac
   shift
 done
+
+[[ -z $unit || -z $vagrant ]] || usage_error "--unit and --vagrant are two runs"
 
 passed=0 failed=0 skipped=0 suites=0
 # Marks every process of this run (it is in their environment) and every lab (in its lab.env).
@@ -196,6 +200,12 @@ declare -A namespaces_before=()
 for path in /run/netns/*; do namespaces_before[${path##*/}]=1; done
 on_exit finish
 
+if [[ -n $vagrant ]]; then
+  suite vagrant 7200 "$WARREN_ROOT/vagrant/run.sh"
+  printf '%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+  ((failed == 0))
+  exit
+fi
 if [[ -z $unit ]] && matches check; then suite check 600 "$here/check.sh" --tap; fi
 built=1
 if [[ -z $unit ]] && ! (need_build); then

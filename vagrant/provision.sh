@@ -114,11 +114,11 @@ if [[ $address == "$etcd" ]]; then
   install -m 644 /warren/vagrant/lab.yaml /etc/warren/lab.yaml
   for ((try = 0; ; try++)); do
     if warren apply -f /etc/warren/lab.yaml; then break; fi
-    ((try < 30)) || exit 1
+    ((try < 60)) || exit 1
     sleep 2
   done
 fi
 systemctl --quiet enable lab-pods lab-register lab-echo@pod1 lab-echo@pod2
-timeout 120 systemctl restart lab-pods lab-register lab-echo@pod1 lab-echo@pod2
-warren wait --converged --timeout 2m
+timeout 300 systemctl restart lab-pods lab-register lab-echo@pod1 lab-echo@pod2
+warren wait --converged --timeout 5m
 warren status
