@@ -31,11 +31,41 @@ export function makePrefix(family: AddressFamily, base: bigint, length: number):
   return { family, base: network, length, text: `${numberToAddress(network, family)}/${length}` }
 }
 
+/** An IPv4 prefix without host bits, read in one go; undefined: it is none, or written otherwise. */
+function readIpv4(text: string): { readonly base: number; readonly length: number } | undefined {
+  let base = 0
+  let part = 0
+  let digits = 0
+  let dots = 0
+  let slash = false
+  for (let i = 0; i < text.length; i += 1) {
+    const code = text.charCodeAt(i)
+    if (code >= 48 && code <= 57) {
+      // "08" is not 8.
+      if (digits > 0 && part === 0) return undefined
+      part = part * 10 + code - 48
+      digits += 1
+      if (digits > 3 || part > 255) return undefined
+      continue
+    }
+    if (digits === 0 || slash || (code === 46 ? dots === 3 : code !== 47 || dots !== 3)) return undefined
+    base = base * 256 + part
+    part = 0
+    digits = 0
+    if (code === 46) dots += 1
+    else slash = true
+  }
+  if (!slash || digits === 0 || part > 32 || base % 2 ** (32 - part) !== 0) return undefined
+  return { base, length: part }
+}
+
 /**
  * Reads "address/length".
  * Errors: PREFIX (not a prefix), HOSTBITS (bits set behind the length; the hint is the prefix that was meant).
  */
 export function parsePrefix(text: string): Prefix {
+  const inet = readIpv4(text)
+  if (inet !== undefined) return { family: 'inet', length: inet.length, base: BigInt(inet.base), text }
   // Read by hand where it is fine; ip-cidr decides, and words the error, where it is not.
   if (isNetworkPrefix(text)) {
     const slash = text.indexOf('/')
@@ -159,6 +189,7 @@ export function networkAddress(prefix: Prefix): string {
 
 /** Is it a prefix without host bits? The quick test for values by the thousand; parsePrefix says what is wrong. */
 export function isNetworkPrefix(text: string): boolean {
+  if (readIpv4(text) !== undefined) return true
   const slash = text.indexOf('/')
   if (slash < 0 || !/^(0|[1-9][0-9]{0,2})$/.test(text.slice(slash + 1))) return false
   const address = text.slice(0, slash)

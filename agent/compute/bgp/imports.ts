@@ -28,14 +28,31 @@ function better(a: BgpPath, b: BgpPath): number {
   return a.asPath[0] === b.asPath[0] ? (a.med ?? 0) - (b.med ?? 0) : 0
 }
 
+/** Of a context: whether an address is on our L2 and not our own. Thousands of paths have few next hops. */
+const near = new WeakMap<ImportContext, Map<string, boolean>>()
+/** Of a router that has one for each prefix, not all. */
+const mostKnown = 1000
+
+function isNear(address: string, context: ImportContext): boolean {
+  let known = near.get(context)
+  if (known === undefined || known.size > mostKnown) {
+    known = new Map()
+    near.set(context, known)
+  }
+  let found = known.get(address)
+  if (found === undefined) {
+    found = !context.own.includes(address) && context.onLink.some(prefix => containsAddress(prefix, address))
+    known.set(address, found)
+  }
+  return found
+}
+
 /** Its next hop where that is on our L2, else the router that announces it; the kernel takes no IPv4 gateway for IPv6. */
-export function gatewayOf(path: BgpPath, { onLink, own }: ImportContext): string | undefined {
-  const near = (address: string): boolean =>
-    (path.family === 'inet' || familyOf(address) === 'inet6') &&
-    !own.includes(address) &&
-    onLink.some(prefix => containsAddress(prefix, address))
-  if (near(path.nextHop)) return path.nextHop
-  return path.neighbor !== undefined && near(path.neighbor) ? path.neighbor : undefined
+export function gatewayOf(path: BgpPath, context: ImportContext): string | undefined {
+  const fits = (address: string): boolean =>
+    (path.family === 'inet' || address.includes(':')) && isNear(address, context)
+  if (fits(path.nextHop)) return path.nextHop
+  return path.neighbor !== undefined && fits(path.neighbor) ? path.neighbor : undefined
 }
 
 /** Undefined: no next hop is within reach. */
@@ -48,7 +65,7 @@ export function importedRoute(
     const via = gatewayOf(path, context)
     return via === undefined ? [] : [{ path, via }]
   })
-  const [best] = [...usable].sort((a, b) => better(a.path, b.path))
+  const [best] = usable.length > 1 ? [...usable].sort((a, b) => better(a.path, b.path)) : usable
   if (best === undefined) return undefined
   const equal = usable.filter(({ path }) => better(path, best.path) === 0)
   const vias = [...new Set(equal.map(({ via }) => via))].sort()
