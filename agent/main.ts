@@ -1,10 +1,12 @@
 // warrend: flags, signals, exit code. Everything else is agent.ts.
+import { existsSync, rmSync } from 'node:fs'
 import { parseArgs } from 'node:util'
 import { describeError, hasCode } from '../lib/errors.js'
 import { createLog, type LogOptions } from '../lib/log.js'
 import { runAgent } from './agent.js'
 import { type Config, defaults, loadConfig } from './config.js'
 import { growFreelyAtStart } from './heap.js'
+import { liveConfig } from './live-config.js'
 import { openKv } from './open-kv.js'
 import { missingCapabilities } from './privileges.js'
 import { version } from './version.js'
@@ -38,8 +40,18 @@ async function check(config: Config, file: string): Promise<number> {
   return problems.length === 0 ? 0 : 2
 }
 
-/** A tester's way to end the process between two batches of writes, as kill -9 would. */
-function faultPoint(): (() => void) | undefined {
+/**
+ * A tester's ways to end the process between two batches of writes, as kill -9 would, and to let a pass hang: after the
+ * next batch once that file is there, which it takes away.
+ */
+function faultPoint(): (() => void | Promise<void>) | undefined {
+  const file = process.env['WARREN_FAULT_HANG_FILE']
+  if (file !== undefined)
+    return () => {
+      if (!existsSync(file)) return undefined
+      rmSync(file)
+      return new Promise<void>(() => undefined)
+    }
   const at = Number(process.env['WARREN_FAULT_AFTER_BATCH'] ?? Number.NaN)
   if (Number.isNaN(at)) return undefined
   let batches = 0
@@ -78,17 +90,21 @@ async function main(): Promise<number> {
     return 0
   }
   const file = flags.config ?? defaults.config
-  let config: Config
+  const load = (): Config => loadConfig(file, flags.config !== undefined)
+  let first: Config
   try {
-    config = loadConfig(file, flags.config !== undefined)
-    if (flags.check === true) return await check(config, file)
+    first = load()
+    if (flags.check === true) return await check(first, file)
   } catch (error) {
     process.stderr.write(`${describeError(error)}\n`)
     return 2
   }
-  const log = createLog({ level: config.log.level, format: logFormat(config.log.format) })
+  const live = liveConfig(first, load)
+  const { config } = live
+  const log = createLog({ level: () => config.log.level, format: logFormat(config.log.format) })
   const stop = new AbortController()
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, () => stop.abort())
+  process.on('SIGHUP', () => live.reload(log))
   const missing = missingCapabilities()
   if (missing.length > 0) {
     log.error(
@@ -103,7 +119,7 @@ async function main(): Promise<number> {
     log.info('warrend starts', { version, node: config.node, store: kv.name, pid: process.pid })
     try {
       await runAgent(
-        { config, kv, log, version, ...(afterBatch === undefined ? {} : { afterBatch }) },
+        { config, kv, log, version, reloads: live, ...(afterBatch === undefined ? {} : { afterBatch }) },
         stop.signal,
       )
     } finally {

@@ -14,8 +14,11 @@ export interface Log {
   child(fields: Fields): Log
 }
 
+type LeastLevel = 'debug' | 'info' | 'warn' | 'error' | 'silent'
+
+/** `level` as a function: it may change. */
 export interface LogOptions {
-  readonly level: 'debug' | 'info' | 'warn' | 'error' | 'silent'
+  readonly level: LeastLevel | (() => LeastLevel)
   /** `json`: one object a line. `text`: key=value. `journal`: text behind the <N> priority prefix of sd-daemon(3). */
   readonly format: 'json' | 'text' | 'journal'
   readonly write?: (line: string) => void
@@ -29,7 +32,7 @@ const severity = {
   silent: { level: 60, journal: 0 },
 } as const
 
-type Level = Exclude<LogOptions['level'], 'silent'>
+type Level = Exclude<LeastLevel, 'silent'>
 
 function quoted(value: unknown): string {
   if (typeof value === 'string') return /^[^\s"=]+$/.test(value) ? value : JSON.stringify(value)
@@ -61,9 +64,10 @@ function toStderr(line: string): void {
 
 export function createLog(options: LogOptions): Log {
   const write = options.write ?? toStderr
-  const least = severity[options.level].level
+  const { level: wanted } = options
   const log = (level: Level, inherited: Fields, fields: Fields, text: string | (() => string)): void => {
-    if (severity[level].level < least) return
+    const least = typeof wanted === 'function' ? wanted() : wanted
+    if (severity[level].level < severity[least].level) return
     const message = typeof text === 'string' ? text : text()
     const all = { ...inherited, ...fields }
     write(

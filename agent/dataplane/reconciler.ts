@@ -23,8 +23,8 @@ export interface ReconcilerOptions {
    * takes long: it may cost a two-thousandth of the time, but at least once in five times as long.
    */
   readonly driftMs: number
-  /** Tests end the process between two batches. */
-  afterBatch?(): void
+  /** Tests end the process, or let a pass hang, between two batches. */
+  afterBatch?(): void | Promise<void>
   onPass?(report: PassReport): void
 }
 
@@ -59,6 +59,8 @@ export class Reconciler {
   #queue: Promise<unknown> = Promise.resolve()
   #last: PassReport | undefined
   #passes = 0
+  /** When the pass under way last got on; undefined while there is none. */
+  #aliveAt: number | undefined
   /** When the last pass began, and whether it wrote nothing. */
   #passedAt = 0
   #idle = false
@@ -108,6 +110,11 @@ export class Reconciler {
     return this.#last
   }
 
+  /** Milliseconds since a pass that is under way (or waits for its turn) got on; 0 when there is none. */
+  get stalledMs(): number {
+    return this.#aliveAt === undefined ? 0 : this.#options.clock.now() - this.#aliveAt
+  }
+
   get passes(): number {
     return this.#passes
   }
@@ -154,7 +161,9 @@ export class Reconciler {
       const due = from >= nextDrift
       if (due) for (const mirror of this.#mirrors.values()) mirror.invalidate()
       const first = this.#passes === 0
+      this.#aliveAt = from
       await this.#exclusive(() => this.#pass(signal))
+      this.#aliveAt = undefined
       // The first pass looks at everything, too.
       if (due || (first && this.#passes > 0)) {
         const rest = Math.min(driftShare * (clock.now() - from), mostDrift * driftMs)
@@ -219,6 +228,7 @@ export class Reconciler {
         if (mirror === undefined || mirror.upToDate(wanted)) continue
         looked.push(mirror)
         const plan = await mirror.plan(wanted, signal, kickedAt)
+        this.#aliveAt = clock.now()
         if (plan.removes.length > 0 && desired.keep !== true)
           removals.unshift({ stage, mirror, ops: plan.removes })
         if (plan.writes.length === 0) continue
@@ -253,6 +263,7 @@ export class Reconciler {
   ): Promise<number> {
     this.#idle = false
     const failed = await mirror.execute(ops, signal)
+    this.#aliveAt = this.#options.clock.now()
     // Its link is gone, and that notice is still on its way: look at the links at once.
     if (failed > 0 && mirror.errors().some(error => hasCode(error, 'ENODEV'))) {
       this.#mirrors.get('link')?.drop()
@@ -264,7 +275,7 @@ export class Reconciler {
     } else {
       log.debug(`${ops.length} ops`, { table: mirror.table.name })
     }
-    this.#options.afterBatch?.()
+    await this.#options.afterBatch?.()
     return failed
   }
 
