@@ -7,6 +7,7 @@ import { aborted, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
 import { createAnswers } from '../lib/probe/answers.js'
 import { createReceipts } from '../lib/reconcile/receipt.js'
+import { notify } from '../lib/systemd/notify.js'
 import { createCompute } from './compute/compute.js'
 import type { Config } from './config.js'
 import { createControl } from './control.js'
@@ -25,14 +26,16 @@ import { watchSysctls } from './dataplane/sysctl-watch.js'
 import { dhcpTable } from './dataplane/tables/dhcp.js'
 import { createHostWatch } from './host-watch.js'
 import { holdIdentity, type Instance } from './identity.js'
+import type { ConfigReloads } from './live-config.js'
 import { createLook } from './look.js'
 import { createMeters } from './metrics/meters.js'
 import { metricsPart } from './metrics/part.js'
 import { namesOf } from './model/marks.js'
 import { createNodeLease } from './node-lease.js'
+import { notifyPart } from './notify-part.js'
 import { publishRecord } from './objects.js'
 import { anyAddress, instanceId, underlayChoice } from './own.js'
-import { apiPart, notifyPart } from './parts.js'
+import { apiPart } from './parts.js'
 import { openPortHolders } from './port-holders.js'
 import { createServiceAllocator } from './service-alloc.js'
 import { createStore } from './store.js'
@@ -45,8 +48,9 @@ export interface AgentOptions {
   readonly log: Log
   readonly version: string
   readonly clock?: Clock
-  /** Tests end the process between two batches. */
-  readonly afterBatch?: () => void
+  /** Tests end the process, or let a pass hang, between two batches. */
+  readonly afterBatch?: () => void | Promise<void>
+  readonly reloads?: ConfigReloads
 }
 
 /** Runs the agent until `signal` aborts; what it programmed stays and keeps forwarding. */
@@ -142,7 +146,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     lease: () => lease.current(),
     bgp: { facts: () => bgp.facts(), ready: () => bgp.ready() },
     identityHeld: () => identity,
-    problems: () => [...lease.problems(), ...portHolders.problems()],
+    problems: () => [...lease.problems(), ...portHolders.problems(), ...(options.reloads?.problems() ?? [])],
     onRecord: () => reconciler.notice('record', undefined),
     onReady: () => mark('in-sync'),
   })
@@ -229,7 +233,15 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     proxied: () => proxy.proxy.stats(),
   })
   const api = apiPart({ ...passes, control, config, log })
-  const service = notifyPart({ ...passes, reconciler, applied: () => appliedRevision })
+  const service = notifyPart({
+    ...passes,
+    ...{ log, reconciler, notify, sources: store.sources, reloads: options.reloads },
+    applied: () => appliedRevision,
+  })
+  options.reloads?.onReload.add(() => {
+    host.kick()
+    reconciler.kick()
+  })
 
   const instance: Instance = {
     instanceId: instanceId(config.stateDir),
