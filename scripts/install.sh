@@ -75,7 +75,7 @@ install_all() {
   local work tree node fresh path
   ! dpkg-query --show --showformat='${db:Status-Abbrev}' warren 2>/dev/null | grep -q '^.i' ||
     die "The package \"warren\" is installed on this host" "upgrade it (apt install ./warren_*.deb), or first: apt remove warren"
-  need_packages nft:nftables ip:iproute2 modprobe:kmod
+  need_packages nft:nftables ip:iproute2
   want_packages iptables:iptables dnsmasq:dnsmasq-base
   if [[ -d $WARREN_ROOT/agent ]]; then need_build; else need_node; fi
   work=$(mktemp -d)
