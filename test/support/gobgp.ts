@@ -1,7 +1,9 @@
 // Real gobgpd processes in one network namespace: each speaker has addresses of its own on lo (192.0.2.N, 2001:db8::N)
 // and its API on a unix socket. Ended by their pids.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { connect } from 'node:net'
 import { homedir, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gobgpClient } from '../../lib/gobgp/client.js'
@@ -71,6 +73,19 @@ export function newerGobgpd(): { readonly path: string } | { readonly missing: s
   }
 }
 
+/** Undefined: nobody listens there yet. */
+async function answers(socket: string): Promise<true | undefined> {
+  const connection = connect(socket)
+  try {
+    await once(connection, 'connect')
+    return true
+  } catch {
+    return undefined
+  } finally {
+    connection.destroy()
+  }
+}
+
 export function createSpeakers(binary = 'gobgpd'): Speakers {
   const dir = mkdtempSync(join(tmpdir(), 'warren-gobgp-'))
   const numbers = Array.from({ length: 9 }, (_, i) => i + 1)
@@ -125,8 +140,9 @@ export function createSpeakers(binary = 'gobgpd'): Speakers {
             stream.on('data', (data: Buffer) => {
               log = (log + data.toString()).slice(-2_000_000)
             })
+          // The socket's file is there before anybody listens on it: bind(2) makes it, listen(2) comes later.
           await until(
-            () => (existsSync(socket) ? true : undefined),
+            () => answers(socket),
             10_000,
             () => `gobgpd's socket; it said: ${log}`,
           )
