@@ -62,6 +62,7 @@ export type RulingCode =
   | 'NO_LEASE'
   | 'NOT_OWNER'
   | 'NEXT_HOP'
+  | 'ON_LINK'
   | 'NO_SESSION'
 
 export interface GuardContext {
@@ -72,6 +73,8 @@ export interface GuardContext {
   /** Cluster IPs and addresses of Services. */
   readonly serviceCIDRs: readonly Prefix[]
   readonly own: readonly Prefix[]
+  /** Subnets of the underlay interface. */
+  readonly onLink?: readonly Prefix[]
   /** The node that has that very block: by its record, and leased to nobody else. */
   ownerOf(block: string): Node | undefined
   /** Prefixes of routed networks. */

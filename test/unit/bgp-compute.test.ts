@@ -300,6 +300,7 @@ function guardOf(world: GuardWorld): GuardContext {
     podCIDRs: [parsePrefix('10.244.0.0/15'), parsePrefix('fd00:244::/48')],
     serviceCIDRs: [parsePrefix('10.96.0.0/16')],
     own: (world.nodes[0]?.spec.podCIDRs ?? []).map(parsePrefix),
+    onLink: [parsePrefix('192.0.2.0/24')],
     ownerOf: owners.ownerOf,
     isServiceAddress: ({ text }) => text === '203.0.113.9/32',
   }
@@ -318,6 +319,16 @@ t.test('guard: what is believed, and why the rest is not', async t => {
   const mesh = guardOf({ nodes, routers: [tor, other] })
   const rr = router('rr', { address: '192.0.2.250', asn, reflector: true })
   const reflected = guardOf({ nodes, routers: [rr, tor], retained: ['192.0.2.77'] })
+  const wide = guardOf({
+    nodes,
+    routers: [
+      router('tor', {
+        address: '192.0.2.200',
+        asn: 65001,
+        import: ['128.0.0.0/1', '64.0.0.0/2', 'fe00::/7'],
+      }),
+    ],
+  })
   const h3 = { nextHop: '192.0.2.3', originatorId: '192.0.2.3' }
   const cases: readonly (readonly [GuardContext, BgpPath, string, RegExp?])[] = [
     [mesh, pathOf('10.244.2.0/24', '192.0.2.2'), 'ok block h2'],
@@ -353,6 +364,13 @@ t.test('guard: what is believed, and why the rest is not', async t => {
     [mesh, pathOf('203.0.113.0/24', '192.0.2.201'), 'OUTSIDE', /not in the import list of bgppeer\/other/],
     [mesh, pathOf('203.0.113.0/24', '192.0.2.2'), 'OUTSIDE', /^outside podCIDRs$/],
     [mesh, pathOf('2001:db8:f00:1::/64', '192.0.2.200'), 'ok import tor'],
+    [wide, pathOf('192.0.0.0/16', '192.0.2.200'), 'ok import tor'],
+    [wide, pathOf('192.0.2.0/24', '192.0.2.200'), 'ON_LINK', /within 192\.0\.2\.0\/24, which this host has/],
+    [wide, pathOf('192.0.2.3/32', '192.0.2.200'), 'ON_LINK'],
+    [wide, pathOf('192.0.3.3/32', '192.0.2.200'), 'ok import tor'],
+    [wide, pathOf('127.0.0.0/8', '192.0.2.200'), 'OUTSIDE', /which no router leads to/],
+    [wide, pathOf('224.0.0.0/4', '192.0.2.200'), 'OUTSIDE'],
+    [wide, pathOf('fe80::/64', '192.0.2.200'), 'OUTSIDE'],
     [reflected, pathOf('10.244.3.0/24', '192.0.2.250', h3), 'ok block h3'],
     [reflected, pathOf('10.244.3.0/24', '192.0.2.250', { ...h3, originatorId: '192.0.2.2' }), 'NOT_OWNER'],
     [reflected, pathOf('10.244.3.0/24', '192.0.2.250', { nextHop: '192.0.2.3' }), 'NOT_OWNER'],

@@ -83,6 +83,20 @@ function importsOf(peer: BGPPeer): readonly Prefix[] {
   return found
 }
 
+/** Loopback, link-local, multicast: no router leads there (RFC 6890, RFC 4291 §2.4). */
+const never = ['127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3', '::/64', 'fe80::/10', 'ff00::/8'].map(
+  parsePrefix,
+)
+
+/** A list may be as wide as 10.0.0.0/8: what the kernel reaches by itself is no router's, however it is cut. */
+function importRuling(prefix: Prefix, peer: BGPPeer, { onLink = [] }: GuardContext): Ruling {
+  const link = onLink.find(own => containsPrefix(own, prefix))
+  if (link !== undefined) return refuse('ON_LINK', `within ${link.text}, which this host has on its own link`)
+  const martian = never.find(range => containsPrefix(range, prefix))
+  if (martian !== undefined) return refuse('OUTSIDE', `within ${martian.text}, which no router leads to`)
+  return { ok: true, as: 'import', peer: peer.metadata.name }
+}
+
 /** A neighbor may announce anything. */
 function readable(text: string): Prefix | undefined {
   try {
@@ -116,7 +130,7 @@ export function ruling(path: BgpPath, context: GuardContext): Ruling {
       : { ok: true, as: 'service' }
   const { peer } = session ?? {}
   if (peer !== undefined && importsOf(peer).some(list => containsPrefix(list, prefix)))
-    return { ok: true, as: 'import', peer: peer.metadata.name }
+    return importRuling(prefix, peer, context)
   const list = peer === undefined ? '' : `, and not in the import list of bgppeer/${peer.metadata.name}`
   return refuse('OUTSIDE', `outside podCIDRs${list}`)
 }

@@ -102,6 +102,7 @@ export function createBgp(): Bgp {
       serviceCIDRs: readonly Prefix[],
       own: readonly Prefix[],
       routed: readonly Prefix[],
+      onLink: readonly Prefix[],
     ): Omit<GuardContext, 'ownerOf'> => ({
       topology,
       retained: new Set(retained === '' ? [] : retained.split(' ')),
@@ -109,6 +110,7 @@ export function createBgp(): Bgp {
       serviceCIDRs,
       own,
       routed,
+      onLink,
       routedOwnerOf: routedPorts.ownerOf,
       isServiceAddress: () => false,
     }),
@@ -168,6 +170,7 @@ export function createBgp(): Bgp {
           services(cluster),
           own,
           routedPrefixes(routedText(snapshot.networks)),
+          context.onLink,
         )
       const inSync = settled(shape, facts, snapshot.live)
       /** Until the wanted sessions are in sync, and tell of all that these do. */
