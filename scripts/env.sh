@@ -31,7 +31,7 @@ TEST_PACKAGES=(
 # shellcheck disable=SC2034
 TEST_PACKAGES_OPTIONAL=(
   /usr/sbin/dockerd:docker.io '/usr/bin/docker:docker-cli|docker.io' 'busybox:busybox-static|busybox'
-  /usr/lib/cni/bridge:containernetworking-plugins systemd-nspawn:systemd-container
+  /usr/lib/cni/bridge:containernetworking-plugins systemd-nspawn:systemd-container promtool:prometheus
 )
 
 # --- apt -----------------------------------------------------------------------------------------------------------
@@ -108,7 +108,8 @@ env_services_hold() {
   ENV_POLICY_OURS='' ENV_SERVICES=()
   local unit
   if command -v systemctl >/dev/null; then
-    for unit in docker.service docker.socket containerd.service etcd.service gobgpd.service bird.service frr.service; do
+    for unit in docker.service docker.socket containerd.service etcd.service gobgpd.service bird.service frr.service \
+      prometheus.service; do
       [[ -e /lib/systemd/system/$unit || -e /usr/lib/systemd/system/$unit ]] || ENV_SERVICES+=("$unit")
     done
   fi

@@ -82,18 +82,18 @@ export const modelFamilies: readonly FamilyGroup[] = [
         name: 'warren_peers',
         type: 'gauge',
         help: 'Other nodes, as this host has them.',
-        labels: {
-          state:
-            '`up`, `silent` (programmed, its agent does not run), `refused` (not programmed), `held` (in one of these states, and the store lost its record)',
-        },
+        labels: { state: '`up`, `silent` (programmed, its agent does not run), `refused` (not programmed)' },
         read({ status }) {
-          const states = { up: 0, silent: 0, refused: 0, held: 0 }
-          for (const { state, held } of status.peers) {
-            states[state] += 1
-            if (held) states.held += 1
-          }
+          const states = { up: 0, silent: 0, refused: 0 }
+          for (const { state } of status.peers) states[state] += 1
           return byLabel('state', states)
         },
+      },
+      {
+        name: 'warren_peers_held',
+        type: 'gauge',
+        help: 'Other nodes whose record the store lost, and that are kept all the same.',
+        read: ({ status }) => status.peers.filter(({ held }) => held).length,
       },
       {
         name: 'warren_lease_held',

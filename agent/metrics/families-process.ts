@@ -48,11 +48,22 @@ export const processFamilies: readonly FamilyGroup[] = [
         read: facts => facts.process.maxFds,
       },
       {
-        name: 'warren_heap_bytes',
+        name: 'warren_heap_used_bytes',
         type: 'gauge',
-        help: "Memory of V8's heap, and of buffers outside it that belong to it.",
-        labels: { part: '`used`, `total`, `external`' },
-        read: facts => byLabel('part', { ...facts.process.heap }),
+        help: "What lives in V8's heap, and what of it was not collected yet.",
+        read: facts => facts.process.heap.used,
+      },
+      {
+        name: 'warren_heap_size_bytes',
+        type: 'gauge',
+        help: "Size of V8's heap.",
+        read: facts => facts.process.heap.total,
+      },
+      {
+        name: 'warren_external_memory_bytes',
+        type: 'gauge',
+        help: "Memory outside V8's heap that objects in it hold: buffers.",
+        read: facts => facts.process.heap.external,
       },
       {
         name: 'warren_event_loop_busy_seconds_total',

@@ -14,12 +14,20 @@ export const trafficFamilies: readonly FamilyGroup[] = [
       {
         name: 'warren_services',
         type: 'gauge',
-        help: 'Services of the model, and those that this host serves.',
-        labels: { state: '`all`, `served`, `problem` (problems of Services)' },
-        read: ({ status: { services } }) =>
-          services === undefined
-            ? []
-            : byLabel('state', { all: services.count, served: services.served, problem: services.problems }),
+        help: 'Services of the model.',
+        read: ({ status }) => status.services?.count,
+      },
+      {
+        name: 'warren_services_served',
+        type: 'gauge',
+        help: 'Services that this host serves; headless ones need nobody to.',
+        read: ({ status }) => status.services?.served,
+      },
+      {
+        name: 'warren_service_problems',
+        type: 'gauge',
+        help: 'Problems of Services, as warren status lists them.',
+        read: ({ status }) => status.services?.problems,
       },
       {
         name: 'warren_service_entries',

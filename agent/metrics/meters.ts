@@ -7,6 +7,9 @@ import type { Receipts } from '../../lib/reconcile/receipt.js'
 /** Whose hand made repairs necessary: so many names at most, what comes then is "other". */
 export const mostAuthors = 20
 
+/** They have a place besides. */
+const nameless = new Set(['unknown', 'kernel'])
+
 /** What a pass reports, of that what is counted. */
 export interface PassSeen {
   readonly ops: number
@@ -100,7 +103,8 @@ class RunMeters implements Meters {
 
   #repaired(hand: string | undefined, afterMs: number | undefined): void {
     const name = authorOf(hand)
-    const author = this.authors.has(name) || this.authors.size < mostAuthors ? name : 'other'
+    const author =
+      nameless.has(name) || this.authors.has(name) || this.authors.size < mostAuthors ? name : 'other'
     this.authors.set(author, (this.authors.get(author) ?? 0) + 1)
     if (afterMs !== undefined) this.repairs.observe(afterMs / 1000)
   }
