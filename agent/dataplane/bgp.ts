@@ -123,6 +123,8 @@ export function createBgpPart(options: BgpPartOptions): BgpPart {
       noticeAll('gobgpd (it started)')
     },
     onPeers: () => options.notice('bgp-peer', 'gobgpd (its neighbors changed)'),
+    own: () => tables.announced(),
+    onOwn: () => options.notice('bgp-path', 'gobgpd (its own paths changed)'),
   })
   return {
     tables,

@@ -4,6 +4,17 @@
 import type { BgpPeer } from '../../lib/gobgp/types.js'
 import type { RibPaths } from './rib-paths.js'
 
+/** A neighbor without graceful restart sends no End-of-RIB: so long after its session is up it has said all, ms. */
+const quietMs = 5_000
+
+export function hasSaidAll({ config, state }: BgpPeer, now: Date): boolean {
+  if (state.session !== 'established') return false
+  const both = config.families.filter(family => state.families.includes(family))
+  if (both.length > 0 && both.every(family => state.endOfRib.includes(family))) return true
+  const since = state.since === undefined ? 0 : now.getTime() - state.since * 1000
+  return state.restartTime === undefined && since >= quietMs
+}
+
 export interface Told {
   /** The watch says that it has no session. */
   away(address: string): void

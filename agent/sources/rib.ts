@@ -7,8 +7,9 @@ import { describeError, hasCode } from '../../lib/errors.js'
 import type { BgpEvent, BgpPath, BgpPeer, Gobgp } from '../../lib/gobgp/types.js'
 import type { Log } from '../../lib/log.js'
 import { type BgpFacts, type BgpSession, noBgpFacts } from '../model/bgp-facts.js'
+import { watchOwnPaths } from './rib-own.js'
 import { createRibPaths } from './rib-paths.js'
-import { createTold } from './rib-told.js'
+import { createTold, hasSaidAll } from './rib-told.js'
 
 /** Between two attempts to reach it, ms. */
 const retryMs = [100, 200, 500, 1000] as const
@@ -18,8 +19,6 @@ const syncPollMs = 200
 const keptPollMs = 1000
 /** All neighbors are looked at that often, ms: their counts change without a notice. */
 const idlePollMs = 10_000
-/** A neighbor without graceful restart sends no End-of-RIB: so long after its session is up it has said all, ms. */
-const quietMs = 5_000
 /** A neighbor with another password tries again every few seconds. */
 const suspectMs = 30_000
 
@@ -40,6 +39,10 @@ export interface RibOptions {
   readonly onReached: () => void
   /** A neighbor came or went that nobody here added or removed. */
   readonly onPeers: () => void
+  /** Next hop by prefix, of all that gobgpd took of us. */
+  readonly own: () => ReadonlyMap<string, string>
+  /** One of these is gone, or leads elsewhere. */
+  readonly onOwn: () => void
 }
 
 export interface Rib {
@@ -114,15 +117,6 @@ export function createRib(options: RibOptions): Rib {
     soon()
   }
 
-  /** Has it said all it knows? */
-  function isDone({ config, state }: BgpPeer): boolean {
-    if (state.session !== 'established') return false
-    const both = config.families.filter(family => state.families.includes(family))
-    if (both.length > 0 && both.every(family => state.endOfRib.includes(family))) return true
-    const since = state.since === undefined ? 0 : clock.date().getTime() - state.since * 1000
-    return state.restartTime === undefined && since >= quietMs
-  }
-
   function meet(peer: BgpPeer, synced: boolean): void {
     const { address } = peer.config
     const before = sessions.get(address)
@@ -165,7 +159,7 @@ export function createRib(options: RibOptions): Rib {
     for (const peer of peers) {
       const { address } = peer.config
       const known = sessions.get(address)
-      if (isDone(peer)) {
+      if (hasSaidAll(peer, clock.date())) {
         if (known?.synced !== true || known.state.since !== peer.state.since) {
           const how = told.of(peer)
           if (how === 'behind') continue
@@ -234,7 +228,10 @@ export function createRib(options: RibOptions): Rib {
       await meetAll(client)
       inSync = true
       failure = undefined
-      const ticks = follow(client, both).finally(() => own.abort())
+      const mine = { clock, own: options.own, onChanged: options.onOwn }
+      const ticks = Promise.all([follow(client, both), watchOwnPaths(client, mine, both)]).finally(() =>
+        own.abort(),
+      )
       ticks.catch(() => undefined)
       soon()
       for await (const event of client.watch(both, { filter: 'adj-in', initial: true })) handle(event)

@@ -42,7 +42,8 @@ async function world(t: Test, { seed = [], endOfRibEvents = false, wanted: first
   const clock = simClock(Date.now())
   const daemon = fakeGobgpd({ endOfRibEvents })
   const client = daemon.client()
-  const told = { changes: 0, reached: 0, peers: 0 }
+  const told = { changes: 0, reached: 0, peers: 0, own: 0 }
+  const own = new Map<string, string>()
   const lines: string[] = []
   let wanted = first
   let md5 = 0
@@ -69,6 +70,10 @@ async function world(t: Test, { seed = [], endOfRibEvents = false, wanted: first
     onPeers: () => {
       told.peers += 1
     },
+    own: () => own,
+    onOwn: () => {
+      told.own += 1
+    },
   })
   const stop = new AbortController()
   const running = rib.run(stop.signal)
@@ -93,6 +98,7 @@ async function world(t: Test, { seed = [], endOfRibEvents = false, wanted: first
     client,
     rib,
     told,
+    own,
     lines,
     begin,
     announce,
@@ -328,6 +334,35 @@ t.test('rib: a neighbor is listed only where the watch cannot have told all', as
   told.away(h3)
   t.equal(told.of(peer(2)), 'unknown', 'of the session before')
 })
+
+t.test(
+  'rib: a path of ours that somebody removed is noticed within seconds, among many and of both families',
+  async t => {
+    const w = await world(t)
+    const mine = [
+      ...Array.from({ length: 450 }, (_, i) => ({
+        prefix: `10.60.${i >> 8}.${i & 255}/32`,
+        nextHop: '192.0.2.1',
+      })),
+      { prefix: 'fd00:244:0:1::/64', nextHop: '::ffff:192.0.2.1' },
+    ]
+    await w.client.addPaths(mine)
+    for (const { prefix, nextHop } of mine) w.own.set(prefix, nextHop)
+    await w.clock.pass(20_000)
+    t.equal(w.told.own, 0, 'all is there')
+    for (const prefix of ['10.60.0.0/32', '10.60.1.193/32', 'fd00:244:0:1::/64']) {
+      const before = w.told.own
+      await w.client.deletePaths([prefix])
+      await w.clock.pass(8_000)
+      t.ok(w.told.own > before, prefix)
+      await w.client.addPaths(mine.filter(path => path.prefix === prefix))
+    }
+    const before = w.told.own
+    await w.client.addPaths([{ prefix: '10.60.0.7/32', nextHop: '192.0.2.66' }])
+    await w.clock.pass(8_000)
+    t.ok(w.told.own > before, 'it leads elsewhere')
+  },
+)
 
 t.test('rib: what events tell during a list counts more than the list', async t => {
   const paths = createRibPaths()

@@ -30,6 +30,8 @@ export interface BgpTables {
   readonly policy: Table<BgpNeighborPolicy>
   readonly path: Table<BgpAnnouncement>
   readonly peer: Table<BgpPeerConfig>
+  /** Next hop by prefix of what it took of us, as last known. */
+  announced(): ReadonlyMap<string, string>
   /** gobgpd may be another one than before. */
   forget(): void
 }
@@ -81,6 +83,7 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
   let startedAt = Number.NEGATIVE_INFINITY
   let restarting = false
   let policies = new Map<string, BgpNeighborPolicy>()
+  let announced = new Map<string, string>()
 
   const withClient = async <T>(
     ops: readonly TableOp<T>[],
@@ -155,6 +158,7 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
     async observe() {
       const client = await access.client()
       const found = client === undefined ? [] : await orNothing(client.localPaths())
+      announced = new Map(found.map(({ prefix, nextHop }) => [prefix, nextHop]))
       return found.map(({ prefix, nextHop }) => ({ prefix, nextHop }))
     },
     apply: ops =>
@@ -168,6 +172,9 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
           })
         if (gone.length > 0) keep(gone, await client.deletePaths(gone.map(({ object }) => object.prefix)))
         if (added.length > 0) keep(added, await client.addPaths(added.map(({ object }) => object)))
+        for (const { i, object } of gone) if (results[i] === undefined) announced.delete(object.prefix)
+        for (const { i, object } of added)
+          if (results[i] === undefined) announced.set(object.prefix, object.nextHop)
         return results
       }),
     format(op) {
@@ -215,8 +222,10 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
     policy,
     path,
     peer,
+    announced: () => announced,
     forget() {
       policies = new Map()
+      announced = new Map()
     },
   }
 }
