@@ -18,6 +18,7 @@ import type {
 import { createInspector } from './api/inspect.js'
 import type { PortCounters } from './api/port-view.js'
 import { iptablesProblems, type ProgramFacts } from './api/service-problems.js'
+import { createWaits, type Progress } from './api/wait.js'
 import { createCompute } from './compute/compute.js'
 import { surveyOf } from './compute/overlay/census.js'
 import { outerFamily, overlayMtu } from './compute/overlay/overlay.js'
@@ -122,7 +123,7 @@ export function createControl(parts: ControlParts): Control {
   }
 
   /** The part of the status that says whether all is done: it costs nothing per peer. */
-  function progress(): Pick<Status, 'revision' | 'converged' | 'hold' | 'tables' | 'sources'> {
+  function progress(): Progress {
     const { revision } = store.snapshot()
     return {
       revision,
@@ -238,54 +239,7 @@ export function createControl(parts: ControlParts): Control {
     return { ops: await reconciler.plan(desired, signal), problems, hold: undefined }
   }
 
-  function waiting(revision: number | undefined): string | undefined {
-    const now = progress()
-    if (revision !== undefined && now.revision < revision)
-      return `the model is at revision ${now.revision}, not ${revision}`
-    if (now.hold !== undefined) return now.hold
-    const source = now.sources.find(({ inSync }) => !inSync)
-    if (source !== undefined) return `source ${source.name} is not in sync: ${source.error ?? 'not read yet'}`
-    const bad = now.tables.find(({ state }) => state !== 'converged')
-    if (bad !== undefined)
-      return `table ${bad.name} is ${bad.state}${bad.error === undefined ? '' : `: ${bad.error}`}`
-    return now.converged ? undefined : 'a pass is under way'
-  }
-
-  function wait(revision: number | undefined, timeoutMs: number, signal: AbortSignal): Promise<Status> {
-    return new Promise((resolve, reject) => {
-      const end = (): void => {
-        clearTimeout(timer)
-        parts.onPass.delete(soon)
-        unsubscribe()
-        signal.removeEventListener('abort', stop)
-      }
-      const look = (): void => {
-        if (waiting(revision) !== undefined) return
-        end()
-        resolve(status())
-      }
-      const stop = (): void => {
-        end()
-        reject(signal.reason)
-      }
-      // A pass reports before the loop is idle again: look once that is done.
-      const soon = (): void => void setImmediate(look)
-      const unsubscribe = store.subscribe(soon)
-      const timer = setTimeout(() => {
-        end()
-        const reason = waiting(revision)
-        reject(
-          new WarrenError(`Not converged after ${timeoutMs} ms: ${reason ?? 'no reason left'}`, {
-            code: 'TIMEOUT',
-            hint: 'see warren status',
-          }),
-        )
-      }, timeoutMs)
-      parts.onPass.add(soon)
-      signal.addEventListener('abort', stop, { once: true })
-      look()
-    })
-  }
+  const waits = createWaits({ progress, status, onPass: parts.onPass, subscribe: store.subscribe })
 
   return {
     status,
@@ -308,12 +262,12 @@ export function createControl(parts: ControlParts): Control {
     ...createBgpControl(parts),
     services: inspector.services,
     describe: inspector.describe,
-    apply: (text, file) => applyText(parts.kv, text, file, { handWritten: store.handWritten() }),
-    delete: remove,
+    apply: (text, file) => waits.noted(applyText(parts.kv, text, file, { handWritten: store.handWritten() })),
+    delete: ref => waits.noted(remove(ref)),
     plan,
     show,
     events: after => receipts.list(after),
     follow: (listener, signal) => receipts.subscribe(listener, signal),
-    wait,
+    wait: waits.wait,
   }
 }
