@@ -1,0 +1,161 @@
+#!/usr/bin/env bash
+# docs/first-cluster.md, followed to the letter: every block that begins with "# on HOSTS" is run on those hosts, one after the
+# other as they stand there, and none may fail. A host is a network and a mount namespace with /etc, /run and /var/lib of its own.
+#
+#   wt-PID-sw: br0 .--------.---------.
+#               h1 .11   h2 .12    h3 .13     192.0.2.0/24, a default route by .1 (nobody)
+#
+# systemctl and apt are stand-ins here (test/e2e/systemd.sh and install.sh have the real ones): warrend and etcd are started as
+# their units would start them, with the files that the document wrote.
+
+set -o errexit -o nounset -o pipefail
+
+here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
+# shellcheck source=scripts/lib.sh
+. "$here/../../scripts/lib.sh"
+
+page=$WARREN_ROOT/docs/first-cluster.md
+dist=${WARREN_DIST:-$WARREN_ROOT/dist}
+readonly HOSTS=(h1 h2 h3)
+work=$(mktemp -d)
+prefix=wt-$$
+
+cleanup() {
+  local host pid path
+  for host in "${HOSTS[@]}"; do
+    # What runs on a host is in its network namespace, or in one that only its holder's mounts name.
+    for path in /proc/[0-9]*/ns/mnt; do
+      pid=${path#/proc/}
+      pid=${pid%%/*}
+      [[ ! -s $work/$host.mnt || $(readlink "$path" 2>/dev/null) != "$(<"$work/$host.mnt")" ]] || kill -9 "$pid" 2>/dev/null || :
+    done
+    ip netns delete "$prefix-$host" 2>/dev/null || :
+  done
+  ip netns delete "$prefix-sw" 2>/dev/null || :
+  rm -rf "$work"
+}
+on_exit cleanup
+
+make_host() {
+  local host=$1 address=$2
+  ip netns add "$prefix-$host"
+  ip -n "$prefix-sw" link add "$host" type veth peer name eth0 netns "$prefix-$host"
+  ip -n "$prefix-sw" link set "$host" master br0 up
+  ip -n "$prefix-$host" link set lo up
+  ip -n "$prefix-$host" link set eth0 up
+  ip -n "$prefix-$host" address add "$address/24" dev eth0
+  ip -n "$prefix-$host" route add default via 192.0.2.1
+  # shellcheck disable=SC2016 # expanded by the inner shell
+  nsenter --net="/run/netns/$prefix-$host" unshare --mount --uts --propagation private sh -e -c '
+    hostname "$1"
+    mkdir -p "$2"
+    mount -t tmpfs tmpfs "$2"
+    for dir in etc var/lib root; do
+      mkdir -p "$2/$dir/upper" "$2/$dir/work"
+      mount -t overlay overlay -o "lowerdir=/$dir,upperdir=$2/$dir/upper,workdir=$2/$dir/work" "/$dir"
+    done
+    mount -t sysfs sysfs /sys
+    mount -t tmpfs tmpfs /run
+    readlink /proc/self/ns/mnt >"$2.mnt.new"
+    mv "$2.mnt.new" "$2.mnt"
+    exec sleep infinity' sh "$host" "$work/$host" </dev/null >"$work/$host.log" 2>&1 &
+  printf '%s\n' $! >"$work/$host.pid"
+  disown $!
+  busywait 5 test -s "$work/$host.mnt"
+}
+
+# on HOST: runs the script on standard input there, as root's shell would.
+on() {
+  nsenter --target "$(<"$work/$1.pid")" --mount --net --uts env -i HOME=/root TERM=dumb LANG=C.UTF-8 \
+    ${WARREN_TEST_RUN:+WARREN_TEST_RUN="$WARREN_TEST_RUN"} \
+    PATH="$work/bin:$dist:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
+    bash -o errexit -o pipefail -s
+}
+
+# block FILE: as it is typed, in root's home. A look that finds something at that moment is no failure: a doctor that warns (exit
+# 2; etcd is slow on a busy machine), a status while another host joins (1).
+block() {
+  echo cd
+  sed 's/^warren doctor$/& || [ $? -eq 2 ]/; s/^warren status$/& || [ $? -eq 1 ]/' "$1"
+}
+
+# Stand-ins, in front of PATH.
+make_tools() {
+  mkdir "$work/bin"
+  cat >"$work/bin/systemctl" <<'SH'
+#!/bin/bash
+# Enough of systemctl for the document: starts warrend and etcd, and waits until they are ready.
+case "$*" in
+  'enable --now warrend' | 'restart warrend' | 'start warrend')
+    [[ ! -e /run/warrend.pid ]] || kill "$(</run/warrend.pid)" || :
+    setsid warrend </dev/null >>/run/warrend.log 2>&1 & echo $! >/run/warrend.pid
+    for ((i = 0; i < 250; i++)); do [[ ! -S /run/warren/warrend.sock ]] || exit 0; sleep 0.02; done
+    cat /run/warrend.log
+    exit 1
+    ;;
+  'stop warrend' | 'disable --now warrend') kill "$(</run/warrend.pid)" && for ((i = 0; i < 250; i++)); do kill -0 "$(</run/warrend.pid)" 2>/dev/null || break; sleep 0.02; done && rm /run/warrend.pid ;;
+  'restart etcd')
+    export ETCD_DATA_DIR=/var/lib/etcd/default # as Debian's unit has it
+    set -a && . /etc/default/etcd && set +a
+    setsid etcd </dev/null >>/run/etcd.log 2>&1 &
+    for ((i = 0; i < 250; i++)); do ETCDCTL_API=3 etcdctl --endpoints="$ETCD_ADVERTISE_CLIENT_URLS" endpoint health >/dev/null 2>&1 && exit 0; sleep 0.02; done
+    cat /run/etcd.log
+    exit 1
+    ;;
+  *) echo "systemctl $*: this stand-in does not know it" >&2; exit 1 ;;
+esac
+SH
+  printf '#!/bin/sh\nexit 0\n' >"$work/bin/apt"
+  chmod 755 "$work/bin/"*
+}
+
+# Blocks of the page as files $work/block-N, each with its hosts in block-N.hosts and its heading in block-N.name.
+read_blocks() {
+  awk -v out="$work/block-" '
+    /^#+ / && !inside { sub(/^#+ /, ""); heading = $0 }
+    /^```/ {
+      if (inside) { if (file != "") close(file); inside = 0; file = ""; next }
+      inside = 1; first = ($0 == "```sh"); next
+    }
+    inside && first {
+      first = 0
+      if ($0 !~ /^# on /) next
+      n++; file = sprintf("%s%02d", out, n)
+      hosts = $0; sub(/^# on /, "", hosts); sub(/[:,] .*/, "", hosts)
+      print hosts > (file ".hosts"); close(file ".hosts")
+      print heading > (file ".name"); close(file ".name")
+      printf "" > file
+    }
+    inside && file != "" { print > file }' "$page"
+}
+
+hosts_of() {
+  case $1 in
+    'every host') printf '%s\n' "${HOSTS[@]}" ;;
+    *) grep -oE 'h[1-3]' <<<"$1" ;;
+  esac
+}
+
+ip netns add "$prefix-sw"
+ip -n "$prefix-sw" link add br0 type bridge stp_state 0 mcast_snooping 0
+ip -n "$prefix-sw" link set br0 up
+make_tools
+for n in 1 2 3; do make_host "h$n" "192.0.2.1$n"; done
+read_blocks
+
+for file in "$work"/block-[0-9][0-9]; do
+  name=$(<"$file.name")
+  for host in $(hosts_of "$(<"$file.hosts")"); do
+    if ! on "$host" < <(block "$file") >"$file.$host.out" 2>&1; then
+      tap_ok "first cluster: $name, on $host ($(sed -n 2p "$file") ...)" sh -c "cat '$file.$host.out'; exit 1"
+      tap_done
+      exit 1
+    fi
+  done
+  tap_ok "first cluster: $name: $(sed -n 2p "$file")" true
+  [[ -z ${SHOW-} ]] || for host in $(hosts_of "$(<"$file.hosts")"); do
+    printf '# -- %s on %s\n' "${file##*/}" "$host"
+    sed 's/^/#    /' "$file.$host.out"
+  done
+done
+tap_done
