@@ -98,9 +98,15 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       reconciler.kick()
     },
   })
-  const allocating = { kv, store, node: config.node, clock, log, identityHeld: () => identity }
+  // Their first look is at every object: after what stands in the model has been made true.
+  const mayAllocate = (): boolean => identity && reconciler.passes > 0
+  const allocating = { kv, store, node: config.node, clock, log, identityHeld: mayAllocate }
   const services = createServiceAllocator(allocating)
   const tenants = createTenantAllocator(allocating)
+  const allocate = (): void => {
+    services.kick()
+    tenants.kick()
+  }
   const host = createHostWatch({
     kernel,
     choice: () => underlayChoice(config, store),
@@ -180,6 +186,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       if (report.hold === undefined) mark('first-pass')
       if (report.failed === 0 && report.hold === undefined) appliedRevision = revision()
       if (desired()?.record.size !== 0 && report.failed === 0 && report.hold === undefined) mark('published')
+      if (reconciler.passes === 1) allocate()
       onPass.forEach(listener => {
         listener()
       })
@@ -289,8 +296,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
               onHeld: () => {
                 mark('identity')
                 identity = true
-                services.kick()
-                tenants.kick()
+                allocate()
                 kick()
               },
               onLost: reason => {

@@ -173,6 +173,7 @@ export function createRecordAllocator(
       for (const ref of assignments.update(snapshot)) pending.add(ref)
       return snapshot
     }
+    if (!options.identityHeld()) return Number.POSITIVE_INFINITY
     const first = take()
     if (pending.size === 0 || !mayWrite(first)) return Number.POSITIVE_INFINITY
     // A look at thousands of objects, as after a start, lets that start go first.

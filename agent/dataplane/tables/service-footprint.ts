@@ -3,7 +3,7 @@
 import type { Family } from '../../../lib/netlink/types.js'
 import { disjointPrefixes, maxSlots, sizes } from '../../compute/services/sets.js'
 import { entryKey, type ServiceEntry, type ServiceTarget } from '../../model/service-entry.js'
-import { codecs, hole, type Id } from './service-codec.js'
+import { codecs, hole, type Id, type TargetCodec } from './service-codec.js'
 
 /** Sets that hold the bare entry point, and the sets of addresses that it needs. */
 export const flag = {
@@ -161,8 +161,6 @@ const chainPrefix: Readonly<Record<ServiceEntry['kind'], string>> = {
 export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: ProxyOptions = {}): Footprint {
   const { family, kind, targets, outside } = entry
   const codec = codecs[family].target
-  const idsOf = (list: readonly ServiceTarget[]): readonly Id[] =>
-    list.length === 0 ? none : list.map(({ address, port }) => codec.of(address, port))
   const served = targets.length > 0 || (outside !== undefined && outside.length > 0)
   // Not by the port alone: on the way to another mode the listener goes after the rules. Without a port yet nothing
   // stands, and what no entry point takes is refused.
@@ -170,7 +168,7 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
   const port = proxied ? proxy.portOf?.(entryKey(entry)) : undefined
   const address = proxy.addresses?.[family]
   const wanted = !proxied
-    ? idsOf(targets)
+    ? idsOf(targets, codec)
     : address === undefined || port === undefined
       ? []
       : [codec.of(address, port)]
@@ -189,7 +187,7 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
   const local =
     outside === undefined || proxied
       ? { slots: none, size: -1 }
-      : assign(before.locals, bitOf(sizes.indexOf(localSize)), idsOf(outside))
+      : assign(before.locals, bitOf(sizes.indexOf(localSize)), idsOf(outside, codec))
   const closed = outside !== undefined && outside.length === 0
   return {
     sizes: bitOf(size),
@@ -198,12 +196,25 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
     locals: local.slots,
     outside: local.size >= 0 ? `goto ${prefix}local-${sizes[local.size]}` : closed ? 'drop' : '',
     affinity: sticky ? `jump learn-${entry.affinitySeconds}` : '',
-    live: sticky ? keepSet(before.live, [...new Set([...wanted, ...idsOf(outside ?? none)])]) : none,
+    live: sticky ? keepSet(before.live, [...new Set([...wanted, ...idsOf(outside ?? none, codec)])]) : none,
     ranges:
       flags & flag.restricted ? keepSet(before.ranges, canonicalRanges(entry.sourceRanges ?? none)) : none,
     proxy: proxied && address === undefined ? (port ?? 0) : 0,
     hairpins: proxied ? none : keepSet(before.hairpins, hairpinsOf(entry, family)),
   }
+}
+
+/** The endpoints of one list: asked for again and again in a row (what it should have, is that plain, the next entry of it). */
+let lastList: readonly ServiceTarget[] = none
+let lastIds: readonly Id[] = none
+
+function idsOf(list: readonly ServiceTarget[], codec: TargetCodec): readonly Id[] {
+  if (list.length === 0) return none
+  if (list !== lastList) {
+    lastIds = list.map(({ address, port }) => codec.of(address, port))
+    lastList = list
+  }
+  return lastIds
 }
 
 function bitOf(index: number): number {
