@@ -75,6 +75,7 @@ const refOfNeighbor = (address: string | undefined, state: BgpState): string =>
 function whyDown(
   state: BgpSessionView['state'],
   facts: BgpFacts,
+  address: string,
   admin: string | undefined,
 ): string | undefined {
   if (state === 'established') return undefined
@@ -83,6 +84,8 @@ function whyDown(
   if (!facts.inSync) return 'gobgpd does not answer'
   if (facts.md5Failures === true)
     return 'suspected: another password (the kernel drops segments with a wrong or no TCP MD5)'
+  if (facts.unanswered?.has(address) === true)
+    return 'suspected: it is down, a filter drops TCP port 179, or it has another password (nobody answers our SYN)'
   return undefined
 }
 
@@ -101,7 +104,7 @@ export function bgpView({ state, facts }: Seen): BgpView {
     const wanted = state.topology.sessions.get(address)
     const known = facts.sessions.get(address)
     const session = facts.inSync ? (known?.state.session ?? 'absent') : 'unknown'
-    const why = whyDown(session, facts, known?.state.admin)
+    const why = whyDown(session, facts, address, known?.state.admin)
     const since = session === 'established' ? known?.state.since : undefined
     return {
       peer: wanted?.ref ?? address,

@@ -1,5 +1,4 @@
 // BGP in this process: the client of the gobgpd beside us, opened when it is first needed; its RIB as a source; its tables.
-import { readFileSync } from 'node:fs'
 import type { Clock } from '../../lib/clock.js'
 import type { BgpPath } from '../../lib/gobgp/types.js'
 import type { Log } from '../../lib/log.js'
@@ -13,6 +12,7 @@ import { routeProtocol } from '../model/marks.js'
 import { clusterOf, type Snapshot } from '../model/snapshot.js'
 import { createRib } from '../sources/rib.js'
 import { bgpTableNames, openBgpTables, openSpeaker } from './bgp-speaker.js'
+import { kernelTcp } from './bgp-tcp.js'
 import type { BgpTables } from './tables/bgp.js'
 
 export interface BgpPartOptions {
@@ -70,15 +70,6 @@ export function seedPaths(routes: readonly Route[], peers: Iterable<BGPPeer>): B
   return paths
 }
 
-/** Segments that the kernel of our namespace dropped for a missing, unexpected or wrong signature (RFC 2385), so far. */
-function md5Drops(): number {
-  const lines = readFileSync('/proc/self/net/netstat', 'utf8').split('\n')
-  const at = lines.findIndex(line => line.startsWith('TcpExt:'))
-  const names = (lines[at] ?? '').split(' ')
-  const values = (lines[at + 1] ?? '').split(' ')
-  return names.reduce((sum, name, i) => (name.startsWith('TCPMD5') ? sum + Number(values[i]) : sum), 0)
-}
-
 const isBgp = (snapshot: Snapshot): boolean => clusterOf(snapshot)?.spec.backend.type === 'bgp'
 
 export function createBgpPart(options: BgpPartOptions): BgpPart {
@@ -110,7 +101,7 @@ export function createBgpPart(options: BgpPartOptions): BgpPart {
       options.onChange()
       return found
     },
-    md5Drops,
+    tcp: kernelTcp,
     onChange() {
       const before = lost
       lost = rib.facts().error !== undefined

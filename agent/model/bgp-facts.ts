@@ -18,6 +18,8 @@ export interface BgpFacts {
   readonly paths: PersistentMap<readonly BgpPath[]>
   /** The kernel drops TCP segments of BGP's port, or of others, with a wrong or no MD5 signature just now. */
   readonly md5Failures?: boolean
+  /** Addresses of neighbors that do not answer our SYN just now. */
+  readonly unanswered?: ReadonlySet<string>
 }
 
 export const noBgpFacts: BgpFacts = { inSync: false, sessions: new Map(), paths: PersistentMap.empty() }

@@ -24,7 +24,8 @@ export async function watchOwnPaths(
 ): Promise<void> {
   let from = 0
   while (!signal.aborted) {
-    await clock.sleep(pollMs, signal)
+    await clock.sleep(pollMs, signal).catch(() => undefined)
+    if (signal.aborted) return
     const all = [...own()]
     if (all.length === 0) continue
     if (from >= all.length) from = 0

@@ -9,6 +9,7 @@ import type { Log } from '../../lib/log.js'
 import { type BgpFacts, type BgpSession, noBgpFacts } from '../model/bgp-facts.js'
 import { watchOwnPaths } from './rib-own.js'
 import { createRibPaths } from './rib-paths.js'
+import { createSuspect, type KernelTcp } from './rib-suspect.js'
 import { createTold, hasSaidAll } from './rib-told.js'
 
 /** Between two attempts to reach it, ms. */
@@ -19,8 +20,6 @@ const syncPollMs = 200
 const keptPollMs = 1000
 /** All neighbors are looked at that often, ms: their counts change without a notice. */
 const idlePollMs = 10_000
-/** A neighbor with another password tries again every few seconds. */
-const suspectMs = 30_000
 
 export interface RibOptions {
   readonly clock: Clock
@@ -32,8 +31,7 @@ export interface RibOptions {
   readonly restartTime: () => number
   /** Routes of before this process began: until the neighbor speaks they are taken for announced. */
   readonly seed: () => Promise<readonly BgpPath[]>
-  /** TCP segments that the kernel dropped for their MD5 signature so far. */
-  readonly md5Drops: () => number
+  readonly tcp: KernelTcp
   readonly onChange: () => void
   /** It answers, for the first time or again: whatever was known of it may be over. */
   readonly onReached: () => void
@@ -63,8 +61,7 @@ export function createRib(options: RibOptions): Rib {
   let failure: string | undefined
   let planned = false
   let current: Gobgp | undefined
-  let md5 = Number.POSITIVE_INFINITY
-  let suspectUntil = 0
+  const suspect = createSuspect(clock, options.tcp)
   const alarm = createAlarm(clock)
   const news = createAlarm(clock)
   /** A neighbor's notice came since its list was asked for. */
@@ -79,12 +76,13 @@ export function createRib(options: RibOptions): Rib {
       sessions,
       paths: known,
       ...(failure === undefined ? {} : { error: failure }),
-      ...(clock.now() < suspectUntil ? { md5Failures: true } : {}),
+      ...suspect.now(),
     }
     if (
       next.inSync === facts.inSync &&
       next.error === facts.error &&
       next.md5Failures === facts.md5Failures &&
+      next.unanswered === facts.unanswered &&
       sessions === facts.sessions &&
       known === facts.paths
     )
@@ -151,10 +149,7 @@ export function createRib(options: RibOptions): Rib {
   /** Asks for all neighbors: who is not among them is gone. What one has said is listed before it counts as all it knows. */
   async function meetOnce(client: Gobgp, advertised: boolean): Promise<void> {
     const peers = await client.peers({ advertised })
-    const drops = options.md5Drops()
-    if (drops > md5 && peers.some(({ state }) => state.session !== 'established'))
-      suspectUntil = clock.now() + suspectMs
-    md5 = drops
+    suspect.look(peers)
     const done = new Set<string>()
     for (const peer of peers) {
       const { address } = peer.config
@@ -268,7 +263,7 @@ export function createRib(options: RibOptions): Rib {
           if (facts !== noBgpFacts) {
             paths.clear()
             sessions = new Map()
-            suspectUntil = 0
+            suspect.clear()
             inSync = false
             failure = undefined
             facts = noBgpFacts

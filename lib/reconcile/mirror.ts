@@ -317,7 +317,8 @@ export class Mirror<T> {
   }
 
   #failure(attempts: number, error: WarrenError): Failure {
-    const maxMs = error.code === 'EBUSY' ? busyMs : backoff.maxMs
+    const brief = error.code === 'EBUSY' || this.table.brief?.(error) === true
+    const maxMs = brief ? busyMs : backoff.maxMs
     const wait = Math.min(backoff.firstMs * 2 ** (attempts - 1), maxMs)
     return { attempts, notBefore: this.#clock.now() + wait, error }
   }

@@ -3,6 +3,7 @@
 import t, { type Test } from 'tap'
 import { seedPaths } from '../../agent/dataplane/bgp.js'
 import { bgpStages } from '../../agent/dataplane/bgp-stages.js'
+import { unansweredIn } from '../../agent/dataplane/bgp-tcp.js'
 import { bgpTables } from '../../agent/dataplane/tables/bgp.js'
 import type { BgpFacts } from '../../agent/model/bgp-facts.js'
 import { bgpPeerSchema } from '../../agent/model/bgp-peer.js'
@@ -12,6 +13,8 @@ import { createTold } from '../../agent/sources/rib-told.js'
 import { fakeGobgpd } from '../../lib/gobgp/fake.js'
 import type { BgpPath, BgpPeerConfig, Gobgp } from '../../lib/gobgp/types.js'
 import { createLog } from '../../lib/log.js'
+import { Mirror } from '../../lib/reconcile/mirror.js'
+import { createReceipts } from '../../lib/reconcile/receipt.js'
 import { simClock } from '../support/sim-clock.js'
 
 const asn = 64512
@@ -47,6 +50,7 @@ async function world(t: Test, { seed = [], endOfRibEvents = false, wanted: first
   const lines: string[] = []
   let wanted = first
   let md5 = 0
+  let silent: ReadonlySet<string> = new Set()
   const begin = async (): Promise<void> => {
     await client.start(start)
     await client.addPeer(configOf(h2))
@@ -60,7 +64,7 @@ async function world(t: Test, { seed = [], endOfRibEvents = false, wanted: first
     open: async () => daemon.client(),
     restartTime: () => 60,
     seed: async () => seed,
-    md5Drops: () => md5,
+    tcp: { md5Drops: () => md5, unanswered: () => silent },
     onChange: () => {
       told.changes += 1
     },
@@ -119,6 +123,9 @@ async function world(t: Test, { seed = [], endOfRibEvents = false, wanted: first
     },
     dropSegments(): void {
       md5 += 3
+    },
+    silence(...addresses: string[]): void {
+      silent = new Set(addresses)
     },
   }
 }
@@ -470,6 +477,27 @@ t.test('rib: hostile paths, a suspected password, and wanted, not wanted, wanted
   await w.clock.pass(60_000)
   t.equal(w.rib.facts().md5Failures, undefined, 'not any more')
 
+  w.silence(h2, h3)
+  await w.clock.pass(11_000)
+  t.same([...(w.rib.facts().unanswered ?? [])], [h3], 'of one with a session there is nothing to suspect')
+  w.silence()
+  await w.clock.pass(60_000)
+  t.equal(w.rib.facts().unanswered, undefined)
+  t.same(
+    unansweredIn(
+      `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0B0200C0:00B3 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0 100 0 0 10 0
+   1: 0B0200C0:A5C2 0D0200C0:00B3 02 00000001:00000000 01:000000C7 00000002     0        0 2 2 0 800 0 0 1 7
+   2: 0B0200C0:A5C4 0E0200C0:00B3 02 00000001:00000000 01:00000019 00000000     0        0 2 2 0 800 0 0 1 7
+   3: 0B0200C0:A5C6 0F0200C0:01BB 02 00000001:00000000 01:00000019 00000004     0        0 2 2 0 800 0 0 1 7
+   4: B80D0120000000000000000011000000:A1 B80D0120000000000000000012000000:00B3 02 1:0 01:1 0000000A 0 0 3
+   5: 0000000000000000FFFF00000B0200C0:A1 0000000000000000FFFF0000090200C0:00B3 02 1:0 01:1 00000001 0 0 3
+`,
+    ),
+    ['192.0.2.13', '2001:db8::12', '192.0.2.9'],
+    'SYNs to port 179 that went again',
+  )
+
   await w.rib.refresh()
   t.same(w.synced(), ['2'])
   w.want(false)
@@ -547,6 +575,15 @@ t.test(
     const add = async (address: string): Promise<boolean | undefined> => {
       t.same(await peer.apply([{ verb: 'add', desired: configOf(address) }], signal), [undefined])
       return w.restartBit(address)
+    }
+    const clock = simClock()
+    const mirror = new Mirror(speaker, clock, createReceipts())
+    for (let tries = 0; tries < 12; tries += 1) {
+      w.daemon.failNext('start', 'GOBGP_PORT_TAKEN')
+      const { writes } = await mirror.plan(new Map([['cluster/default', [start]]]), signal)
+      t.equal(await mirror.execute(writes, signal), 1)
+      t.ok(mirror.retryAt - clock.now() <= 2_000, 'who has the port may let go of it at any moment')
+      await clock.pass(mirror.retryAt - clock.now())
     }
     t.same(await speaker.apply([{ verb: 'add', desired: start }], signal), [undefined])
     t.equal(await add(h2), false, 'the first time since the boot there are no routes of before')

@@ -104,6 +104,8 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
   const speaker: Table<BgpSpeaker> = {
     name: 'bgp-speaker',
     key: () => 'speaker',
+    // Whoever has the port may let go of it at any moment.
+    brief: error => error.code === 'GOBGP_PORT_TAKEN',
     equal: (desired, observed) =>
       desired.asn === observed.asn &&
       desired.routerId === observed.routerId &&
