@@ -9,8 +9,8 @@ import type { ConfigReloads } from './live-config.js'
 
 type State = Readonly<Record<string, string>>
 
-/** After this, ms, we are ready whatever is missing: a source may need what waits for us (an etcd in a container). */
-const readyAfterMs = 5000
+/** At that age of the process, ms, we are ready whatever is missing: a source may need what waits for us (an etcd in a container). */
+const readyAtMs = 4500
 /** A pass has hung when nothing of it was done for so many periods of the watchdog. */
 const hungPeriods = 4
 
@@ -36,6 +36,8 @@ export interface NotifyPartOptions {
   /** False: nobody listens. */
   notify(state: State): boolean
   readonly env?: NodeJS.ProcessEnv
+  /** Of the process, when it is asked for the part. */
+  readonly ageMs?: number
 }
 
 /** The watchdog's period, ms; undefined when there is none for this process (sd_watchdog_enabled(3)). */
@@ -47,6 +49,7 @@ export function watchdogPeriod(env: NodeJS.ProcessEnv, pid = process.pid): numbe
 
 export function notifyPart(options: NotifyPartOptions): Part {
   const { onPass, clock, log, reconciler, reloads, notify } = options
+  const readyAfterMs = Math.max(0, readyAtMs - (options.ageMs ?? performance.now()))
   const began = clock.now()
   let text = ''
   let ready = false

@@ -12,11 +12,14 @@ export interface RecordIo {
   publish(node: Node, signal: AbortSignal): Promise<void>
 }
 
+/** Labels are what the configuration says, and what selectors match on. */
+const textOf = ({ metadata, spec }: Node): string => JSON.stringify([metadata.labels ?? {}, spec])
+
 export function recordTable(io: RecordIo): Table<Node> {
   return {
     name: 'record',
     key: refOf,
-    equal: (desired, observed) => JSON.stringify(desired.spec) === JSON.stringify(observed.spec),
+    equal: (desired, observed) => textOf(desired) === textOf(observed),
     observe: async () => {
       const node = io.read()
       return node === undefined ? [] : [node]
