@@ -28,6 +28,7 @@ import { subnetEnv } from './subnet-env.js'
 import { hostSysctls, linkSysctls } from './sysctls.js'
 import { createTenantRole, tenantPort } from './tenant/role.js'
 import { routedLinks } from './tenant/routed-devices.js'
+import { createMoves } from './tenant/routed-moves.js'
 import { routedHostRules } from './tenant/routed-rules.js'
 import { tenantGuard } from './tenant/vxlan-guard.js'
 
@@ -128,10 +129,12 @@ export function createCompute(): Compute {
     (snapshot, self) => services(overlay(snapshot, self), snapshot, self),
     serviceParts,
   )
-  return remembered(
-    (snapshot, self) => tenants(bgp.speak(cluster(snapshot, self), snapshot, self), snapshot, self),
-    allParts,
-  )
+  const moves = createMoves()
+  return remembered((given, self) => {
+    const state = cluster(given, self)
+    const { snapshot, leaving } = moves(given, self, state.bgp)
+    return tenants(bgp.speak(state, snapshot, self, leaving), snapshot, self)
+  }, allParts)
 }
 
 /** Does any peer live that may still send by VXLAN? */

@@ -325,3 +325,95 @@ t.test('gone: only what all who would tell do not tell of, of a node that does n
   )
   t.equal(routes(compute(dead, self(undefined, facts(told)))).length, 4, 'and announced again')
 })
+
+t.test('moves: announced at the new place before it is withdrawn at the old', async t => {
+  const session = (address: string): BgpSession =>
+    ({
+      config: { address, asn: 64512 },
+      state: { session: 'established' },
+      synced: true,
+    }) as unknown as BgpSession
+  const facts = (...paths: readonly BgpPath[]): BgpFacts => {
+    const by = new Map<string, BgpPath[]>()
+    for (const each of paths) by.set(each.prefix, [...(by.get(each.prefix) ?? []), each])
+    const sessions = new Map(['192.0.2.2', '192.0.2.3'].map(each => [each, session(each)]))
+    return { inSync: true, sessions, paths: PersistentMap.from(by) }
+  }
+  const own = '10.60.0.11/32'
+  const announcedAt = (n: number) => path(own, `192.0.2.${n}`)
+  const at = (n: number) =>
+    cluster() +
+    [1, 2, 3].map(node).join('') +
+    doc('Tenant', 'red') +
+    network('red/r', '10.60.0.0/24') +
+    port('red/a1', 'r', n, '10.60.0.11')
+  const announcements = (state: DesiredState) => all(state['bgp-path']).filter(({ prefix }) => prefix === own)
+  const devices = (state: DesiredState) =>
+    all(state['fabric-link']).filter(({ object }) => JSON.stringify(object).includes('c-red-a1')).length
+  const wayTo = (state: DesiredState) => routes(state).find(each => each.startsWith(own))
+
+  // The old place.
+  const old = createCompute()
+  const first = model(at(1))
+  const before = old(first, self(undefined, facts()))
+  t.match([announcements(before), wayTo(before)], [[{ nextHop: '192.0.2.1' }], `${own} 169.254.87.1 wrnrt0`])
+  t.equal(announcements(before)[0]?.localPref, undefined)
+  t.ok(devices(before) > 0)
+  const given = model(at(2), first)
+  const leaving = old(given, self(undefined, facts()))
+  t.match(
+    announcements(leaving),
+    [{ nextHop: '192.0.2.1', localPref: 50 }],
+    'worth less than that of the new one',
+  )
+  t.equal(wayTo(leaving), `${own} 169.254.87.1 wrnrt0`, 'delivered here')
+  t.equal(devices(leaving), devices(before))
+  const stale = old(given, self(undefined, facts({ ...announcedAt(2), stale: true })))
+  t.equal(wayTo(stale), `${own} 169.254.87.1 wrnrt0`, 'what is stale is no proof')
+  const gone = old(given, self(undefined, facts(announcedAt(2))))
+  t.same(
+    [announcements(gone), wayTo(gone), devices(gone)],
+    [[], `${own} 192.0.2.2 eth0`, 0],
+    'stragglers go on',
+  )
+  t.same(announcements(old(given, self(undefined, facts()))), [], 'once gone it does not come back')
+
+  for (const [why, next] of [
+    ['its new host does not run', { ...given, live: new Set(['h1', 'h3']) }],
+    ['it is deleted', model(two, first)],
+    ['it has no device', model(at(2).replace(/, device: [^}]*\}/, ''), first)],
+  ] as const) {
+    const compute = createCompute()
+    compute(first, self(undefined, facts()))
+    t.same(announcements(compute(next, self(undefined, facts()))), [], why)
+  }
+  const deaf = createCompute()
+  deaf(first, self(undefined, facts()))
+  const none = { ...facts(), sessions: new Map() }
+  t.same(announcements(deaf(given, self(undefined, none))), [], 'who would not hear of it does not wait')
+
+  // Another host.
+  const other = createCompute()
+  const there = model(at(2), first)
+  other(there, self(undefined, facts(announcedAt(2))))
+  const onwards = model(at(3), there)
+  t.equal(wayTo(other(onwards, self(undefined, facts(announcedAt(2))))), `${own} 192.0.2.2 eth0`)
+  t.equal(
+    wayTo(other(onwards, self(undefined, facts(announcedAt(2), announcedAt(3))))),
+    `${own} 192.0.2.3 eth0`,
+  )
+  t.equal(
+    wayTo(other(onwards, self(undefined, facts(announcedAt(2))))),
+    `${own} 192.0.2.3 eth0`,
+    'h2 had its time',
+  )
+  const wrong = createCompute()
+  wrong(there, self(undefined, facts(announcedAt(2))))
+  t.equal(wayTo(wrong(onwards, self(undefined, facts()))), `${own} 192.0.2.3 eth0`, 'h2 withdrew it')
+  const forged = createCompute()
+  t.equal(
+    wayTo(forged(onwards, self(undefined, facts(announcedAt(2))))),
+    `${own} 192.0.2.3 eth0`,
+    'who never had it is not believed',
+  )
+})

@@ -54,8 +54,13 @@ function sameReach(a: NodeReach | undefined, b: NodeReach): boolean {
   return true
 }
 
+/** Does the node say it, itself or by a reflector? */
+export function isFrom({ neighbor = '', originatorId }: BgpPath, { spec }: Node): boolean {
+  return originatorId === undefined ? spec.addresses.includes(neighbor) : originatorId === spec.bgp?.routerId
+}
+
 /** Can the sessions that stand tell whether this node's block is there? */
-function canKnow(node: Node, topology: Topology, facts: BgpFacts): boolean {
+export function canKnow(node: Node, topology: Topology, facts: BgpFacts): boolean {
   if (!facts.inSync) return false
   const own = node.spec.addresses.find(address => topology.sessions.has(address))
   if (own !== undefined) return facts.sessions.get(own)?.synced === true

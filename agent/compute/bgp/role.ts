@@ -17,6 +17,8 @@ const bgpPort = 179
 /** GTSM: the neighbor's packets crossed no router (RFC 5082 §3). */
 const noHops = 255
 const connectRetry = 5
+/** LOCAL_PREF of what another host is to announce, below the 100 that is usual: its word counts more. */
+const leavingPref = 50
 /** Prefixes of a router outside, where its BGPPeer does not say how many. */
 const fromOutside = 1000
 /** Seconds that a restarted speaker waits for all neighbors before it announces: one that is down for long would hold it back. */
@@ -46,6 +48,8 @@ export interface BgpInput {
   readonly routed: readonly string[]
   /** Addresses of this host's ports in them, as host prefixes. */
   readonly routedHere: readonly string[]
+  /** Those of them that another host is to announce: until it does. */
+  readonly leaving: readonly string[]
 }
 
 /** Names of nodes that would have one router id: only the first may speak. */
@@ -212,7 +216,12 @@ export function planBgp(input: BgpInput): BgpPlan {
   return {
     speaker: new Map([['cluster/default', [speaker]]]),
     policy: grouped(policies),
-    path: grouped(paths.map(([prefix, nextHop]) => [`bgp/${prefix}`, { prefix, nextHop }] as const)),
+    path: grouped(
+      paths.map(([prefix, nextHop]) => {
+        const less = input.leaving.includes(prefix) ? { localPref: leavingPref } : {}
+        return [`bgp/${prefix}`, { prefix, nextHop, ...less }] as const
+      }),
+    ),
     peer: grouped(peers),
     problems,
   }

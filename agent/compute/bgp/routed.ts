@@ -10,12 +10,12 @@ import { type BgpFacts, noBgpFacts } from '../../model/bgp-facts.js'
 import type { BgpState } from '../../model/bgp-state.js'
 import { routeProtocol } from '../../model/marks.js'
 import type { Node } from '../../model/node.js'
-import { createRoutedPorts } from '../../model/routed.js'
+import { createRoutedPorts, type RoutedAddress } from '../../model/routed.js'
 import type { Self } from '../../model/self.js'
 import type { Snapshot } from '../../model/snapshot.js'
 import type { OverlayContext } from '../overlay/backend.js'
 import { bgp } from '../overlay/bgp.js'
-import { blockReach, readyOf } from './rib.js'
+import { blockReach, isFrom, readyOf } from './rib.js'
 import { createUnion } from './union.js'
 
 export interface RoutedInput {
@@ -68,6 +68,9 @@ export function createRoutedRoutes(): RoutedRoutes {
   let subnets = ''
   let here: readonly string[] = []
   let last: Known | undefined
+  /** By address: its node, and the one before, until BGP tells that the node has it. */
+  const nodeWas = new Map<string, string>()
+  const before = new Map<string, string>()
 
   const nodeOf = (address: string): Node | undefined => {
     const node = ports.all.get(address)?.node
@@ -77,6 +80,29 @@ export function createRoutedRoutes(): RoutedRoutes {
   function put(key: string, group: readonly Route[] | undefined): void {
     const before = routes.get(key)
     if (JSON.stringify(before) !== JSON.stringify(group)) routes = routes.with(key, group)
+  }
+
+  /** Of an address whose node does not announce it yet: the one that had it before, as long as that does. */
+  function holderOf(
+    { address, prefix }: RoutedAddress,
+    peers: PersistentMap<Node>,
+    live: Snapshot['live'],
+    facts: BgpFacts,
+  ): Node | undefined {
+    const holder = peers.get(before.get(address) ?? '')
+    if (holder === undefined || (live.size > 0 && !live.has(holder.metadata.name))) return undefined
+    const tells = facts.paths.get(prefix)?.some(path => !path.stale && isFrom(path, holder))
+    return tells ? holder : undefined
+  }
+
+  function remember(address: string): void {
+    const now = ports.all.get(address)?.node
+    const last = nodeWas.get(address)
+    if (now === last) return
+    if (last !== undefined && now !== undefined) before.set(address, last)
+    else before.delete(address)
+    if (now === undefined) nodeWas.delete(address)
+    else nodeWas.set(address, now)
   }
 
   function settle(address: string, { self, peers, context, state, snapshot }: RoutedInput): void {
@@ -89,7 +115,9 @@ export function createRoutedRoutes(): RoutedRoutes {
     const facts = self.bgp ?? noBgpFacts
     const input = { facts, topology: state.topology, live: snapshot.live }
     const reach = blockReach(peer, own.prefix, input, state.guard)
-    const plan = bgp(peer, [parsePrefix(own.prefix)], context, new Map([[own.prefix, reach]]))
+    if (reach.how === 'rib') before.delete(address)
+    const holder = reach.unannounced ? holderOf(own, peers, snapshot.live, facts) : undefined
+    const plan = bgp(holder ?? peer, [parsePrefix(own.prefix)], context, new Map([[own.prefix, reach]]))
     put(`routed/${address}`, plan.route.length === 0 ? undefined : plan.route)
   }
 
@@ -107,6 +135,7 @@ export function createRoutedRoutes(): RoutedRoutes {
       const { snapshot, self, peers, context, state, route } = input
       nodes = snapshot.nodes
       const changed = ports.update(snapshot)
+      for (const address of changed) remember(address)
       const facts = self.bgp ?? noBgpFacts
       if (input.subnets !== subnets) settleSubnets(input.subnets)
       const { topology, guard } = state

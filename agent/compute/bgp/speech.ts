@@ -56,7 +56,7 @@ function remember<A extends readonly unknown[], R>(f: (...args: A) => R): (...ar
 export interface Bgp {
   hear(input: HearInput): Heard
   /** The tables of the speaker, with the Services that are announced. */
-  speak(state: DesiredState, snapshot: Snapshot, self: Self): DesiredState
+  speak(state: DesiredState, snapshot: Snapshot, self: Self, leaving?: readonly string[]): DesiredState
 }
 
 export function createBgp(): Bgp {
@@ -200,7 +200,7 @@ export function createBgp(): Bgp {
       }
       return { reach, imports, state }
     },
-    speak(state, snapshot, self) {
+    speak(state, snapshot, self, leaving = nobodyHere) {
       const cluster = clusterOf(snapshot)
       const { bgp } = state
       if (bgp === undefined || cluster === undefined || state.hold !== undefined) return state
@@ -228,6 +228,7 @@ export function createBgp(): Bgp {
         retained,
         subnets,
         here,
+        leaving,
       ]
       if (last?.key.every((each, i) => Object.is(each, key[i])) !== true)
         last = {
@@ -243,6 +244,7 @@ export function createBgp(): Bgp {
             serviceAddresses: all,
             routed: subnets === '' ? [] : subnets.split(' '),
             routedHere: here,
+            leaving,
           }),
         }
       const plan = last.value

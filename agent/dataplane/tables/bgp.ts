@@ -69,6 +69,9 @@ async function orNothing<T>(ask: Promise<readonly T[]>): Promise<readonly T[]> {
   }
 }
 
+/** RFC 4271 §5.1.5: what is not told is 100, nearly everywhere. */
+const preferenceOf = ({ localPref = 100 }: BgpAnnouncement): number => localPref
+
 const sameText = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
 
 function rangeText({ prefix, min, max }: BgpPrefixRange): string {
@@ -156,12 +159,17 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
   const path: Table<BgpAnnouncement> = {
     name: 'bgp-path',
     key: ({ prefix }) => prefix,
-    equal: (desired, observed) => desired.nextHop === observed.nextHop,
+    equal: (desired, observed) =>
+      desired.nextHop === observed.nextHop && preferenceOf(desired) === preferenceOf(observed),
     async observe() {
       const client = await access.client()
       const found = client === undefined ? [] : await orNothing(client.localPaths())
       announced = new Map(found.map(({ prefix, nextHop }) => [prefix, nextHop]))
-      return found.map(({ prefix, nextHop }) => ({ prefix, nextHop }))
+      return found.map(({ prefix, nextHop, localPref }) => ({
+        prefix,
+        nextHop,
+        ...(localPref === undefined ? {} : { localPref }),
+      }))
     },
     apply: ops =>
       withClient(ops, async client => {
@@ -180,10 +188,11 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
         return results
       }),
     format(op) {
-      const { prefix, nextHop } = objectOf(op)
+      const { prefix, nextHop, localPref } = objectOf(op)
       const inet6 = prefix.includes(':') ? ' -a ipv6' : ''
       if (op.verb === 'remove') return `gobgp global rib del ${prefix}${inet6}`
-      return `gobgp global rib add ${prefix} nexthop ${nextHop}${inet6}`
+      const preference = localPref === undefined ? '' : ` local-pref ${localPref}`
+      return `gobgp global rib add ${prefix} nexthop ${nextHop}${preference}${inet6}`
     },
   }
 
