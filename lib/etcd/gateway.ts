@@ -8,9 +8,10 @@ import {
   type EtcdTls,
   isFailure,
   type Json,
-  lines,
+  type LinesFound,
   maxFree,
   readBody,
+  readLines,
   transport,
 } from './transport.js'
 
@@ -32,8 +33,8 @@ export interface CallOptions {
 
 export interface Stream {
   readonly endpoint: string
-  /** Its lines, parsed, those that came together. Throws when the connection is lost; returns when the server ends it. */
-  readonly messages: AsyncIterable<readonly Json[]>
+  /** Shows its lines, parsed, those that came together at once. Rejects when the connection is lost; resolves when the server ends it. */
+  read(found: LinesFound): Promise<void>
   close(): void
 }
 
@@ -157,7 +158,11 @@ export function gateway(options: GatewayOptions): Gateway {
         const { status, response } = await request(endpoint, path, body, ms, signal, true)
         if (status !== 200)
           throw answerFailure(endpoint, status, await readBody(response, endpoint, ms, ms, signal))
-        return { endpoint, messages: lines(response, endpoint, action), close: () => response.destroy() }
+        return {
+          endpoint,
+          read: found => readLines(response, endpoint, action, found),
+          close: () => response.destroy(),
+        }
       }),
     answeredAt: () => answeredAt,
     onLeave: listener => {

@@ -212,38 +212,74 @@ export function readBody(
   })
 }
 
-/** The whole lines of each piece that came: what came together is shown together. */
-export async function* lines(
+/** What to do with lines that came together; what it returns is waited for before the next ones. */
+export type LinesFound = (lines: readonly Json[]) => Promise<void> | undefined
+
+/**
+ * Shows the whole lines of each piece as it comes, without a turn of the event loop in between. Resolves when the server
+ * ends it, rejects when the connection is lost, a line is no JSON or `found` throws.
+ */
+export function readLines(
   response: http.IncomingMessage,
   endpoint: string,
   action: string,
-): AsyncGenerator<readonly Json[]> {
+  found: LinesFound,
+): Promise<void> {
   let rest: Buffer[] = []
-  try {
-    for await (const chunk of response as AsyncIterable<Buffer>) {
-      const end = chunk.lastIndexOf(10)
-      if (end < 0) {
-        rest.push(chunk)
-        continue
-      }
-      const whole = chunk.subarray(0, end)
-      const text = rest.length === 0 ? whole.toString() : Buffer.concat([...rest, whole]).toString()
-      rest = end + 1 < chunk.length ? [chunk.subarray(end + 1)] : []
-      const found: Json[] = []
-      let wrong: { readonly error: unknown } | undefined
-      try {
-        for (const line of text.split('\n')) if (line.trim() !== '') found.push(parseLine(line, endpoint))
-      } catch (error) {
-        wrong = { error }
-      }
-      yield found
-      if (wrong !== undefined) throw wrong.error
+  /** The whole lines up to and with this piece. */
+  const textOf = (chunk: Buffer): string => {
+    const end = chunk.lastIndexOf(10)
+    if (end < 0) {
+      rest.push(chunk)
+      return ''
     }
-  } catch (error) {
-    throw error instanceof WarrenError
-      ? error
-      : failureError(action, [isFailure(error) ? error : connectionFailure(endpoint, error, true)])
+    const whole = chunk.subarray(0, end)
+    const text = rest.length === 0 ? whole.toString() : Buffer.concat([...rest, whole]).toString()
+    rest = end + 1 < chunk.length ? [chunk.subarray(end + 1)] : []
+    return text
   }
+  return new Promise((resolve, reject) => {
+    let over = false
+    const fail = (error: unknown): void => {
+      over = true
+      const known = error instanceof WarrenError
+      reject(
+        known
+          ? error
+          : failureError(action, [isFailure(error) ? error : connectionFailure(endpoint, error, true)]),
+      )
+      response.destroy()
+    }
+    const show = (text: string): Promise<void> | undefined => {
+      const lines: Json[] = []
+      let wrong: unknown
+      try {
+        for (const line of text.split('\n')) if (line.trim() !== '') lines.push(parseLine(line, endpoint))
+      } catch (error) {
+        wrong = error
+      }
+      const wait = lines.length === 0 ? undefined : found(lines)
+      if (wrong !== undefined) throw wrong
+      return wait
+    }
+    response.on('data', (chunk: Buffer) => {
+      const text = textOf(chunk)
+      if (text === '' || over) return
+      try {
+        const wait = show(text)
+        if (wait === undefined) return
+        response.pause()
+        wait.then(() => response.resume(), fail)
+      } catch (error) {
+        fail(error)
+      }
+    })
+    response.on('error', fail)
+    response.on('end', () => resolve())
+    response.on('close', () => {
+      if (!response.complete) fail(Object.assign(new Error('connection lost'), { code: 'ECONNRESET' }))
+    })
+  })
 }
 
 export function isFailure(error: unknown): error is Failure {

@@ -49,25 +49,34 @@ export async function watchStream(gate: Gateway, keys: Keys, request: WatchReque
   )
   try {
     let parts: KvBatch[] = []
-    if (signal.aborted) stream.close()
-    for await (const messages of stream.messages) {
-      // Without a turn of the event loop in between: whoever looks at the store then sees all that came together.
-      for (const message of messages) {
+    const take = (response: Response): void => {
+      parts = joined(parts, batchesOf(keys, response))
+      if (response.fragment) return
+      for (const batch of parts) {
+        if (signal.aborted) break
+        watcher.onBatch(batch)
+      }
+      parts = []
+    }
+    // Without a turn of the event loop in between: whoever looks at the store then sees all that came together.
+    const takeAll = (messages: readonly Json[]): Promise<void> | undefined => {
+      for (const [i, message] of messages.entries()) {
         const response = readResponse(action, stream.endpoint, message)
         if (response.canceled) throw canceled(action, stream.endpoint, fromRevision, response)
         if (response.created) {
           clearTimeout(timer)
-          await checkRevision(action, stream.endpoint, request, Number(response.header?.revision ?? 0))
+          const revision = Number(response.header?.revision ?? 0)
+          return checkRevision(action, stream.endpoint, request, revision).then(() => {
+            take(response)
+            return takeAll(messages.slice(i + 1))
+          })
         }
-        parts = joined(parts, batchesOf(keys, response))
-        if (response.fragment) continue
-        for (const batch of parts) {
-          if (signal.aborted) break
-          watcher.onBatch(batch)
-        }
-        parts = []
+        take(response)
       }
+      return undefined
     }
+    if (signal.aborted) stream.close()
+    await stream.read(takeAll)
     if (signal.aborted) throw failure ?? signal.reason
     throw failureError(action, [{ ...timeoutFailure(stream.endpoint, 0), cause: 'it ended the stream' }])
   } catch (error) {
