@@ -70,7 +70,7 @@ IP
   done
 }
 
-# write_config DIR STATE RUN: the configuration in DIR, as warrend sees it at /etc/warren or there.
+# write_config DIR STATE RUN: configuration and model in DIR, which warrend sees as STATE.
 write_config() {
   mkdir -p "$1/cluster"
   cat >"$1/warrend.yaml" <<YAML
@@ -148,15 +148,19 @@ says() { grep -q "$1" <<<"$2" || { printf '%s\n' "$2" && return 1; }; }
 
 under_systemd() {
   local now text before
-  write_config "$work/root/etc/warren" /etc/warren /run/warren
+  mkdir -p "$work/root"
+  "$WARREN_ROOT/scripts/stage.sh" --dist "$dist" "$work/root" /usr
+  # shellcheck disable=SC2034 # of systemd.sh
+  SYSTEMD_BINDS=(--bind-ro="$(readlink -f "$(command -v node)"):/usr/local/bin/node")
+  write_config "$work/root/var/lib/warren" /var/lib/warren /run/warren
+  mv "$work/root/var/lib/warren/warrend.yaml" "$work/root/etc/warren/"
   mkdir -p "$work/root/etc/systemd/system/warrend.service.d"
-  cp "$WARREN_ROOT"/scripts/systemd/{warrend,warren-gobgpd}.service "$work/root/etc/systemd/system/"
   # Shorter than the drain: warrend asks for the time that it needs.
   printf '[Service]\nTimeoutStopSec=300ms\n' >"$work/root/etc/systemd/system/warrend.service.d/stop.conf"
   systemd_boot "$name" "$name-host" "$work" || :
   tap_ok 'systemd: it boots' booted
   booted >/dev/null || return 0
-  tap_is 'systemd: systemd-analyze verify finds nothing' "$(systemd_in systemd-analyze verify warrend.service 2>&1 && echo fine)" fine
+  tap_is 'systemd: systemd-analyze verify finds nothing' "$(systemd_in systemd-analyze verify --man=no warrend.service 2>&1 && echo fine)" fine
   tap_ok 'systemd: the unit starts' systemd_in systemctl start warrend
   tap_ok 'systemd: and converges' busywait 10 running
   text=$(systemd_in systemctl status --no-pager warrend) || :
@@ -191,7 +195,7 @@ under_systemd() {
   tap_ok 'systemd: kill -9: the same listeners are kept' kept 9
   tap_is 'systemd: kill -9: the ports are the same' "$(ports)" "$before"
 
-  kill_main 'rm /etc/warren/cluster/other.yaml'
+  kill_main 'rm /var/lib/warren/cluster/other.yaml'
   tap_ok 'systemd: a Service that went meanwhile: started again' busywait 15 restarted 2
   tap_ok 'systemd: and its listener is let go of' busywait 5 kept 8
 
@@ -206,7 +210,7 @@ under_systemd() {
   tap_ok 'systemd: stop, start: the Service answers' answers
   tap_ok 'systemd: stop, start: the listeners are kept again' busywait 5 kept 8
 
-  systemd_in sed -i 's/userspace/nftables/' /etc/warren/cluster/cluster.yaml
+  systemd_in sed -i 's/userspace/nftables/' /var/lib/warren/cluster/cluster.yaml
   tap_ok 'systemd: another proxy mode lets go of all of them' busywait 10 kept 0
   tap_ok 'systemd: and the Service answers' answers
   tap_ok 'systemd: no other kind of complaint' no_warnings
@@ -224,11 +228,11 @@ tells_gobgpd() { says 'systemctl start warren-gobgpd' "$(warren_in status)"; }
 only_179() { not_listening 50051 && not_listening 6060; }
 gobgpd_unit() {
   local pid score
-  tap_is 'gobgpd: systemd-analyze verify finds nothing' "$(systemd_in systemd-analyze verify warren-gobgpd.service 2>&1 && echo fine)" fine
+  tap_is 'gobgpd: systemd-analyze verify finds nothing' "$(systemd_in systemd-analyze verify --man=no warren-gobgpd.service 2>&1 && echo fine)" fine
   score=$(systemd_in systemd-analyze security --no-pager warren-gobgpd.service | tail -n 1) || :
   printf '# %s\n' "$score"
   tap_ok 'gobgpd: its exposure is at most 2.5' systemd_in systemd-analyze security --no-pager --threshold=25 warren-gobgpd.service
-  systemd_in sed -i 's/spec: {/spec: { backend: { type: bgp },/' /etc/warren/cluster/cluster.yaml
+  systemd_in sed -i 's/spec: {/spec: { backend: { type: bgp },/' /var/lib/warren/cluster/cluster.yaml
   tap_ok 'gobgpd: not there, and warrend says what to do' busywait 10 tells_gobgpd
   tap_ok 'gobgpd: the unit starts' systemd_in systemctl start warren-gobgpd
   tap_ok 'gobgpd: warrend gives it its AS and router id' busywait 10 has_speaker
