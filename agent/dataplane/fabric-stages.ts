@@ -164,7 +164,7 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
     spaced('fabric-neighbor', space => neighborTable(rtnlOf(space), 'all')),
     spaced('fabric-fdb', space => fabricFdbTable(rtnlOf(space))),
     spaced('fabric-route', space => routeTable(rtnlOf(space))),
-    stage('guest', ends.guests(guestTable(guests))),
+    stage('guest', ends.guests(guestTable)),
     // After all that packets wait for: a look costs a walk through the kernel's flows.
     stage('fabric-conntrack', flows),
     stage('dhcp', dhcp),

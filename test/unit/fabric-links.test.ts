@@ -42,14 +42,19 @@ t.test('guests: nothing is written to a link of that name as long as ours is ref
       ops.map(op => (op.verb !== 'remove' && op.desired.name === 'pa' ? answer : undefined)),
     ),
   )
-  const guests = gate.guests(
+  const looked: string[] = []
+  const guests = gate.guests(asked =>
     table<Guest>(
       async ops => {
         for (const op of ops)
           written.push(`${op.verb} ${(op.verb === 'remove' ? op.observed : op.desired).port}`)
         return ops.map(() => undefined)
       },
-      async () => [one, two],
+      async () => {
+        const all = [...asked()]
+        looked.splice(0, looked.length, ...all.map(({ port }) => port))
+        return all
+      },
     ),
   )
   const make = () =>
@@ -78,8 +83,16 @@ t.test('guests: nothing is written to a link of that name as long as ours is ref
   t.strictSame(await guests.observe(signal), [two], 'and what stands on that link is not ours')
   answer = undefined
   await make()
+  t.strictSame(await guests.observe(signal), [], 'both are new, and bare')
+  t.strictSame(looked, [], 'nobody looks into their containers')
   t.strictSame(await write(), [undefined, undefined, undefined], 'the link is made: so it is written')
-  t.strictSame(await guests.observe(signal), [one, two])
+  t.strictSame(await guests.observe(signal), [one, two], 'and looked for')
+  await make()
+  await links.apply(
+    [{ verb: 'change', desired: linkAt('pa', one.path), observed: linkAt('pa', one.path) }],
+    signal,
+  )
+  t.strictSame(await guests.observe(signal), [one], 'a link that was changed is looked at')
 
   answer = new WarrenError('no', { code: 'DEVICE_EXISTS' })
   await make()

@@ -6,34 +6,19 @@ import type { NftElement } from '../../../lib/nftables/types.js'
 import { diffMaps } from '../../../lib/persistent/map.js'
 import type { FabricNetwork, FabricPort, FabricRouter, InSpace } from '../../model/fabric.js'
 import { routeProtocol } from '../../model/marks.js'
-import { bridgeElementSets, bridgeTable, networkElements, portElements } from './bridge-rules.js'
-import {
-  fabricSysctls,
-  gatewayLink,
-  type NetworkPlace,
-  networkLinks,
-  networkObjects,
-  portObjects,
-  routerSysctls,
-} from './devices.js'
+import { networkElements, portElements } from './bridge-rules.js'
+import { gatewayLink, type NetworkPlace, networkLinks, networkObjects, portObjects } from './devices.js'
 import { dhcpServer } from './dhcp.js'
 import type { FabricView } from './fabric.js'
 import { GroupUse } from './group-use.js'
 import { guestOf } from './guest.js'
 import { TenantMaps, type TenantState } from './maps.js'
-import { MemberEntries, namedGroup } from './member-entries.js'
+import { MemberEntries } from './member-entries.js'
 import { networkSuppresses } from './port-identities.js'
 import { routedNetworkElements, routedNetworkObjects, routedSpaceName, withRoutes } from './routed-devices.js'
-import { routedTable } from './routed-rules.js'
-import {
-  hostElements,
-  insideElements,
-  knownElements,
-  routerArpTable,
-  routerElementSets,
-  routerTable,
-} from './router-rules.js'
-import { stateElementSets, stateTable, zoneElements } from './state-rules.js'
+import { insideElements, knownElements } from './router-rules.js'
+import { fabricSpace, SpaceEntries } from './space-entries.js'
+import { zoneElements } from './state-rules.js'
 import { vipElements } from './vip-rules.js'
 
 /** This host, as far as tenants' devices depend on it. */
@@ -44,16 +29,9 @@ export interface TenantSite {
   /** Underlay address that our frames come from. */
   readonly local: string
   readonly vxlanPort: number
-  /** Addresses and prefixes of all hosts: no tenant reaches them. */
-  readonly hosts: readonly string[]
 }
 
-const base = 'fabric/base'
 const mainTable = 254
-
-export function fabricSpace(prefix: string): string {
-  return `${prefix}-fabric`
-}
 
 interface Placed {
   readonly network: FabricNetwork
@@ -68,7 +46,7 @@ export class TenantEntries {
   readonly #members: MemberEntries
   #view: FabricView | undefined
   readonly #maps = new TenantMaps()
-  #sets: TenantState['fabricSets'] = new Map()
+  readonly #spaces: SpaceEntries
   readonly #placed = new Map<string, Placed>()
   /** Ports by their network. */
   readonly #ports = new Map<string, Map<string, FabricPort>>()
@@ -78,9 +56,11 @@ export class TenantEntries {
     this.#site = site
     this.#fabric = fabricSpace(site.prefix)
     this.#members = new MemberEntries(this.#fabric)
+    this.#spaces = new SpaceEntries(this.#maps, site.prefix)
   }
 
-  update(view: FabricView): TenantState {
+  /** `hosts`: addresses and prefixes of all hosts, which no tenant reaches; the same array as long as they are the same. */
+  update(view: FabricView, hosts: readonly string[]): TenantState {
     const before = this.#view
     this.#view = view
     const networks = new Set<string>()
@@ -109,10 +89,10 @@ export class TenantEntries {
       asked ||= after === undefined || old === undefined
     })
     if (ids.changed || asked || before?.groups !== view.groups || before.networks.size !== view.networks.size)
-      this.#rules()
-    this.#spaces(spaces)
+      this.#spaces.fabric(view, this.#groupUse.sets)
+    this.#spaces.gateways(view, spaces, hosts)
     this.#maps.setElements(this.#members.update(this.#maps.elements, view))
-    return { ...this.#maps.all, fabricSets: this.#sets }
+    return { ...this.#maps.all, fabricSets: this.#spaces.sets }
   }
 
   #portsOf(network: string): ReadonlyMap<string, FabricPort> {
@@ -277,56 +257,5 @@ export class TenantEntries {
         ? undefined
         : dhcpServer(placed.network, [...this.#portsOf(ref).values()], this.#site.node, space)
     this.#maps.put('dhcp', `network/${ref}`, server === undefined ? [] : [server])
-  }
-
-  #rules(): void {
-    const view = this.#view
-    const some = view !== undefined && view.networks.size > 0
-    const named = [...(view?.members.keys() ?? [])].filter(ref => view?.groups.has(ref) !== true)
-    const rules = {
-      sets: this.#groupUse.sets,
-      groups: [...(view?.groups.values() ?? []), ...named.map(namedGroup)],
-    }
-    this.#maps.put(
-      'fabric-filter',
-      base,
-      some ? [bridgeTable(), stateTable(rules)].map(object => ({ space: this.#fabric, object })) : [],
-    )
-    this.#maps.put('fabric-sysctl', base, some ? fabricSysctls(this.#fabric) : [])
-    this.#maps.put('netns', base, some ? [{ name: this.#fabric }] : [])
-    const sets = new Map(this.#sets)
-    if (some) sets.set(this.#fabric, [...bridgeElementSets, ...stateElementSets(rules)])
-    else sets.delete(this.#fabric)
-    this.#sets = sets
-  }
-
-  /** The namespaces of gateways. */
-  #spaces(spaces: ReadonlySet<string>): void {
-    const known = [...this.#sets.keys()].filter(name => name !== this.#fabric)
-    if (known.length === spaces.size && known.every(name => spaces.has(name))) return
-    const routers = new Set([...(this.#view?.routers.values() ?? [])].map(({ netns }) => netns))
-    const sets = new Map(this.#sets)
-    for (const space of new Set([...known, ...spaces])) {
-      const owner = `space/${space}`
-      const wanted = spaces.has(space)
-      const routed = space === routedSpaceName(this.#site.prefix)
-      this.#maps.put('netns', owner, wanted ? [{ name: space }] : [])
-      this.#maps.put(
-        'fabric-filter',
-        owner,
-        wanted
-          ? [routed ? routedTable() : routerTable(), routerArpTable()].map(object => ({ space, object }))
-          : [],
-      )
-      this.#maps.put('fabric-sysctl', owner, wanted ? routerSysctls(space, routed || routers.has(space)) : [])
-      this.#maps.put(
-        'fabric-element',
-        owner,
-        wanted ? hostElements(this.#site.hosts).map(object => ({ space, object })) : [],
-      )
-      if (wanted) sets.set(space, routerElementSets)
-      else sets.delete(space)
-    }
-    this.#sets = sets
   }
 }

@@ -11,9 +11,10 @@ import type { Self, Underlay } from '../../model/self.js'
 import { clusterOf, type Snapshot } from '../../model/snapshot.js'
 import { publishedAddresses } from '../record.js'
 import { dhcpProblems } from './dhcp.js'
-import { fabricSpace, TenantEntries, type TenantSite } from './entries.js'
+import { TenantEntries, type TenantSite } from './entries.js'
 import { createFabric, type FabricView } from './fabric.js'
 import { createRoutedHost } from './routed.js'
+import { fabricSpace } from './space-entries.js'
 import { tenantGuardElements, tenantGuardTable } from './vxlan-guard.js'
 
 export type TenantRole = (state: DesiredState, snapshot: Snapshot, self: Self) => DesiredState
@@ -27,12 +28,10 @@ export function tenantPort(cluster: Cluster | undefined): number {
   return (backend && tunnelOf(backend))?.port ?? defaultVxlanPort
 }
 
-/** Of all hosts, both families, and the prefixes of our own underlay. */
-function hostAddresses(nodes: Iterable<Node>, self: Self): readonly string[] {
-  const own = (self.host.underlay?.addresses ?? []).map(
-    ({ address, prefixLength }) => prefixOf(address, prefixLength).text,
-  )
-  const all = new Set(own)
+/** Of all hosts, both families (ours before our record is written, too), and the prefixes of our own underlay. */
+function hostAddresses(nodes: Iterable<Node>, underlay: Underlay): readonly string[] {
+  const own = underlay.addresses.map(({ address, prefixLength }) => prefixOf(address, prefixLength).text)
+  const all = new Set([...own, ...publishedAddresses(underlay)])
   for (const { spec } of nodes) for (const address of spec.addresses) all.add(address)
   return [...all].sort()
 }
@@ -111,14 +110,14 @@ export function createTenantRole(): TenantRole {
     if (nodes !== snapshot.nodes || underlay !== self.host.underlay) {
       nodes = snapshot.nodes
       underlay = self.host.underlay
-      hosts = hostAddresses(nodes.values(), self)
+      const now = hostAddresses(nodes.values(), link)
+      if (now.join() !== hosts.join()) hosts = now
     }
     const here: TenantSite = {
       node: self.node,
       prefix: self.names.spaces,
       local: localAddress(view, self),
       vxlanPort: tenantPort(clusterOf(snapshot)),
-      hosts,
     }
     const text = JSON.stringify(here)
     if (entries === undefined || text !== site) entries = new TenantEntries(here)
@@ -128,7 +127,7 @@ export function createTenantRole(): TenantRole {
       if (JSON.stringify(record) !== JSON.stringify(own)) record = own
     }
     const tenants = {
-      ...entries.update(view),
+      ...entries.update(view, hosts),
       ...(record === undefined ? {} : { record: new Map([[`node/${self.node}`, [record]]]) }),
     }
     if (tenants.dhcp !== servers) {
