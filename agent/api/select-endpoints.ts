@@ -1,5 +1,6 @@
 // The endpoints that somebody asks about, indexed for that question alone: the agent's own index is compute's.
 import { Selection } from '../compute/services/selection.js'
+import { createRoutedPods, isPort } from '../model/routed-pods.js'
 import type { Snapshot } from '../model/snapshot.js'
 
 /** Those entries of a map that are wanted. */
@@ -20,7 +21,8 @@ export function selectEndpoints(
   only: { readonly namespace?: string | undefined; readonly service?: string; readonly from?: string } = {},
 ): Selection {
   const { namespace, service, from } = only
-  const { services, endpoints, pods } = snapshot
+  const { services, endpoints } = snapshot
+  const pods = new Map([...snapshot.pods, ...createRoutedPods()(snapshot)])
   const selection = new Selection()
   selection.update(
     {
@@ -34,9 +36,9 @@ export function selectEndpoints(
         if (from !== undefined) return from === `endpoints/${name}`
         return service === undefined || service === `${metadata.namespace}/${spec.service}`
       }),
-      pods: chosen(pods, (name, { metadata }) => {
-        if (namespace !== undefined && metadata.namespace !== namespace) return false
-        return from === undefined || from === `pod/${name}`
+      pods: chosen(pods, (name, pod) => {
+        if (namespace !== undefined && pod.metadata.namespace !== namespace) return false
+        return from === undefined || from === (isPort(pod) ? name : `pod/${name}`)
       }),
     },
     () => undefined,

@@ -23,6 +23,7 @@ import { createPeers } from './overlay/peers.js'
 import { vtepOf } from './overlay/vxlan.js'
 import { ownRecord, publishedAddresses } from './record.js'
 import { clusterTable, vtepSet } from './rules.js'
+import { createPodsAndPorts } from './services/pods-and-ports.js'
 import { createServiceRole } from './services/role.js'
 import { subnetEnv } from './subnet-env.js'
 import { hostSysctls, linkSysctls } from './sysctls.js'
@@ -130,8 +131,9 @@ export function createCompute(): Compute {
     serviceParts,
   )
   const moves = createMoves()
+  const podsAndPorts = createPodsAndPorts()
   return remembered((given, self) => {
-    const state = cluster(given, self)
+    const state = cluster(podsAndPorts(given), self)
     const { snapshot, leaving } = moves(given, self, state.bgp)
     return tenants(bgp.speak(state, snapshot, self, leaving), snapshot, self)
   }, allParts)

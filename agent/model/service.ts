@@ -88,7 +88,11 @@ export const serviceSpecSchema = z
         'Families of its cluster IPs; default: those of clusterIPs, else of the first of serviceCIDRs.',
       ),
     ports: z.array(servicePortSchema).max(250).default([]).describe('What it listens on.'),
-    selector: labelsSchema.optional().describe('Pods with these labels are the endpoints.'),
+    selector: labelsSchema
+      .optional()
+      .describe(
+        'Pods of the namespace with these labels are the endpoints, and Ports of routed networks of the tenant of that name.',
+      ),
     sessionAffinity: z
       .enum(['None', 'ClientIP'])
       .default('None')

@@ -1,5 +1,6 @@
 // Networks of type routed: what is refused, whose addresses they are, what a host makes of them, what BGP may say of them.
 import t from 'tap'
+import { selectEndpoints } from '../../agent/api/select-endpoints.js'
 import { ruling } from '../../agent/compute/bgp/guard.js'
 import { createCompute } from '../../agent/compute/compute.js'
 import type { BgpFacts, BgpSession } from '../../agent/model/bgp-facts.js'
@@ -417,3 +418,59 @@ t.test('moves: announced at the new place before it is withdrawn at the old', as
     'who never had it is not believed',
   )
 })
+
+t.test(
+  'Services: ports of routed networks that a selector matches are endpoints, those of vxlan networks are not',
+  async t => {
+    const labelled = (name: string, net: string, n: number, address: string, labels: string) =>
+      port(name, net, n, address).replace('metadata: {', `metadata: {labels: {${labels}}, `)
+    const service = (namespace: string, more = '') =>
+      `---\n{apiVersion: warren/v1, kind: Service, metadata: {name: web, namespace: ${namespace}}, spec: {clusterIPs: [10.96.0.9], selector: {app: web}, ports: [{port: 80, targetPort: 8080}]${more}}}\n`
+    const base =
+      cluster() +
+      [1, 2, 3].map(node).join('') +
+      doc('Tenant', 'red') +
+      network('red/r', '10.60.0.0/24') +
+      doc('Network', 'red/v', 'subnets: [{cidr: 10.70.0.0/24}]')
+    const some =
+      labelled('red/a1', 'r', 1, '10.60.0.11', 'app: web') +
+      labelled('red/a2', 'r', 2, '10.60.0.12', 'app: web, tier: one') +
+      labelled('red/a3', 'r', 3, '10.60.0.13', 'app: other') +
+      labelled('red/v1', 'v', 1, '10.70.0.11', 'app: web') +
+      port('red/a4', 'r', 1, '10.60.0.14')
+    const targets = (state: DesiredState): readonly string[] =>
+      [...(state.serviceEntries ?? [])].flatMap(([, entries]) =>
+        entries.flatMap(entry =>
+          entry.targets.map(({ address, port: to, local }) => `${address}:${to}${local ? ' here' : ''}`),
+        ),
+      )
+    const compute = createCompute()
+    const snapshot = model(base + service('red') + some)
+    const h1 = self()
+    const first = compute(snapshot, h1)
+    t.same(targets(first).toSorted(), ['10.60.0.11:8080 here', '10.60.0.12:8080'])
+    t.equal(compute({ ...snapshot, revision: 7 }, h1), first, 'nothing is looked at again')
+    t.same(
+      targets(createCompute()(model(base + service('default') + some), self())),
+      [],
+      'of another namespace',
+    )
+    const changed = model(
+      base + service('red') + some.replace('app: other', 'app: web').replace(/, device: [^}]*\}/, ''),
+      snapshot,
+    )
+    t.same(
+      targets(compute(changed, self())).toSorted(),
+      ['10.60.0.12:8080', '10.60.0.13:8080'],
+      'plugged in or not',
+    )
+    t.same(targets(compute(model(base + service('red'), snapshot), self())), [], 'and gone')
+
+    const selection = selectEndpoints(snapshot, { namespace: 'red' })
+    const found: string[] = []
+    selection.each([...snapshot.services.values()][0]!, each =>
+      found.push(`${each.kind}/${each.from} ${each.addresses}`),
+    )
+    t.same(found.sort(), ['port/red/a1 10.60.0.11', 'port/red/a2 10.60.0.12'])
+  },
+)

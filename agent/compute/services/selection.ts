@@ -3,13 +3,14 @@
 import { diffMaps } from '../../../lib/persistent/map.js'
 import type { Endpoints } from '../../model/endpoints.js'
 import type { Pod } from '../../model/pod.js'
+import { isPort } from '../../model/routed-pods.js'
 import { type Service, type ServicePort, serviceName } from '../../model/service.js'
 import type { Snapshot } from '../../model/snapshot.js'
 
 /** One endpoint, whoever named it. Shown to one callback after the other: the next one is the same value. */
 export interface SelectedEndpoint {
-  /** "pod", "endpoints", and the `namespace/name` of the object that named it. */
-  readonly kind: 'pod' | 'endpoints'
+  /** "pod", "port" (of a routed network), "endpoints", and the `namespace/name` of the object that named it. */
+  readonly kind: 'pod' | 'port' | 'endpoints'
   readonly from: string
   /** One, or one of each family. */
   readonly addresses: readonly string[]
@@ -215,8 +216,8 @@ export class Selection {
       })
       return
     }
-    shown.kind = 'pod'
     this.#selected(service, pod => {
+      shown.kind = isPort(pod) ? 'port' : 'pod'
       const { addresses, nodeName, ready, terminating } = pod.spec
       shown.object = pod
       shown.addresses = addresses
