@@ -7,7 +7,7 @@ import type { Config } from './config.js'
 import type { Problem } from './model/object.js'
 
 /** Read anew at each look of the agent; of `log`, the level is. */
-const liveFields = ['underlay', 'proxyMode', 'labels', 'log'] as const
+export const liveFields = ['underlay', 'proxyMode', 'labels', 'log'] as const
 
 export interface ConfigReloads {
   /** Told when a reload begins, and when all that takes effect has. */

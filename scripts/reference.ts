@@ -5,6 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { configSchema } from '../agent/config.js'
+import { liveFields } from '../agent/live-config.js'
 import { type Field, fieldsOf } from '../agent/model/fields.js'
 import { type Kind, type KindInfo, kinds } from '../agent/model/kinds.js'
 
@@ -145,6 +146,7 @@ function trimmed(fields: readonly Field[]): readonly Field[] {
 const head = ['| field | type | range | default | meaning |', '|---|---|---|---|---|']
 
 export function configurationPage(): string {
+  const live = liveFields.map(name => (name === 'log' ? '`log.level`' : `\`${name}\``)).join(', ')
   return `${[
     '# warrend.yaml',
     '',
@@ -162,8 +164,11 @@ export function configurationPage(): string {
     '',
     '## Changing it',
     '',
-    'A change is read when `warrend` starts; a restart loses no packet. `node`, `namePrefix` and `netnsPrefix` are how a host knows its own objects and its',
-    'block: `warren cleanup --leave` first, then change them.',
+    'Restart `warrend`: no packet is lost, and what it wrote stays. ' +
+      `At \`systemctl reload warrend\` (SIGHUP) ${live} take effect at once; of other changed fields`,
+    '`warren status` says `RESTART_NEEDED`. A file with a fault is refused, and what was in force stays.',
+    '',
+    '`node`, `namePrefix` and `netnsPrefix` are how a host knows its own objects and its block: stop `warrend`, `warren cleanup --leave`, then change them.',
     '',
     '## Environment',
     '',

@@ -258,20 +258,3 @@ t.test('documents of the model and of warrend.yaml in the text are accepted', as
     }
   t.ok(count > 8, `${count} blocks`)
 })
-
-t.test('every code that is told of exists', async t => {
-  const sources = ['agent', 'lib', 'scripts', 'test']
-    .flatMap(folder =>
-      readdirSync(join(root, folder), { recursive: true, encoding: 'utf8' }).map(name => join(folder, name)),
-    )
-    .filter(name => /\.(ts|mjs|sh|service)$/.test(name))
-    .map(name => readFileSync(join(root, name), 'utf8'))
-    .join('\n')
-  /** Words of others. */
-  const foreign = new Set(['NO_COLOR', 'ORIGINATOR_ID'])
-  for (const page of pages)
-    for (const { text, line } of page.inline)
-      if (/^[A-Z]+(_[A-Z]+)+$/.test(text) && !foreign.has(text) && !sources.includes(text))
-        t.fail(`${page.path}:${line}: ${text} stands nowhere in the program`)
-  t.pass('all found')
-})
