@@ -4,7 +4,8 @@
 #
 #   h1/p1 ==== 1 kHz UDP echo, 100 Hz ping, iperf3 ==== h2/p1, later h4/p1          a gobgpd on every host
 #
-# `bgp.sh PART...` runs these parts alone: mesh topologies.
+# `bgp.sh PART` runs one part alone: mesh, topologies or leaving. All three have a lab each, at the same time: GoBGP waits 5
+# to 10 s before it connects, in every step.
 
 set -o errexit -o nounset -o pipefail
 
@@ -19,8 +20,8 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 . "$here/../support/traffic.sh"
 # shellcheck source=test/support/bgp.sh
 . "$here/../support/bgp.sh"
-
-bgp_labs "bg$$"
+# shellcheck source=test/support/side-by-side.sh
+. "$here/../support/side-by-side.sh"
 
 # --- a mesh of three, and what dies in it -----------------------------------------------------------------------------------
 
@@ -34,7 +35,6 @@ comes_back() {
 
 part_mesh() {
   local began
-  lab_use "bg$$"
   up 'mesh' --hosts 3 --bgp-topology mesh --store etcd
   timed 'mesh: all sessions are up, warren bgp says settled' 60 all_are mesh 0
   tap_ok 'mesh: warren bgp routes: each block accepted, in the kernel with proto 87' everywhere all_known
@@ -97,13 +97,9 @@ settled_without() { view_has "$1" '.settled and all(.sessions[]; .peer == "node/
 only_deleted() { ! watch_end | grep -v "Deleted $1 "; }
 
 part_topologies() {
-  local began block
-  lab_use "bg$$"
-  if [[ ! -r $LAB_DIR/lab.env ]]; then
-    up 'topologies' --hosts 3 --bgp-topology mesh --store etcd
-    everywhere impatient
-  fi
-  mapfile -t BGP_HOSTS < <(lab_hosts)
+  local began
+  up 'topologies' --hosts 3 --bgp-topology mesh --store etcd
+  everywhere impatient
   tap_ok 'auto: meshLimit is as many as there are' apply_bgp 'topology: auto, meshLimit: 3, restartTime: 60'
   changes_to 'auto: three nodes' mesh 0
   stream_echo ipv4 h1/p1 h2/p1
@@ -154,7 +150,17 @@ part_topologies() {
   changes_to 'one reflector -> auto, above the threshold' reflectors 2
   undeleted 'topologies change'
   streams_end 'reflectors die, topologies change'
+}
 
+# --- reflectors that go -------------------------------------------------------------------------------------------------------
+
+part_leaving() {
+  local block
+  up 'leaving' --hosts 4 --reflectors 2 --store etcd
+  everywhere impatient
+  tap_ok 'leaving: auto, above the threshold' apply_bgp 'topology: auto, meshLimit: 3, restartTime: 60'
+  changes_to 'leaving: four nodes, two reflect' reflectors 2
+  tap_ok 'leaving: all chose the same: h2 and h3' everywhere reflectors_are 'h2 h3'
   stream_echo ipv4 h1/p1 h4/p1
   stream_ping ipv4 h2/p1 h4/p1
   stream_tcp ipv4 h4/p1 h1/p1
@@ -201,7 +207,9 @@ part_topologies() {
   streams_end 'all reflectors dead'
 }
 
-parts=("$@")
-((${#parts[@]} > 0)) || parts=(mesh topologies)
-for part in "${parts[@]}"; do "part_$part"; done
-tap_done
+if (($# == 0)); then side_by_side mesh topologies leaving; else
+  bgp_labs "bg$$"
+  lab_use "bg$$"
+  "part_$1"
+  tap_done
+fi
