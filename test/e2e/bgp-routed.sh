@@ -30,7 +30,7 @@ port() {
 ---
 apiVersion: warren/v1
 kind: Port
-metadata: { name: $2, tenant: $1 }
+metadata: { name: $2, tenant: $1, labels: { app: web-$1, host: h$3 } }
 spec: { network: r, node: h$3, fixedIPs: ["$4"${5:+, "$5"}], securityGroups: [default, web], device: { kind: veth, netns: $(tenant_ns "$1" "$2" "$3"), name: eth0 } }
 YAML
 }
@@ -66,7 +66,7 @@ apply() { on h1 apply -f - >/dev/null; }
 # --- up ----------------------------------------------------------------------------------------------------------------------
 
 objects >"$TRAFFIC_DIR/objects.yaml"
-tap_ok 'routed: three hosts come up' lab_run up --hosts 3 --pods 1 --family dual --underlay dual --backend bgp --tenants-from "$TRAFFIC_DIR/objects.yaml"
+tap_ok 'routed: three hosts come up' lab_run up --hosts 3 --pods 1 --family dual --underlay dual --backend bgp --services --tenants-from "$TRAFFIC_DIR/objects.yaml"
 lab_use "$LAB_NAME"
 [[ -r $LAB_DIR/lab.env ]] || exit 1
 mapfile -t BGP_HOSTS < <(lab_hosts)
@@ -126,8 +126,25 @@ nap 0.3
 tap_is 'spoof: neither a port nor a pod is heard as red/a3' "$(heard red a2 2)" 1
 c blue a1 1 ip route del 10.60.0.12/32
 in_ns h1/p1 ip route del 10.60.0.12/32
+# The same by IPv6.
+gateway6() { ip -6 route show default | awk '{ print $3; exit }'; }
+c blue a1 1 bash -c 'echo x >/dev/udp/fd00:60::12/4000'
+nap 0.3
+tap_is 'spoof: control: blue/a1 is heard as itself by IPv6' "$(heard red a2 2)" 2
+c blue a1 1 ip address add fd00:60::13/128 dev lo nodad
+c blue a1 1 ip route add fd00:60::12/128 via "$(c blue a1 1 bash -c "$(declare -f gateway6); gateway6")" dev eth0 src fd00:60::13
+c blue a1 1 bash -c 'echo x >/dev/udp/fd00:60::12/4000'
+in_ns h1/p1 ip address add fd00:60::13/128 dev lo nodad
+in_ns h1/p1 ip route add fd00:60::12/128 via "$(in_ns h1/p1 bash -c "$(declare -f gateway6); gateway6")" dev eth0 src fd00:60::13
+in_ns h1/p1 bash -c 'echo x >/dev/udp/fd00:60::12/4000'
+nap 0.3
+tap_is 'spoof: neither is heard as red/a3 by IPv6' "$(heard red a2 2)" 2
+c blue a1 1 ip -6 route del fd00:60::12/128
+in_ns h1/p1 ip -6 route del fd00:60::12/128
 dropped() { grep -q 'packets [1-9]' <<<"$(in_ns "$1" nft list chain inet warren-rt sources)"; }
 tap_ok 'spoof: the host of the pod counted it' dropped h1
+dropped6() { grep 'ip6 saddr' <<<"$(in_ns "$1" nft list chain inet warren-rt sources)" | grep -q 'packets [1-9]'; }
+tap_ok 'spoof: and that by IPv6' dropped6 h1
 
 # --- hosts ---------------------------------------------------------------------------------------------------------------------
 
@@ -143,6 +160,31 @@ for n in 1 2; do
     tap_ok "hosts: red/a$n does not, at $address" fails host_answers "$(tenant_ns red "a$n" "$n")" "$address"
   done
 done
+
+# --- Services --------------------------------------------------------------------------------------------------------------------
+
+# service NAME ADDRESS NAMESPACE SELECTOR
+service() {
+  on h1 apply -f - >/dev/null <<YAML
+apiVersion: warren/v1
+kind: Service
+metadata: { name: $1, namespace: $3 }
+spec: { clusterIPs: [$2], selector: { $4 }, ports: [{ port: 80, targetPort: 8080 }] }
+YAML
+}
+# pod_asks POD ADDRESS: who answers
+# shellcheck disable=SC2016 # of that shell
+pod_asks() { in_ns "$1" timeout 2 bash -c 'exec 3<>"/dev/tcp/$0/80" && echo >&3 && read -r -t 1 line <&3 && echo "$line"' "$2" 2>/dev/null; }
+answered() { [[ $(pod_asks "$1" "$2") == "$3" ]]; }
+service web 10.0.77.7 red 'app: web-red, host: h2'
+tap_ok 'services: a pod of h1 asks a Service whose selector matches red/a2' patiently 10 answered h1/p1 10.0.77.7 red-a2
+tap_ok 'services: so does one beside it, on h2' patiently 10 answered h2/p1 10.0.77.7 red-a2
+tap_ok 'services: warren says which port it is' grep -q port/red/a2 <(on h1 describe service/red/web)
+service web 10.0.77.7 red 'app: web-red, host: h3'
+tap_ok 'services: another selector, another port' patiently 10 answered h1/p1 10.0.77.7 red-a3
+service other 10.0.77.8 default 'app: web-red'
+nap 0.5
+tap_ok 'services: none of another namespace' fails pod_asks h1/p1 10.0.77.8
 
 # --- unique addresses -----------------------------------------------------------------------------------------------------------
 
@@ -207,11 +249,21 @@ nap 1
 result=$(echo_end) || :
 tap_ok 'gobgpd: the stream to its port lost nothing' lossless "$result"
 
+# Counted where they come in: what a server had taken and not answered when its port went is no loss of the network.
+both_heard() { printf '%s\n' $(($(heard red a2 2) + $(heard red a2 3))); }
+all_came() {
+  local came=$(($(both_heard) - heard_before)) sent
+  sent=$(jq -s '.[0].sent // 0' <<<"$1")
+  ((sent > 500 && came == sent)) || { printf '%d of %d came\n%s\n' "$came" "$sent" "$1" && return 1; }
+}
+
 kept=$(identity a2)
 moved="$(ns h3)-t-red-a2"
 ip netns add "$moved"
 ip -n "$moved" link set lo up
 echo_server a2 3
+count_4000 red a2 3
+heard_before=$(both_heard)
 echo_from 10.60.0.12
 nap 2
 tap_ok 'move: red/a2 is attached on h3' on h3 port attach red/a2 --netns "$moved"
@@ -221,11 +273,30 @@ nap 2
 result=$(echo_end) || :
 printf '# move: %s\n' "$(jq -c '{sent, lost, longestGapMs}' <<<"$result")"
 tap_ok 'move: the stream goes on within a second' gap_below 1000 "$result"
+tap_ok 'move: every datagram came to the old place or to the new one' all_came "$result"
 withdrawn() { ! gobgp_on "$1" global rib | grep -q "10.60.0.12/32 .*192.0.2.12 "; }
 tap_ok 'move: h3 announces it' patiently 10 accepted h1 10.60.0.12/32 192.0.2.13
 tap_ok 'move: h2 does no more' patiently 10 withdrawn h1
 tap_ok 'move: h2 leads there' kernel_has h2 10.60.0.12
 tap_ok 'move: from the host that it left, too' reaches blue a2 2 10.61.0.13
+
+# --- by a reflector -------------------------------------------------------------------------------------------------------------
+
+tap_ok 'reflector: one of three reflects' apply_bgp 'topology: reflectors, reflectors: { count: 1 }, restartTime: 60'
+timed 'reflector: all sessions are as they should be, settled' 60 all_are reflectors 1
+tap_ok 'reflector: red/a1 reaches red/a2 and red/a3' eval 'reaches red a1 1 10.60.0.12 && reaches red a1 1 10.60.0.13'
+heard_before=$(both_heard)
+echo_from 10.60.0.12
+nap 2
+tap_ok 'reflector: red/a2 moves back to h2' on h2 port attach red/a2 --netns "$(tenant_ns red a2 2)"
+tap_ok 'reflector: it is ACTIVE there' patiently 10 port_is h2 a2 ACTIVE
+tap_ok 'reflector: h2 announces it' patiently 10 accepted h1 10.60.0.12/32 192.0.2.12
+by_h3() { gobgp_on "$1" global rib | grep -q "10.60.0.12/32 .*192.0.2.13 "; }
+tap_ok 'reflector: h3 does no more' patiently 10 fails by_h3 h3
+nap 1
+result=$(echo_end) || :
+printf '# reflector: %s\n' "$(jq -c '{sent, lost, longestGapMs}' <<<"$result")"
+tap_ok 'reflector: every datagram came to the old place or to the new one' all_came "$result"
 
 # --- cleanup ----------------------------------------------------------------------------------------------------------------------
 
