@@ -742,3 +742,59 @@ t.test('tables: the real client says what to do about a gobgpd that is not there
   })
   client.close()
 })
+
+t.test(
+  'tables: a neighbor that would not hear of our restart any more is told anew, and no other',
+  async t => {
+    const daemon = fakeGobgpd()
+    const forgotten = new Set<string>()
+    const updated: BgpPeerConfig[] = []
+    const inner = daemon.client()
+    const client: Gobgp = {
+      ...inner,
+      peers: async query =>
+        (await inner.peers(query)).map(each =>
+          forgotten.has(each.config.address)
+            ? { ...each, state: { ...each.state, localRestarting: false } }
+            : each,
+        ),
+      updatePeer: async config => {
+        updated.push(config)
+        forgotten.delete(config.address)
+        return inner.updatePeer(config)
+      },
+    }
+    let now = 0
+    const { speaker, peer } = bgpTables({
+      client: async () => client,
+      spoke: () => true,
+      setSpoke: () => undefined,
+      asn: () => asn,
+      now: () => now,
+    })
+    const clock = simClock()
+    const mirror = new Mirror(peer, clock, createReceipts())
+    const wanted = new Map([['all', [configOf(h2), configOf(h3)]]])
+    const pass = async (): Promise<number> => {
+      const { writes } = await mirror.plan(wanted, signal)
+      t.equal(await mirror.execute(writes, signal), 0)
+      return writes.length
+    }
+    await speaker.apply([{ verb: 'add', desired: start }], signal)
+    t.equal(await pass(), 2)
+    now += 1_500
+    t.equal(await pass(), 0, 'both know')
+    forgotten.add(h3)
+    daemon.establish(h2, { restartTime: 60 })
+    t.equal(await pass(), 0, 'looked at once a second')
+    now += 1_500
+    t.equal(await pass(), 1)
+    t.match(updated, [{ address: h3, gracefulRestart: { restarting: true } }])
+    forgotten.add(h2)
+    now += 1_500
+    t.equal(await pass(), 0, 'one with a session has heard it')
+    now += 60_000
+    forgotten.add(h3)
+    t.equal(await pass(), 0, 'the restart is long ago')
+  },
+)

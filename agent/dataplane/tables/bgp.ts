@@ -4,13 +4,15 @@
 //   gobgp neighbor add 192.0.2.12 as 64512
 // Paths come before neighbors: a neighbor that is back takes our End-of-RIB for all that we have (RFC 4724 §4.2).
 import { asError, hasCode, type WarrenError } from '../../../lib/errors.js'
-import { samePeerConfig } from '../../../lib/gobgp/compare.js'
+import { lacksRestartBits, samePeerConfig } from '../../../lib/gobgp/compare.js'
 import type { BgpNeighborPolicy, BgpPeerConfig, BgpPrefixRange, Gobgp } from '../../../lib/gobgp/types.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import type { BgpAnnouncement, BgpSpeaker } from '../../model/bgp-tables.js'
 
 /** Seconds after a start of the speaker in which the neighbors that are added were there before. */
 const restartingMs = 30_000
+/** How often it is looked whether they would still hear of it, in that time, ms. */
+const restartLookMs = 1_000
 
 export interface SpeakerAccess {
   /** undefined: there is none, and none is wanted. */
@@ -196,26 +198,36 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
     },
   }
 
+  const isRestarting = (): boolean => restarting && access.now() - startedAt < restartingMs
+  const withBit = (config: BgpPeerConfig): BgpPeerConfig => {
+    const { gracefulRestart: graceful } = config
+    if (graceful === undefined) return config
+    return { ...config, gracefulRestart: { ...graceful, restarting: isRestarting() } }
+  }
+  /** Neighbors that would not hear that we restarted: GoBGP 3.37 forgets it of those that are not there yet. */
+  let bitless: ReadonlySet<string> = new Set()
+  let lookedAt = Number.NEGATIVE_INFINITY
+
   const peer: Table<BgpPeerConfig> = {
     name: 'bgp-peer',
     key: ({ address }) => address,
-    equal: (desired, observed) => samePeerConfig(observed, desired, access.asn()),
+    equal: (desired, observed) =>
+      samePeerConfig(observed, desired, access.asn()) && !bitless.has(desired.address),
+    dirty: () => isRestarting() && access.now() - lookedAt >= restartLookMs,
     async observe() {
       const client = await access.client()
-      return client === undefined ? [] : (await orNothing(client.peers())).map(({ config }) => config)
+      const found = client === undefined ? [] : await orNothing(client.peers())
+      lookedAt = access.now()
+      const forgotten = found.filter(each => lacksRestartBits(each, withBit(each.config)))
+      bitless = new Set(forgotten.map(({ config }) => config.address))
+      return found.map(({ config }) => config)
     },
     apply: ops =>
       withClient(ops, client =>
         oneByOne(ops, client, async op => {
           if (op.verb === 'remove') return client.deletePeer(op.observed.address)
-          if (op.verb === 'change') return void (await client.updatePeer(op.desired))
-          const before = restarting && access.now() - startedAt < restartingMs
-          const { gracefulRestart: graceful } = op.desired
-          return client.addPeer(
-            graceful === undefined
-              ? op.desired
-              : { ...op.desired, gracefulRestart: { ...graceful, restarting: before } },
-          )
+          if (op.verb === 'change') return void (await client.updatePeer(withBit(op.desired)))
+          return client.addPeer(withBit(op.desired))
         }),
       ),
     format(op) {
