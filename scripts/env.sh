@@ -26,7 +26,7 @@ RUN_PACKAGES=(
 TEST_PACKAGES=(
   iperf3:iperf3 conntrack:conntrack tcpdump:tcpdump socat:socat
   'etcd:etcd-server|etcd' 'etcdctl:etcd-client|etcd' shellcheck:shellcheck shfmt:shfmt
-  gobgpd:gobgpd bird:bird2 /usr/lib/frr/bgpd:frr
+  gobgpd:gobgpd bird:bird2 /usr/lib/frr/bgpd:frr mandoc:mandoc
 )
 # shellcheck disable=SC2034
 TEST_PACKAGES_OPTIONAL=(

@@ -18,17 +18,19 @@ const kindWords: Readonly<Record<string, (info: KindInfo) => string>> = {
   delete: info => `${info.singular}/`,
 }
 
+/** Of a group (`port attach`), its own words and those of its commands: Tab after either shows them. */
 function wordsOf(command: Command, kinds: readonly KindInfo[]): Words {
-  const options = command.createHelp().visibleOptions(command)
+  const options = [command, ...command.commands].flatMap(one => one.createHelp().visibleOptions(one))
   const kindWord = Object.hasOwn(kindWords, command.name()) ? kindWords[command.name()] : undefined
   const choices = [
+    ...command.commands.map(one => one.name()),
     ...command.registeredArguments.flatMap(argument => argument.argChoices ?? []),
     ...(kindWord === undefined ? [] : kinds.map(kindWord)),
   ]
   return {
     name: command.name(),
     about: command.description(),
-    words: [...choices, ...options.map(option => option.long ?? option.short ?? '')],
+    words: [...new Set([...choices, ...options.map(option => option.long ?? option.short ?? '')])],
     outputs: options.find(option => option.long === '--output')?.argChoices ?? [],
   }
 }
@@ -60,6 +62,46 @@ complete -o default -F _warren warren
 `
 }
 
+/** As a file `_warren` in fpath (compinit finds it by its first line), and as `source <(warren completion zsh)`. */
+function zsh(commands: readonly Words[], globals: readonly string[]): string {
+  const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`
+  const described = commands.map(({ name, about }) => quoted(`${name}:${about.replaceAll(':', '\\:')}`))
+  const cases = commands.map(
+    ({ name, words, outputs }) =>
+      `    ${name}) candidates=(${[...words, ...globals].join(' ')}) outputs=(${outputs.join(' ')}) ;;`,
+  )
+  return `#compdef warren
+# zsh completion for warren: warren completion zsh > a folder of fpath/_warren
+_warren() {
+  local word command='' outputs=() candidates=() commands=(
+    ${described.join('\n    ')}
+  )
+  for word in \${words[2,CURRENT-1]}; do
+    case $word in ${commands.map(({ name }) => name).join('|')}) command=$word && break ;; esac
+  done
+  case $command in
+${cases.join('\n')}
+  esac
+  case \${words[CURRENT-1]} in
+    -o | --output)
+      if ((\${#outputs})); then compadd -a outputs; else _files; fi
+      return
+      ;;
+    -f | --file | --socket | --config) _files && return ;;
+    -n | --namespace) return ;;
+  esac
+  if [[ -z $command ]]; then
+    _describe command commands
+    compadd -- ${globals.join(' ')}
+  else
+    compadd -S '' -- \${(M)candidates:#*/}
+    compadd -- \${candidates:#*/}
+  fi
+}
+if [[ \${funcstack[1]} == _warren ]]; then _warren "$@"; else compdef _warren warren; fi
+`
+}
+
 function fish(commands: readonly Words[], globals: readonly string[]): string {
   const quoted = (text: string): string => `'${text.replace(/[\\']/g, '\\$&')}'`
   const lines = [
@@ -69,8 +111,12 @@ function fish(commands: readonly Words[], globals: readonly string[]): string {
   for (const { name, about, words, outputs } of commands) {
     const inside = `-n '__fish_seen_subcommand_from ${name}'`
     lines.push(`complete -c warren -n __fish_use_subcommand -x -a ${name} -d ${quoted(about)}`)
+    // Files only where an option takes one.
+    lines.push(`complete -c warren ${inside} -f`)
     for (const word of words) {
-      if (word === '--output')
+      if (word === '--file' || (word === '--output' && outputs.length === 0))
+        lines.push(`complete -c warren ${inside} -s ${word.slice(2, 3)} -l ${word.slice(2)} -r -F`)
+      else if (word === '--output')
         lines.push(`complete -c warren ${inside} -s o -l output -x -a ${quoted(outputs.join(' '))}`)
       else if (word.startsWith('--')) lines.push(`complete -c warren ${inside} -l ${word.slice(2)}`)
       else lines.push(`complete -c warren ${inside} -a ${word}`)
@@ -92,8 +138,7 @@ export const completionCommand: CommandModule = {
           const commands = program.commands.map(command => wordsOf(command, kinds))
           const globals = ['--socket', '--config']
           if (shell === 'fish') cli.io.write(fish(commands, globals))
-          else if (shell === 'bash') cli.io.write(bash(commands, globals))
-          else cli.io.write(`autoload -Uz bashcompinit && bashcompinit\n${bash(commands, globals)}`)
+          else cli.io.write(shell === 'bash' ? bash(commands, globals) : zsh(commands, globals))
           return exit.ok
         }),
       )

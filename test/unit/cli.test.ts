@@ -1191,6 +1191,12 @@ t.test('the command line itself', async t => {
     t.equal(await complete('warren', 'delete', 'ser'), 'service/')
     t.equal(await complete('warren', 'services', '--na'), '--namespace')
     t.equal(await complete('warren', '--socket', '/x', 'get', '-o', ''), 'table wide yaml json name')
+    t.equal(await complete('warren', 'port', 'at'), 'attach')
+    t.equal(await complete('warren', 'port', 'attach', '--net'), '--netns')
+    const zsh = (await run(['completion', 'zsh'])).out
+    t.match(zsh, /^#compdef warren\n/, 'compinit knows whose it is by the first line')
+    t.match(zsh, "'status:node, revision, ")
+    t.match(zsh, ' get) candidates=(clusters nodes ')
     t.match(
       (await run(['completion', 'fish'])).out,
       "-n '__fish_seen_subcommand_from get' -s o -l output -x -a 'table wide yaml json name'",
