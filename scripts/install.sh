@@ -155,7 +155,8 @@ take_away() {
   remove_files "$list"
   systemd_reload
   if [[ $verb == purge ]]; then
-    rm -rf /var/lib/warren /run/warren
+    rm -rf /var/lib/warren /run/warren /run/warren-netns.sock
+    rmdir --ignore-fail-on-non-empty /run/flannel 2>/dev/null || :
     rm -f "$config" "$config.new"
     if [[ -d /etc/warren ]]; then
       rmdir --ignore-fail-on-non-empty /etc/warren

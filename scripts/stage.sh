@@ -7,6 +7,7 @@
 #   PREFIX/sbin/warrend, PREFIX/bin/warren           links to the launchers in dist/
 #   PREFIX/share/...                                 man pages, completions for bash, zsh and fish, docs
 #   /etc/warren/warrend.yaml                         every default, commented out
+#   /var/lib/warren/cluster                          empty
 #   UNITS                                            units of scripts/systemd: PREFIX /usr: /usr/lib; else: /etc
 #   {UNITS}/../networkd.conf.d, /usr/lib/sysctl.d    and what goes with them, from the folders of that name in scripts/systemd
 #
@@ -165,7 +166,11 @@ stage_config() {
   fi
 }
 
+# The default store: an empty one is no model, and `warren apply` fills it.
+stage_state() { install -d "$dest/var/lib/warren/cluster"; }
+
 stage_programs
+stage_state
 stage_units
 stage_texts
 stage_config
