@@ -8,7 +8,7 @@ import type { BgpLocalPath, Gobgp } from '../../lib/gobgp/types.js'
 import { monitorRtnl } from '../../lib/netlink/monitor.js'
 import { openNetns } from '../../lib/netns/netns.js'
 import { bgpCluster } from './bgp-fleet.js'
-import { forget, rssOf, startDaemon } from './daemon.js'
+import { cpuOf, forget, rssOf, startDaemon } from './daemon.js'
 import { startEtcd } from './etcd.js'
 import { fill } from './fleet.js'
 import { startGobgpd } from './gobgpd.js'
@@ -113,8 +113,21 @@ export async function bgpRibRows(place: Place, prefixes: number, changes: number
     ...{ holdTime: 90, keepalive: 30, connectRetry: 5 },
     gracefulRestart: { restartTime: 120, restarting: false },
   })
+  // What it counts itself, before it tells anybody: a question every 10 ms.
+  let counted: number | undefined
+  const asking = (async () => {
+    const client = gobgpd.client()
+    while (counted === undefined && !stop.signal.aborted) {
+      const [peer] = await client.peers()
+      if ((peer?.state.counts.inet?.received ?? 0) >= prefixes) counted = performance.now()
+      await delay(10)
+    }
+  })()
+  asking.catch(() => undefined)
+  const busy = { warrend: cpuOf(daemon.pid), gobgpd: cpuOf(gobgpd.pid) }
   const until = performance.now() + 60_000
   while (routes.size < prefixes && performance.now() < until) await delay(20)
+  const used = { warrend: cpuOf(daemon.pid) - busy.warrend, gobgpd: cpuOf(gobgpd.pid) - busy.gobgpd }
   const kernel = Math.max(...routes.values()) - (first ?? 0)
   const rows = [
     row('bgp-rib-first', routes.size, 'prefixes', { note: `in the kernel, of ${prefixes}` }),
@@ -132,6 +145,12 @@ export async function bgpRibRows(place: Place, prefixes: number, changes: number
         note: 'both since the session was up',
       },
     ),
+    row('bgp-rib-counted', counted === undefined ? undefined : counted - (established ?? 0), 'ms', {
+      note: 'since the session was up, until gobgpd counts all, told or not (asked every 10 ms)',
+    }),
+    row('bgp-rib-cpu', used.warrend, 'ms', {
+      note: `CPU time of warrend since the peer was added, until the last route; of gobgpd ${used.gobgpd} ms`,
+    }),
   ]
   await delay(1_000)
   const appear: number[] = []
