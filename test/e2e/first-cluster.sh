@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # docs/first-cluster.md, followed to the letter: every block that begins with "# on HOSTS" is run on those hosts, one after the
-# other as they stand there, and none may fail. A host is a network and a mount namespace with /etc, /run and /var/lib of its own.
+# other as they stand there, and none may fail. A host is a network, a mount and a pid namespace with /etc, /run and /var/lib of its own.
 #
 #   wt-PID-sw: br0 .--------.---------.
 #               h1 .11   h2 .12    h3 .13     192.0.2.0/24, a default route by .1 (nobody)
 #
 # systemctl and apt are stand-ins here (test/e2e/systemd.sh and install.sh have the real ones): warrend and etcd are started as
 # their units would start them, with the files that the document wrote.
+#
+# Usage: first-cluster.sh [PAGE]; SHOW=1 prints what the blocks printed.
 
 set -o errexit -o nounset -o pipefail
 
@@ -14,21 +16,17 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 # shellcheck source=scripts/lib.sh
 . "$here/../../scripts/lib.sh"
 
-page=$WARREN_ROOT/docs/first-cluster.md
+page=${1-$WARREN_ROOT/docs/first-cluster.md}
 dist=${WARREN_DIST:-$WARREN_ROOT/dist}
 readonly HOSTS=(h1 h2 h3)
 work=$(mktemp -d)
 prefix=wt-$$
 
 cleanup() {
-  local host pid path
+  local host
   for host in "${HOSTS[@]}"; do
-    # What runs on a host is in its network namespace, or in one that only its holder's mounts name.
-    for path in /proc/[0-9]*/ns/mnt; do
-      pid=${path#/proc/}
-      pid=${pid%%/*}
-      [[ ! -s $work/$host.mnt || $(readlink "$path" 2>/dev/null) != "$(<"$work/$host.mnt")" ]] || kill -9 "$pid" 2>/dev/null || :
-    done
+    # The first process of its pid namespace: all others end with it, and so do the namespaces that they made.
+    proc_kill "$work/$host.pid" KILL
     ip netns delete "$prefix-$host" 2>/dev/null || :
   done
   ip netns delete "$prefix-sw" 2>/dev/null || :
@@ -46,7 +44,7 @@ make_host() {
   ip -n "$prefix-$host" address add "$address/24" dev eth0
   ip -n "$prefix-$host" route add default via 192.0.2.1
   # shellcheck disable=SC2016 # expanded by the inner shell
-  nsenter --net="/run/netns/$prefix-$host" unshare --mount --uts --propagation private sh -e -c '
+  nsenter --net="/run/netns/$prefix-$host" unshare --mount --uts --pid --fork --mount-proc --propagation private sh -e -c '
     hostname "$1"
     mkdir -p "$2"
     mount -t tmpfs tmpfs "$2"
@@ -56,17 +54,18 @@ make_host() {
     done
     mount -t sysfs sysfs /sys
     mount -t tmpfs tmpfs /run
-    readlink /proc/self/ns/mnt >"$2.mnt.new"
-    mv "$2.mnt.new" "$2.mnt"
+    : >"$2.ready"
     exec sleep infinity' sh "$host" "$work/$host" </dev/null >"$work/$host.log" 2>&1 &
-  printf '%s\n' $! >"$work/$host.pid"
-  disown $!
-  busywait 5 test -s "$work/$host.mnt"
+  local holder=$! first
+  disown "$holder"
+  busywait 5 test -e "$work/$host.ready"
+  first=$(pgrep -P "$holder")
+  proc_save "$work/$host.pid" "$first"
 }
 
 # on HOST: runs the script on standard input there, as root's shell would.
 on() {
-  nsenter --target "$(<"$work/$1.pid")" --mount --net --uts env -i HOME=/root TERM=dumb LANG=C.UTF-8 \
+  nsenter --target "$(proc_alive "$work/$1.pid")" --mount --net --uts --pid env -i HOME=/root TERM=dumb LANG=C.UTF-8 \
     ${WARREN_TEST_RUN:+WARREN_TEST_RUN="$WARREN_TEST_RUN"} \
     PATH="$work/bin:$dist:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" \
     bash -o errexit -o pipefail -s
