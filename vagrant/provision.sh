@@ -50,6 +50,11 @@ TEXT
     '[Service]' 'Restart=on-failure' 'RestartSec=1s' >/etc/systemd/system/etcd.service.d/lab.conf
 fi
 
+# An emulated CPU on a busy machine takes a minute for what takes a second elsewhere. And without CAP_CHOWN warrend gives its
+# socket to groups of its own alone (socketGroup in warrend.yaml).
+install -d /etc/systemd/system/warrend.service.d
+printf '%s\n' '[Service]' 'TimeoutStartSec=5min' 'WatchdogSec=5min' 'SupplementaryGroups=vagrant' >/etc/systemd/system/warrend.service.d/lab.conf
+
 # Pods come back after a boot, as a container runtime's would.
 install -m 755 /warren/vagrant/pods.sh /usr/local/sbin/lab-pods
 install -m 644 -D /warren/scripts/lab-echo.mjs /usr/local/lib/warren-lab/lab-echo.mjs
@@ -105,7 +110,11 @@ if [[ $address == "$etcd" ]]; then
   systemctl --quiet enable etcd
   systemctl restart etcd
 fi
-apt-get install -y -q --no-install-recommends --reinstall --allow-downgrades -o Dpkg::Options::=--force-confold "$package"
+installed=/var/lib/warren-lab.package
+if [[ ! -e $installed || $(<"$installed") != "$(stat -c '%n %s %Y' "$package")" ]]; then
+  apt-get install -y -q --no-install-recommends --reinstall --allow-downgrades -o Dpkg::Options::=--force-confold "$package"
+  stat -c '%n %s %Y' "$package" >"$installed"
+fi
 systemctl --quiet enable --now warren-gobgpd
 systemctl --quiet enable warrend
 systemctl restart warrend
@@ -119,6 +128,6 @@ if [[ $address == "$etcd" ]]; then
   done
 fi
 systemctl --quiet enable lab-pods lab-register lab-echo@pod1 lab-echo@pod2
-timeout 300 systemctl restart lab-pods lab-register lab-echo@pod1 lab-echo@pod2
-warren wait --converged --timeout 5m
+timeout 900 systemctl restart lab-pods lab-register lab-echo@pod1 lab-echo@pod2
+warren wait --converged --timeout 15m
 warren status

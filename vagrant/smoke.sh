@@ -45,7 +45,7 @@ find_hosts() {
   outside vagrant ssh-config >"$work/vagrant" 2>"$work/errors" || :
   {
     cat "$work/vagrant"
-    printf 'Host *\n  ControlMaster auto\n  ControlPath %s/%%n\n  ControlPersist 600\n  ConnectTimeout 5\n' "$work"
+    printf 'Host *\n  ControlMaster auto\n  ControlPath %s/%%n\n  ControlPersist 600\n  ConnectTimeout 60\n' "$work"
   } >"$work/ssh"
   while read -r _ name; do hosts+=("$name"); done < <(grep '^Host ' "$work/vagrant")
   ((${#hosts[@]} >= 2)) && return
@@ -96,7 +96,21 @@ none_lost() {
 
 # --- what a host says of itself ------------------------------------------------------------------------------------------
 
-converged() { on "$1" 'warren wait --converged --timeout 60s >/dev/null && warren status' >"$work/status" 2>&1 || { cat "$work/status" && return 1; }; }
+# api HOST METHOD PATH [SHELL]: the answer of warrend's socket, whose input is that of SHELL. An emulated CPU needs ten seconds
+# for a start of `warren`, and every Debian has Perl.
+# shellcheck disable=SC2016 # Perl's
+readonly PERL='
+  my ($method, $path) = @ARGV;
+  my $socket = IO::Socket::UNIX->new("/run/warren/warrend.sock") or die "warrend does not answer: $!\n";
+  my $body = $method eq "POST" ? do { local $/; <STDIN> } : "";
+  printf $socket "%s %s HTTP/1.0\r\nHost: warren\r\nContent-Type: text/yaml\r\nContent-Length: %d\r\n\r\n%s", $method, $path, length $body, $body;
+  local $/;
+  my ($head, $text) = split /\r\n\r\n/, <$socket>, 2;
+  print $text;
+  exit($head =~ m{^HTTP/1\.\d 200 } ? 0 : 1);'
+api() { on "$1" "${4-true} | perl -MIO::Socket::UNIX -we $(printf '%q' "$PERL") $2 '$3'"; }
+
+converged() { api "$1" GET '/v1/wait?timeoutMs=60000' >"$work/status" 2>&1 || { head -c 4000 "$work/status" && return 1; }; }
 all_converged() {
   local host
   for host in "${hosts[@]}"; do converged "$host" || return 1; done
@@ -104,7 +118,7 @@ all_converged() {
 running() { [[ $(on "$1" 'systemctl is-system-running') == running ]] || { on "$1" 'systemctl --failed --no-legend --plain; systemctl list-jobs' && return 1; }; }
 doctor() { on "$1" 'warren doctor; (($? != 1))'; }
 # of_status HOST NAME: a number or a string of its JSON that has this name.
-of_status() { on "$1" 'warren status -o json' | sed -n "s/.*\"$2\": \"\{0,1\}\([^\",]*\).*/\1/p" | head -n 1; }
+of_status() { api "$1" GET /v1/status | grep -o "\"$2\": *\"\{0,1\}[^\",}]*" | head -n 1 | sed 's/^[^:]*: *"\{0,1\}//'; }
 active() {
   local state
   state=$(on "$1" "systemctl is-active ${*:2}" | sort -u)
@@ -169,7 +183,7 @@ tenants() {
 
 # --- backends ------------------------------------------------------------------------------------------------------------
 
-backend() { on h1 "sed 's/backend: .*/backend: { type: $1 }/' /etc/warren/lab.yaml | warren apply -f -"; }
+backend() { api h1 POST /v1/apply "sed 's/backend: .*/backend: { type: $1 }/' /etc/warren/lab.yaml"; }
 backend_is() { [[ $(of_status "$1" backend) == "$2" ]]; }
 all_have() {
   local host
@@ -177,8 +191,8 @@ all_have() {
 }
 sessions() {
   local text count
-  text=$(on "$1" 'warren bgp -o json')
-  count=$(grep -c '"state": "established"' <<<"$text" || :)
+  text=$(api "$1" GET /v1/bgp)
+  count=$(grep -o '"state": *"established"' <<<"$text" | wc -l)
   ((count == ${#hosts[@]} - 1)) || { printf '%s\n' "$text" && return 1; }
 }
 # iperf HOST ADDRESS INSIDE: Mbit/s from h1 to it; INSIDE: what comes before the commands at both ends.
@@ -251,8 +265,10 @@ for host in "${hosts[@]}"; do
   tap_ok "up: $host: systemd has no failed unit" running "$host"
   tap_ok "up: $host: warren doctor finds nothing bad" doctor "$host"
 done
-tap_is "up: vagrant ssh h1 -c 'warren status' sees the others" \
-  "$(outside vagrant ssh h1 -c 'sudo warren status -o json' 2>/dev/null | grep -c '"state": "up"')" $((${#hosts[@]} - 1))
+status=$(outside vagrant ssh h1 -c 'warren status' 2>/dev/null) || :
+for host in "${hosts[@]:1}"; do
+  tap_ok "up: vagrant ssh h1 -c 'warren status' tells of $host" grep -w "$host" <<<"$status"
+done
 find_pods
 tap_ok 'vxlan: all pods reach all pods' all_pings
 services vxlan

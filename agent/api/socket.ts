@@ -29,6 +29,20 @@ function groupId(group: string): number {
   })
 }
 
+/** Root without CAP_CHOWN, as in warrend.service, gives files to its own groups alone. Errors: CONFIG (EPERM), the kernel's. */
+function giveToGroup(path: string, gid: number, group = String(gid)): void {
+  try {
+    chownSync(path, -1, gid)
+  } catch (error) {
+    if (!hasCode(error, 'EPERM')) throw error
+    throw new WarrenError(`Cannot give a socket to group "${group}": EPERM`, {
+      code: 'CONFIG',
+      hint: `systemctl edit warrend: [Service] and SupplementaryGroups=${group}, so that warrend is in it`,
+      cause: error,
+    })
+  }
+}
+
 /** Does somebody accept connections there? */
 function answers(path: string): Promise<boolean> {
   return new Promise((resolve, reject) => {
@@ -73,7 +87,7 @@ async function claimPath(path: string): Promise<void> {
 /**
  * Binds beside the path and renames into place, so that nobody sees it with another mode and a stale file is replaced
  * in one step. Returns what takes the file away again, if it is still ours.
- * Errors: CONFLICT (another daemon, or a file that is no socket), CONFIG (group, length), the kernel's.
+ * Errors: CONFLICT (another daemon, or a file that is no socket), CONFIG (group, length, not ours to give), the kernel's.
  */
 export async function listenOnSocket(server: Server, options: SocketOptions): Promise<() => void> {
   const { path, mode, group } = options
@@ -89,7 +103,7 @@ export async function listenOnSocket(server: Server, options: SocketOptions): Pr
       })
     })
     chmodSync(fresh, mode)
-    if (gid !== undefined) chownSync(fresh, -1, gid)
+    if (gid !== undefined && lstatSync(fresh).gid !== gid) giveToGroup(fresh, gid, group)
     const { ino } = lstatSync(fresh)
     renameSync(fresh, path)
     return () => {

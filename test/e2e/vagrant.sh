@@ -84,6 +84,25 @@ tap_is 'lab.yaml: no namespace that pods.sh does not make' \
   "$(sed -n 's/.*for name in \(.*\); do namespace.*/\1/p' pods.sh | tr ' ' '\n' | sort | paste -sd ' ')"
 tap_is 'warrend.yaml: etcd is on h1' "$(grep -o 'http://[0-9.]*' warrend.yaml)" "http://$(host_lines | sed -n 's/^h1 //p')"
 
+# --- socketGroup -----------------------------------------------------------------------------------------------------------
+
+# As warrend.service runs it: root, without CAP_CHOWN. starts GROUPS: is its socket there, the group's?
+printf '%s\n' 'node: h1' "store: { file: $work/store }" "stateDir: $work/state" "socket: $work/socket" 'subnetFile: none' \
+  'metrics: { socket: none }' 'socketGroup: daemon' >"$work/group.yaml"
+start_as() {
+  unshare --net setpriv --bounding-set=-chown "--groups=$1" "$dist/warrend" --config "$work/group.yaml" >"$work/log" 2>&1 </dev/null &
+  proc_save "$work/warrend.pid" $!
+}
+gone() { ! proc_alive "$work/warrend.pid" >/dev/null; }
+given() { [[ $(stat -c %G "$work/socket") == daemon ]]; }
+on_exit proc_kill "$work/warrend.pid"
+start_as 0
+tap_ok 'socketGroup: without CAP_CHOWN, and not in the group: warrend ends' busywait 30 gone
+tap_is 'socketGroup: and says what to do' "$(grep -c 'SupplementaryGroups=daemon' "$work/log")" 1
+start_as 1
+tap_ok 'socketGroup: in the group it gives its socket away' busywait 30 given
+proc_kill "$work/warrend.pid"
+
 # --- scripts -------------------------------------------------------------------------------------------------------------
 
 status_of() {
