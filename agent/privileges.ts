@@ -3,6 +3,8 @@ import { readFileSync } from 'node:fs'
 
 const needed = [
   { name: 'CAP_NET_ADMIN', bit: 12n },
+  // The raw socket by which tables of iptables-legacy are looked at, ours and those of others.
+  { name: 'CAP_NET_RAW', bit: 13n },
   // setns(2) into namespaces, and the scratch namespace in which rules are compiled.
   { name: 'CAP_SYS_ADMIN', bit: 21n },
 ] as const

@@ -141,13 +141,25 @@ kind: SecurityGroup
 metadata: { name: open, tenant: red }
 spec: { rules: [{ direction: ingress }, { direction: egress }] }
 YAML
-  local port device
-  for port in 'a 11 kind: veth, netns: c-a, name: eth0' 'b 12 kind: veth, netns: c-b, name: eth0' 'vm 13 kind: tap, name: tapvm'; do
+  local port device box
+  box=$(unit_show MainPID box)
+  for port in 'a 11 kind: veth, netns: c-a, name: eth0' 'b 12 kind: veth, netns: c-b, name: eth0' 'vm 13 kind: tap, name: tapvm' \
+    "box 14 kind: veth, netns: /proc/$box/ns/net, name: eth0"; do
     device=${port#* * }
     printf -- '---\napiVersion: warren/v1\nkind: Port\nmetadata: { name: %s, tenant: red }\n' "${port%% *}"
     printf 'spec: { network: net, node: h1, hostName: %s, fixedIPs: [10.1.0.%s], securityGroups: [open], device: { %s } }\n' \
       "${port%% *}" "$(cut -d ' ' -f 2 <<<"$port")" "$device"
   done
+}
+unit_service() {
+  cat <<YAML
+{ apiVersion: warren/v1, kind: Service, metadata: { name: web }, spec: { clusterIPs: [10.0.0.1], ports: [{ name: tcp, port: 80 }] } }
+---
+apiVersion: warren/v1
+kind: Endpoints
+metadata: { name: web-1 }
+spec: { service: web, endpoints: [{ addresses: [10.244.2.2] }], ports: [{ name: tcp, port: 80 }] }
+YAML
 }
 unit_apply() { systemd_in warren apply -f - <"$1"; }
 unit_apply_text() { systemd_in warren apply -f - <<<"$1"; }
@@ -176,6 +188,8 @@ route add 10.244.1.0/24 via 10.244.1.0 dev vx src 10.244.2.2 onlink
 IP
   bridge -n "$net" fdb replace "$mac" dev vx dst 192.0.2.11
 }
+in_host() { nsenter --net="/run/netns/$UNIT_NAME-host" "$@"; }
+legacy_has_service() { in_host iptables-legacy -w -t nat -S | grep -q -e '-d 10.0.0.1/32 .*-j DNAT'; }
 in_pod() { nsenter --net="/run/netns/$UNIT_NAME-pod" "$@"; }
 
 # unit_build_as VERSION: the same build with another number; its code cache is that of another program.
