@@ -21,8 +21,8 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 wrapper=()
 if (($# > 0)); then wrapper=("$(readlink -f -- "$1")" "${@:2}"); fi
 work=$(mktemp -d)
-# Seconds: what takes a second on a CPU of one's own takes ten under emulation.
-readonly PATIENCE=120 IPERF=4
+# Seconds: what takes a second on a CPU of one's own takes ten under emulation, and minutes on a busy machine.
+readonly PATIENCE=600 IPERF=4
 cd "$here"
 
 outside() { "${wrapper[@]}" "$@"; }
@@ -110,7 +110,7 @@ readonly PERL='
   exit($head =~ m{^HTTP/1\.\d 200 } ? 0 : 1);'
 api() { on "$1" "${4-true} | perl -MIO::Socket::UNIX -we $(printf '%q' "$PERL") $2 '$3'"; }
 
-converged() { api "$1" GET '/v1/wait?timeoutMs=60000' >"$work/status" 2>&1 || { head -c 4000 "$work/status" && return 1; }; }
+converged() { api "$1" GET '/v1/wait?timeoutMs=300000' >"$work/status" 2>&1 || { head -c 4000 "$work/status" && return 1; }; }
 all_converged() {
   local host
   for host in "${hosts[@]}"; do converged "$host" || return 1; done
@@ -127,26 +127,35 @@ active() {
 
 # --- Services ------------------------------------------------------------------------------------------------------------
 
-# ask PROTOCOL ADDRESS PORT COUNT: a line of shell that prints "POD CLIENT" for each answer.
-ask() {
-  # shellcheck disable=SC2016 # expanded where it runs
-  printf 'for ((i = 0; i < %d; i++)); do exec 3<>/dev/%s/%s/%s || continue; ' "$4" "$1" "$2" "$3"
-  case $1 in
-    tcp) printf '%s' 'printf "GET / HTTP/1.0\r\n\r\n" >&3; timeout 5 tail -n 1 <&3; ' ;;
-    udp) printf '%s' 'printf "?\n" >&3; timeout 5 head -n 1 <&3; ' ;;
-  esac
-  printf 'exec 3>&-; done 2>/dev/null'
-}
-# answered FROM PROTOCOL ADDRESS PORT: twelve times from a pod (h1/pod1), a host (h1) or outside; more than one pod answers.
+# ask PROTOCOL ADDRESS PORT: a line of shell that asks twelve times, each from another port, and prints "POD CLIENT" per answer.
+# shellcheck disable=SC2016 # Perl's
+readonly ASK='
+  my ($protocol, $address, $port) = @ARGV;
+  $SIG{ALRM} = sub { die "no answer\n" };
+  for (1 .. 12) {
+    eval {
+      alarm 20;
+      my $socket = IO::Socket::INET->new(Proto => $protocol, PeerAddr => $address, PeerPort => $port) or die "$!\n";
+      print $socket $protocol eq "tcp" ? "GET / HTTP/1.0\r\n\r\n" : "?";
+      $socket->flush;
+      my $answer = "";
+      if ($protocol eq "tcp") { $answer = $_ while <$socket> } else { $socket->recv($answer, 100) }
+      print $answer;
+    };
+    print "$@" if $@;
+    alarm 0;
+  }'
+ask() { printf 'perl -MIO::Socket::INET -we %q %s %s %s' "$ASK" "$1" "$2" "$3"; }
+# answered FROM PROTOCOL ADDRESS PORT: every time from a pod (h1/pod1), a host (h1) or outside; more than one pod answers.
 answered() {
   local line answers
-  line=$(ask "$2" "$3" "$4" 12)
+  line=$(ask "$2" "$3" "$4")
   case $1 in
     outside) answers=$(outside bash -c "$line") ;;
-    */*) answers=$(on "${1%/*}" "ip netns exec ${1#*/} bash -c $(printf '%q' "$line")") ;;
+    */*) answers=$(on "${1%/*}" "ip netns exec ${1#*/} $line") ;;
     *) answers=$(on "$1" "$line") ;;
   esac
-  awk 'NF == 2 { n++; if (!($1 in pods)) { pods[$1]; different++ } } END { exit !(n == 12 && different > 1) }' <<<"$answers" ||
+  awk 'NF == 2 && $1 ~ /\/pod/ { n++; if (!($1 in pods)) { pods[$1]; different++ } } END { exit !(n == 12 && different > 1) }' <<<"$answers" ||
     { printf '%s\n' "$answers" && return 1; }
 }
 services() {
@@ -199,7 +208,7 @@ sessions() {
 iperf() {
   local host=$1 address=$2 inside=$3 text
   on "$host" "systemctl stop smoke-iperf 2>/dev/null; systemd-run -q --unit smoke-iperf $inside iperf3 -s"
-  text=$(busywait 20 on h1 "$inside iperf3 -J -t $IPERF -c $address") || { printf '%s\n' "$text" && return 1; }
+  text=$(busywait 60 on h1 "$inside iperf3 -J -t $IPERF -c $address") || { printf '%s\n' "$text" && return 1; }
   on "$host" 'systemctl stop smoke-iperf'
   sed -n '/"sum_received"/,/}/s/.*"bits_per_second":[^0-9]*\([0-9]*\).*/\1/p' <<<"$text" | awk '{ printf "%d", $1 / 1e6; exit }'
 }
@@ -248,7 +257,7 @@ reboot_host() {
   now_ms started
   on "$host" 'systemctl reboot' || :
   disconnect "$host"
-  tap_ok "$2: $host boots" busywait 300 booted "$host" "$id"
+  tap_ok "$2: $host boots" busywait "$PATIENCE" booted "$host" "$id"
   now_ms now
   printf '# %s: ssh again after %d ms\n' "$2" $((now - started))
   tap_ok "$2: warrend, gobgpd and the pods are there by themselves" busywait "$PATIENCE" active "$host" warrend warren-gobgpd lab-pods lab-echo@pod1 lab-echo@pod2
@@ -286,9 +295,9 @@ reboot_host "$last" reboot
 tap_ok 'reboot: it converges' converged "$last"
 tap_is 'reboot: it has the block that it had' "$(lease "$last")" "$before"
 tap_ok 'reboot: its sessions are back' busywait "$PATIENCE" sessions "$last"
-tap_ok 'reboot: all pods reach all pods' busywait 30 all_pings
+tap_ok 'reboot: all pods reach all pods' busywait 60 all_pings
 services reboot
-tap_ok 'reboot: its tenants reach their ports' busywait 30 tenant_pings "$last" blue 10.0.1.11 10.0.1.12
+tap_ok 'reboot: its tenants reach their ports' busywait 60 tenant_pings "$last" blue 10.0.1.11 10.0.1.12
 tap_ok 'reboot: systemd has no failed unit' busywait "$PATIENCE" running "$last"
 if [[ $last != h2 ]]; then tap_ok 'reboot: the others lost nothing' none_lost "$(stream_lost h1)"; fi
 
