@@ -60,11 +60,15 @@ const vteps: Guard = { table: 'host', from: 'udp dport 4789 jump tenant-frames',
 /** A connection from red/a1 to a socket of its host is established. */
 async function connects(lab: Lab, arena: Arena, port: number): Promise<boolean> {
   const host = arena.underlay('host/h1').ip
+  // Control runs before have let rogue advertisements in: neither their routes nor the addresses by them are the port's.
+  lab.sh('red/a1', 'ip -6 route flush proto ra')
+  const own = portAt('red/a1')
   const stream = (): number => socket(host.includes(':') ? 10 : 2, 1, 0)
   const fds = [lab.netns('host/h1').run(stream), lab.netns('red/a1').run(stream)] as const
   try {
     bind(fds[0], sockaddr(host, port))
     listen(fds[0], 4)
+    bind(fds[1], sockaddr(host.includes(':') ? own.ip6 : own.ip, 0))
     try {
       connect(fds[1], sockaddr(host, port))
     } catch (error) {
