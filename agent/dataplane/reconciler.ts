@@ -8,6 +8,7 @@ import { Mirror, type TableStatus } from '../../lib/reconcile/mirror.js'
 import type { Receipts } from '../../lib/reconcile/receipt.js'
 import type { Desired, TableOp } from '../../lib/reconcile/table.js'
 import type { DesiredState, TableName } from '../model/desired.js'
+import { FailureLog } from './failure-log.js'
 import { type PlannedOp, planOps } from './plan.js'
 import type { Stage } from './stage.js'
 
@@ -66,10 +67,11 @@ export class Reconciler {
   #idle = false
   /** Removals were left out: the next pass that may remove has to look at everything. */
   #keeping = false
-  readonly #errors = new Map<string, string>()
+  readonly #failures: FailureLog
 
   constructor(options: ReconcilerOptions) {
     this.#options = options
+    this.#failures = new FailureLog(options.log)
     this.#mirrors = new Map(
       options.stages.map(stage => [stage.name, new Mirror(stage.table, options.clock, options.receipts)]),
     )
@@ -279,28 +281,10 @@ export class Reconciler {
     return failed
   }
 
-  /** A repeated failure is logged once per change of its text, and once more when it is over. */
   #report(report: PassReport): void {
     this.#last = report
     const { log } = this.#options
-    for (const mirror of this.#mirrors.values()) {
-      const { name } = mirror.table
-      const text = mirror.errors(2)[0]
-      const line = text === undefined ? undefined : text.message
-      const before = this.#errors.get(name)
-      if (line === before) continue
-      if (line === undefined) {
-        this.#errors.delete(name)
-        log.info('all is well again', { table: name })
-      } else {
-        this.#errors.set(name, line)
-        log.warn(line, {
-          table: name,
-          code: text?.code,
-          ...(text?.hint === undefined ? {} : { hint: text.hint }),
-        })
-      }
-    }
+    for (const mirror of this.#mirrors.values()) this.#failures.tell(mirror.table.name, mirror.errors(2)[0])
     if (report.ops > 0)
       log.info('pass', { ops: report.ops, failed: report.failed, ms: Math.round(report.ms * 10) / 10 })
     this.#options.onPass?.(report)

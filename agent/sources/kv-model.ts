@@ -8,17 +8,10 @@
 // stands, or their block has another owner; objects of other kinds go the ordinary way.
 import type { KvBatch, KvEntry, KvList } from '../../lib/kv/kv.js'
 import { PersistentMap } from '../../lib/persistent/map.js'
-import {
-  allocPrefix,
-  blockKey,
-  formatKey,
-  keyOfRef,
-  livePrefix,
-  objectsPrefix,
-  refOfKey,
-} from '../model/keys.js'
+import { allocPrefix, formatKey, keyOfRef, livePrefix, objectsPrefix, refOfKey } from '../model/keys.js'
 import type { Problem } from '../model/object.js'
 import type { Allocation } from '../model/snapshot.js'
+import { createHeld } from './kv-held.js'
 import { checkObject, kindOf, readObject } from './kv-objects.js'
 import {
   type Format,
@@ -63,7 +56,6 @@ export interface KvModel {
 }
 
 const isNode = (ref: string): boolean => ref.startsWith('node/')
-const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
 
 export function createKvModel(name: string, graceMs: number): KvModel {
   const objects = new Map<string, StoredObject>()
@@ -71,8 +63,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   const unknownKinds = new Map<string, string>()
   let allocations: PersistentMap<Allocation> = PersistentMap.empty()
   const live = new Set<string>()
-  const held = new Set<string>()
-  const heldBlocks = new Map<string, string>()
+  const held = createHeld()
   /** Keys of the store that say nothing of the model. */
   const others = new Set<string>()
   const tail = createTail()
@@ -97,9 +88,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   }
 
   function release(ref: string): void {
-    if (!held.delete(ref)) return
-    for (const [block, owner] of heldBlocks) if (owner === ref) heldBlocks.delete(block)
-    change(ref)
+    if (held.delete(ref)) change(ref)
   }
 
   function remove(ref: string): void {
@@ -159,8 +148,8 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     if (allocations.get(value)?.owner === owner) return
     if (gathered === undefined) allocations = allocations.set(value, { owner })
     else gathered.push([value, { owner }])
-    const loser = heldBlocks.get(value)
-    if (loser !== undefined && nameOf(loser) !== owner) remove(loser)
+    const loser = held.loserOf(value, owner)
+    if (loser !== undefined) remove(loser)
   }
 
   function see(entry: KvEntry): void {
@@ -195,12 +184,10 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   /** Everything in force that the store does not have: held, or on its way out. */
   function reconcileMissing(there: ReadonlySet<string>, hold: boolean, now: number): void {
     for (const [ref, stored] of objects) {
-      if (there.has(keyOfRef(ref) ?? '') || held.has(ref)) continue
+      if (there.has(keyOfRef(ref) ?? '') || held.refs.has(ref)) continue
       if (hold && isNode(ref)) {
         pending.delete(ref)
-        held.add(ref)
-        const blocks = stored.object.kind === 'Node' ? stored.object.spec.podCIDRs : []
-        for (const block of blocks) heldBlocks.set(blockKey(block), ref)
+        held.add(ref, stored.object)
         change(ref)
       } else pending.add(ref, now, revision)
     }
@@ -237,10 +224,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     for (const entry of entries) see(entry)
     allocations = allocations.withAll(gathered)
     gathered = undefined
-    for (const [block, ref] of heldBlocks) {
-      const owner = allocations.get(block)?.owner
-      if (owner !== undefined && owner !== nameOf(ref)) remove(ref)
-    }
+    for (const ref of held.losers(block => allocations.get(block)?.owner)) remove(ref)
   }
 
   /** What is in force is all that the store says, and the number of its keys is known. */
@@ -250,13 +234,13 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     objects,
     allocations: () => allocations,
     live,
-    held,
+    held: held.refs,
     format: () => format,
     formatId: () => formatId,
     revision: () => pending.reached(revision),
     problems() {
       if (problems !== undefined) return problems
-      const found = storeProblems({ name, format, size: objects.size, held, unknownKinds, bad })
+      const found = storeProblems({ name, format, size: objects.size, held: held.refs, unknownKinds, bad })
       // The same value as long as it says the same: what is made of it need not be made again.
       if (
         found.length !== told.length ||
@@ -282,9 +266,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       )
       for (const ref of saved.held) {
         const object = objects.get(ref)?.object
-        if (object?.kind !== 'Node') continue
-        held.add(ref)
-        for (const block of object.spec.podCIDRs) heldBlocks.set(blockKey(block), ref)
+        if (object?.kind === 'Node') held.add(ref, object)
       }
     },
     resumePoint: () => point,
@@ -339,14 +321,14 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       format: formatId,
       revision,
       lost: lost || format.state === 'absent',
-      held: [...held],
+      held: [...held.refs],
       objects: Array.from(objects, ([ref, stored]) => ({ ref, ...stored })),
       allocations: Array.from(allocations, ([value, { owner }]) => [value, owner] as const),
       trusted: true,
       resume: whole()
         ? tail.point(
             revision,
-            objects.size - held.size + allocations.size + live.size + others.size,
+            objects.size - held.refs.size + allocations.size + live.size + others.size,
             [...live],
             [...others],
           )

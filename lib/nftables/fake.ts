@@ -5,6 +5,7 @@ import { WarrenError } from '../errors.js'
 import type { ElementBatch } from './batch.js'
 import type { BatchRefusal } from './commit.js'
 import { elementKey, elementText } from './elements.js'
+import { type FakeTable, keyOf, render, replaced } from './fake-table.js'
 import { type FakeBlock, fakeBaseChain, parseFakeText } from './fake-text.js'
 import { encodeFields } from './layout.js'
 import type { ElementVisitor } from './scan.js'
@@ -20,12 +21,6 @@ import type {
   NftTableName,
   NftTableSpec,
 } from './types.js'
-
-interface FakeTable extends NftTableName {
-  readonly blocks: FakeBlock[]
-  /** By set: elements by key. */
-  readonly elements: Map<string, Map<string, NftElement>>
-}
 
 export interface FakeNftHands {
   /** `nft flush ruleset` by somebody else. */
@@ -57,27 +52,6 @@ export interface FakeNft extends Nft {
 
 const ownPort = 4711
 const foreignPort = 815
-
-const keyOf = ({ family, name }: NftTableName): string => `${family} ${name}`
-
-function render({ family, name, blocks }: FakeTable): string {
-  const lines = blocks
-    .map(block =>
-      [`${block.kind} ${block.name} ${block.declaration}`, ...block.rules.map(rule => `  ${rule}`)].join(
-        '\n',
-      ),
-    )
-    .sort()
-  return `table ${family} ${name}\n${lines.join('\n')}\n`
-}
-
-/** What of a declaration decides whether the elements still fit. */
-function layoutOf({ declaration }: FakeBlock): string {
-  return declaration
-    .split('; ')
-    .filter(part => /^(type|typeof|flags) /.test(part))
-    .join('; ')
-}
 
 function isMap(set: NftSetRef, block: FakeBlock): boolean {
   return (set.data !== undefined) === (block.kind === 'map')
@@ -130,26 +104,8 @@ class InMemoryNft implements FakeNft {
   }
 
   private put(spec: NftTableSpec, initial: readonly NftElement[]): boolean {
-    const blocks = parseFakeText(spec)
     const old = this.store.get(keyOf(spec))
-    const next: FakeTable = { family: spec.family, name: spec.name, blocks, elements: new Map() }
-    const chains = new Set(blocks.filter(block => block.kind === 'chain').map(block => block.name))
-    for (const block of blocks) {
-      if (block.kind !== 'set' && block.kind !== 'map') continue
-      const standing = old?.blocks.find(({ kind, name }) => kind === block.kind && name === block.name)
-      const kept = standing?.declaration === block.declaration ? old?.elements.get(block.name) : undefined
-      const own = initial.filter(({ set }) => set.set === block.name && set.table === spec.name)
-      const carried =
-        own.length === 0 && standing !== undefined && layoutOf(standing) === layoutOf(block)
-          ? old?.elements.get(block.name)
-          : undefined
-      const elements = kept ?? carried ?? new Map(own.map(element => [elementKey(element), element]))
-      const dangling = ({ data }: NftElement): boolean => {
-        const [word, chain] = data?.[0]?.split(' ') ?? []
-        return (word === 'goto' || word === 'jump') && chain !== undefined && !chains.has(chain)
-      }
-      next.elements.set(block.name, new Map([...elements].filter(([, element]) => !dangling(element))))
-    }
+    const next = replaced(old, spec, initial)
     if (old !== undefined && render(old) === render(next)) return false
     this.store.set(keyOf(spec), next)
     return true

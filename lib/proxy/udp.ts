@@ -1,8 +1,7 @@
 // UDP through the proxy: a flow for every client address, with a connected socket of its own towards the target, so that
 // answers find back and ICMP errors are heard. Answers leave from the address that was asked (IP_PKTINFO), which conntrack
 // turns back into what the client dialled. `ss -unp` shows the flows.
-import { endianness } from 'node:os'
-import { addressOf, lastErrno } from '../netns/libc.js'
+import { lastErrno } from '../netns/libc.js'
 import { Deadlines } from './deadlines.js'
 import type { ListenerState, Target } from './listener.js'
 import type { Loop, Watcher } from './loop.js'
@@ -10,8 +9,6 @@ import {
   AF_INET,
   AF_INET6,
   EPOLLIN,
-  fixedBytes,
-  MSG_DONTWAIT,
   NOW,
   SOCK_CLOEXEC,
   SOCK_DGRAM,
@@ -19,8 +16,8 @@ import {
   syscalls,
 } from './syscalls.js'
 import type { Limits } from './types.js'
+import { largestDatagram, UdpMessage } from './udp-message.js'
 
-const largest = 65_536
 /** Datagrams of one socket in one go. */
 const burst = 64
 /** A flow that was answered and used for so long is a stream (conntrack's rule). */
@@ -28,48 +25,10 @@ const streamAfterMs = 2_000
 /** Of so many flows that are looked at next, the one idle for longest makes room. */
 const candidates = 16
 
-/** msghdr, iovec, cmsghdr and in_pktinfo or in6_pktinfo around one buffer; 64-bit layout. */
-class Message {
-  readonly data = fixedBytes(largest)
-  readonly name = fixedBytes(28)
-  /** cmsghdr is 16 bytes, in6_pktinfo 20. */
-  readonly control = fixedBytes(40)
-  readonly #header = fixedBytes(56)
-  readonly #vector = fixedBytes(16)
-
-  constructor() {
-    if (endianness() !== 'LE') throw new Error('the layout of struct msghdr is that of little-endian hosts')
-    this.#vector.writeBigUInt64LE(addressOf(this.data), 0)
-    this.#header.writeBigUInt64LE(addressOf(this.name), 0)
-    this.#header.writeBigUInt64LE(addressOf(this.#vector), 16)
-    this.#header.writeBigUInt64LE(1n, 24)
-    this.#header.writeBigUInt64LE(addressOf(this.control), 32)
-  }
-
-  /** Bytes received, or -1. */
-  receive(fd: number): number {
-    this.#vector.writeUInt32LE(largest, 8)
-    this.#header.writeUInt32LE(this.name.length, 8)
-    this.#header.writeUInt32LE(this.control.length, 40)
-    return syscalls().recvmsg(fd, this.#header, MSG_DONTWAIT)
-  }
-
-  /** Sends the first `length` bytes of `data` to `name`, from the address that `control` names. */
-  send(fd: number, length: number, name: Buffer, control: Buffer): void {
-    name.copy(this.name)
-    control.copy(this.control)
-    this.#vector.writeUInt32LE(length, 8)
-    this.#header.writeUInt32LE(name.length, 8)
-    this.#header.writeUInt32LE(control.length, 40)
-    // What does not fit is lost, as datagrams are.
-    syscalls().sendmsg(fd, this.#header, NOW)
-  }
-}
-
 /** All UDP flows of one loop. */
 export class UdpProxy {
   readonly loop: Loop
-  readonly message = new Message()
+  readonly message = new UdpMessage()
   readonly limits: Limits
   readonly flows: Deadlines<Flow>
 
@@ -272,7 +231,7 @@ export class Flow implements Watcher {
     const { proxy, fd, state } = this.#listener
     const { data } = proxy.message
     for (let i = 0; i < burst; i += 1) {
-      const length = syscalls().recv(this.#fd, data, largest, NOW)
+      const length = syscalls().recv(this.#fd, data, largestDatagram, NOW)
       if (length < 0) {
         // Its port is closed: the client's next datagram goes to the next target.
         if (lastErrno() !== 'EAGAIN') {

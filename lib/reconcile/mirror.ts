@@ -4,6 +4,7 @@
 
 import type { Clock } from '../clock.js'
 import { asError, type WarrenError } from '../errors.js'
+import { Failures, type Why } from './failures.js'
 import type { Cause, NewReceipt, Receipts } from './receipt.js'
 import type { Desired, Table, TableOp } from './table.js'
 import { Wanted } from './wanted.js'
@@ -35,30 +36,9 @@ export interface TablePlan<T> {
   readonly removes: readonly TableOp<T>[]
 }
 
-const backoff = { firstMs: 100, maxMs: 30_000 }
-/** EBUSY is somebody's for a moment (a lock): not long after, it is ours. */
-const busyMs = 2000
-
-interface Failure {
-  readonly attempts: number
-  readonly notBefore: number
-  readonly error: WarrenError
-  /** Why the op was needed in the first place; a retry's receipt says the same. */
-  readonly why?: Why
-}
-
-interface Why {
-  readonly cause: Cause
-  readonly hand?: string
-  /** The clock's ms of the notice or the kick. */
-  readonly since: number
-}
-
 interface Heard extends Notice {
   readonly at: number
 }
-
-const noErrors: readonly WarrenError[] = []
 
 export class Mirror<T> {
   readonly table: Table<T>
@@ -69,7 +49,7 @@ export class Mirror<T> {
   /** The mirror before it was dropped: tells drift from a change of the model. */
   #before: ReadonlyMap<string, T> | undefined
   readonly #wanted: Wanted<T>
-  readonly #failures = new Map<string, Failure>()
+  readonly #failures: Failures
   /** Notices since the last observe, and those that the running pass answers. */
   #heard: Heard[] = []
   /** By key; those that tell none under undefined. */
@@ -80,7 +60,6 @@ export class Mirror<T> {
   #lastCause: Cause | undefined
   #because: Cause | undefined
   #stale = true
-  #observeFailure: Failure | undefined
   #kickedAt = 0
   #observed = 0
   #written = 0
@@ -90,6 +69,7 @@ export class Mirror<T> {
     this.table = table
     this.#wanted = new Wanted(object => table.key(object))
     this.#clock = clock
+    this.#failures = new Failures(clock, error => table.brief?.(error) === true)
     this.#receipts = receipts
   }
 
@@ -101,9 +81,7 @@ export class Mirror<T> {
   /** Somebody touched it: forget what is there, and try at once what failed before. */
   invalidate(notice?: Notice): void {
     this.#stale = true
-    // What failed may work now (its link is back): no need to wait.
-    for (const [key, failure] of this.#failures) this.#failures.set(key, { ...failure, notBefore: 0 })
-    if (this.#observeFailure !== undefined) this.#observeFailure = { ...this.#observeFailure, notBefore: 0 }
+    this.#failures.retryNow()
     if (notice !== undefined && this.#heard.length < 1000)
       this.#heard.push({ ...notice, at: this.#clock.now() })
   }
@@ -128,13 +106,11 @@ export class Mirror<T> {
 
   /** When the next retry of a failed op is due (the clock's ms), Infinity when none failed. */
   get retryAt(): number {
-    let first = this.#observeFailure?.notBefore ?? Number.POSITIVE_INFINITY
-    for (const failure of this.#failures.values()) first = Math.min(first, failure.notBefore)
-    return first
+    return this.#failures.retryAt
   }
 
   get status(): TableStatus {
-    const failure = this.#observeFailure ?? this.#failures.values().next().value
+    const failure = this.#failures.any
     const unknown = this.#mirror === undefined && this.#before === undefined && failure === undefined
     return {
       name: this.table.name,
@@ -149,7 +125,7 @@ export class Mirror<T> {
 
   /** Why the object of that key is not as wanted: its last op failed; or nothing can be observed. */
   failureOf(key: string): WarrenError | undefined {
-    return (this.#failures.get(key) ?? this.#observeFailure)?.error
+    return (this.#failures.get(key) ?? this.#failures.look)?.error
   }
 
   /** The object is there as wanted, as last known, without asking the kernel. */
@@ -165,12 +141,7 @@ export class Mirror<T> {
 
   /** Errors of ops (and of observe) that failed at least that often in a row; a first failure often heals by itself. */
   errors(attempts = 1): readonly WarrenError[] {
-    if (this.#observeFailure === undefined && this.#failures.size === 0) return noErrors
-    const all = [
-      ...(this.#observeFailure === undefined ? [] : [this.#observeFailure]),
-      ...this.#failures.values(),
-    ]
-    return all.filter(failure => failure.attempts >= attempts).map(failure => failure.error)
+    return this.#failures.errors(attempts)
   }
 
   /**
@@ -180,13 +151,13 @@ export class Mirror<T> {
   async plan(desired: Desired<T>, signal: AbortSignal, kickedAt = this.#clock.now()): Promise<TablePlan<T>> {
     this.#kickedAt = kickedAt
     const now = this.#clock.now()
-    for (const failure of this.#failures.values()) if (failure.notBefore <= now) this.#stale = true
+    if (this.#failures.opsAt <= now) this.#stale = true
     if (this.table.dirty?.() === true) this.#stale = true
     const changed = this.#wanted.take(desired)
     if (this.#failures.size > 0) for (const key of changed.keys) this.#failures.delete(key)
     if (this.#stale || this.#mirror === undefined) {
-      if (this.#observeFailure !== undefined && this.#observeFailure.notBefore > now)
-        return { writes: [], removes: [] }
+      const { look } = this.#failures
+      if (look !== undefined && look.notBefore > now) return { writes: [], removes: [] }
       if (!(await this.#observe(signal))) return { writes: [], removes: [] }
       return this.#diff(undefined, now)
     }
@@ -214,12 +185,11 @@ export class Mirror<T> {
       if (this.#mirror !== undefined) this.#before = this.#mirror
       this.#mirror = new Map()
       for (const object of objects) this.#mirror.set(this.table.key(object), object)
-      this.#observeFailure = undefined
+      this.#failures.looked()
       return true
     } catch (error) {
       if (signal.aborted) throw error
-      const attempts = (this.#observeFailure?.attempts ?? 0) + 1
-      this.#observeFailure = this.#failure(attempts, asError(error))
+      this.#failures.looked(asError(error))
       this.#stale = true
       return false
     }
@@ -230,7 +200,7 @@ export class Mirror<T> {
     const writes: TableOp<T>[] = []
     const removes: TableOp<T>[] = []
     const check = (key: string): void => {
-      const failure = this.#failures.size === 0 ? undefined : this.#failures.get(key)
+      const failure = this.#failures.get(key)
       if (failure !== undefined && failure.notBefore > now) return
       const desired = this.#wanted.get(key)
       const observed = mirror.get(key)
@@ -273,7 +243,7 @@ export class Mirror<T> {
       const object = op.verb === 'remove' ? op.observed : op.desired
       const key = this.table.key(object)
       const error = results[i]
-      const before = this.#failures.size === 0 ? undefined : this.#failures.get(key)
+      const before = this.#failures.get(key)
       const why = before?.why ?? this.#why(op, key)
       this.#lastCause = why.cause
       if (error === undefined) {
@@ -286,7 +256,7 @@ export class Mirror<T> {
       } else {
         failed += 1
         this.#failed += 1
-        this.#failures.set(key, { ...this.#failure((before?.attempts ?? 0) + 1, error), why })
+        this.#failures.add(key, error, why)
         // Told once, and again when it is over: a retry that fails in the same way is no news.
         if (before?.error.message === error.message) return
       }
@@ -314,13 +284,6 @@ export class Mirror<T> {
     if (this.#reasons.size > 0) this.#reasons.clear()
     this.#because = undefined
     this.#before = this.#mirror === undefined ? this.#before : undefined
-  }
-
-  #failure(attempts: number, error: WarrenError): Failure {
-    const brief = error.code === 'EBUSY' || this.table.brief?.(error) === true
-    const maxMs = brief ? busyMs : backoff.maxMs
-    const wait = Math.min(backoff.firstMs * 2 ** (attempts - 1), maxMs)
-    return { attempts, notBefore: this.#clock.now() + wait, error }
   }
 
   /** Drift: it was as wanted, as far as we knew, and is not any more. Whatever notices came meanwhile only add the hand. */

@@ -2,8 +2,6 @@
 // of table `warren-services` each; `nft list map ip warren-services eps`. Ours is all that lies in those sets. What an
 // entry point has (its endpoints' slots among it) is read by observe() and known from then on; a change writes the
 // difference, all ops of one apply() in one transaction.
-import type { WarrenError } from '../../../lib/errors.js'
-import { asError } from '../../../lib/errors.js'
 import type { Family } from '../../../lib/netlink/types.js'
 import { ElementBatch, ElementShapes } from '../../../lib/nftables/batch.js'
 import { formatElementOp } from '../../../lib/nftables/format.js'
@@ -12,6 +10,7 @@ import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import { serviceSets } from '../../compute/services/sets.js'
 import { entryKey, type ServiceEntry } from '../../model/service-entry.js'
 import type { Id } from './service-codec.js'
+import { commitElements } from './service-commit.js'
 import { ElementWriter, emptyState, type ServiceState, type Space } from './service-elements.js'
 import {
   type Footprint,
@@ -202,7 +201,7 @@ class ServiceNft implements ServiceNftTable {
     let rest = indices
     while (rest.length > 0) {
       const draft = this.draft(ops, rest)
-      const failed = await this.commit(draft)
+      const failed = await commitElements(this.nft, draft.batch, draft.owners)
       if (failed.size === 0) {
         draft.written()
         this.purge(draft.changes)
@@ -225,25 +224,6 @@ class ServiceNft implements ServiceNftTable {
         return
       }
       rest = left
-    }
-  }
-
-  /** Errors by op; by -1 when the kernel named none. What should go and is gone already is no error. */
-  private async commit({ batch, owners }: Draft): Promise<ReadonlyMap<number, WarrenError>> {
-    for (;;) {
-      const refusals = await this.nft.commit(batch).catch((error: unknown) => asError(error))
-      if (!Array.isArray(refusals)) return new Map([[-1, refusals as WarrenError]])
-      const failed = new Map<number, WarrenError>()
-      const absent = refusals.flatMap(({ place, code }) =>
-        place?.stream.verb === 'delete' && code === 'ENOENT' ? [place] : [],
-      )
-      for (const { place, owners: names, error } of refusals) {
-        if (place !== undefined && absent.includes(place)) continue
-        if (names.length === 0) failed.set(-1, error)
-        for (const name of names) for (const index of owners(name)) failed.set(index, error)
-      }
-      if (absent.length === 0 || failed.size > 0) return failed
-      batch.remove(absent)
     }
   }
 
