@@ -37,7 +37,7 @@ function giveToGroup(path: string, gid: number, group = String(gid)): void {
     if (!hasCode(error, 'EPERM')) throw error
     throw new WarrenError(`Cannot give a socket to group "${group}": EPERM`, {
       code: 'CONFIG',
-      hint: `systemctl edit warrend: [Service] and SupplementaryGroups=${group}, so that warrend is in it`,
+      hint: `systemctl edit warrend: [Service], SupplementaryGroups=${group} and SystemCallFilter=@chown (docs/systemd.md)`,
       cause: error,
     })
   }
