@@ -53,7 +53,8 @@ fi
 # An emulated CPU on a busy machine takes a minute for what takes a second elsewhere. And without CAP_CHOWN warrend gives its
 # socket to groups of its own alone (socketGroup in warrend.yaml).
 install -d /etc/systemd/system/warrend.service.d
-printf '%s\n' '[Service]' 'TimeoutStartSec=5min' 'WatchdogSec=5min' 'SupplementaryGroups=vagrant' >/etc/systemd/system/warrend.service.d/lab.conf
+printf '%s\n' '[Service]' 'TimeoutStartSec=5min' 'WatchdogSec=5min' 'SupplementaryGroups=vagrant' 'SystemCallFilter=@chown' \
+  >/etc/systemd/system/warrend.service.d/lab.conf
 
 # Pods come back after a boot, as a container runtime's would.
 install -m 755 /warren/vagrant/pods.sh /usr/local/sbin/lab-pods
