@@ -160,7 +160,7 @@ export function configurationPage(): string {
     ...head,
     ...trimmed(fieldsOf(configSchema)).map(row),
     '',
-    '`store` is one of its two forms. `underlay` names one of interface, regex, canReach and cidr, or none.',
+    '`store` is one of its two forms ([which, and how to guard it](../store.md)). `underlay` names one of interface, regex, canReach and cidr, or none.',
     '',
     '## Changing it',
     '',

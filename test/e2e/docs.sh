@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# docs/first-cluster.md, followed to the letter: every block that begins with "# on HOSTS" is run on those hosts, one after the
-# other as they stand there, and none may fail. A host is a network, a mount and a pid namespace with /etc, /run and /var/lib of its own.
+# Documents followed to the letter: every block of docs/first-cluster.md and docs/store.md that begins with "# on HOSTS" is run on
+# those hosts, one after the other as they stand there, and none may fail. A host is a network, a mount and a pid namespace with
+# /etc, /run and /var/lib of its own; each page begins with new ones.
 #
 #   wt-PID-sw: br0 .--------.---------.
 #               h1 .11   h2 .12    h3 .13     192.0.2.0/24, a default route by .1 (nobody)
@@ -8,7 +9,7 @@
 # systemctl and apt are stand-ins here (test/e2e/systemd.sh and install.sh have the real ones): warrend and etcd are started as
 # their units would start them, with the files that the document wrote.
 #
-# Usage: first-cluster.sh [PAGE]; SHOW=1 prints what the blocks printed.
+# Usage: docs.sh [PAGE...]; SHOW=1 prints what the blocks printed.
 
 set -o errexit -o nounset -o pipefail
 
@@ -16,13 +17,14 @@ here=$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")
 # shellcheck source=scripts/lib.sh
 . "$here/../../scripts/lib.sh"
 
-page=${1-$WARREN_ROOT/docs/first-cluster.md}
+(($# > 0)) || set -- "$WARREN_ROOT/docs/first-cluster.md" "$WARREN_ROOT/docs/store.md"
 dist=${WARREN_DIST:-$WARREN_ROOT/dist}
 readonly HOSTS=(h1 h2 h3)
-work=$(mktemp -d)
+top=$(mktemp -d)
+work=$top
 prefix=wt-$$
 
-cleanup() {
+remove_hosts() {
   local host
   for host in "${HOSTS[@]}"; do
     # The first process of its pid namespace: all others end with it, and so do the namespaces that they made.
@@ -30,7 +32,10 @@ cleanup() {
     ip netns delete "$prefix-$host" 2>/dev/null || :
   done
   ip netns delete "$prefix-sw" 2>/dev/null || :
-  rm -rf "$work"
+}
+cleanup() {
+  remove_hosts
+  rm -rf "$top"
 }
 on_exit cleanup
 
@@ -97,7 +102,8 @@ case "$*" in
     export ETCD_DATA_DIR=/var/lib/etcd/default # as Debian's unit has it
     set -a && . /etc/default/etcd && set +a
     setsid etcd </dev/null >>/run/etcd.log 2>&1 &
-    for ((i = 0; i < 250; i++)); do ETCDCTL_API=3 etcdctl --endpoints="$ETCD_ADVERTISE_CLIENT_URLS" endpoint health >/dev/null 2>&1 && exit 0; sleep 0.02; done
+    tls=(${ETCD_CERT_FILE:+--cacert "$ETCD_TRUSTED_CA_FILE" --cert "$ETCD_CERT_FILE" --key "$ETCD_KEY_FILE"})
+    for ((i = 0; i < 250; i++)); do ETCDCTL_API=3 etcdctl --endpoints="$ETCD_ADVERTISE_CLIENT_URLS" "${tls[@]}" endpoint health >/dev/null 2>&1 && exit 0; sleep 0.02; done
     cat /run/etcd.log
     exit 1
     ;;
@@ -108,7 +114,7 @@ SH
   chmod 755 "$work/bin/"*
 }
 
-# Blocks of the page as files $work/block-N, each with its hosts in block-N.hosts and its heading in block-N.name.
+# read_blocks PAGE: as files $work/block-N, each with its hosts in block-N.hosts and its heading in block-N.name.
 read_blocks() {
   awk -v out="$work/block-" '
     /^#+ / && !inside { sub(/^#+ /, ""); heading = $0 }
@@ -125,7 +131,7 @@ read_blocks() {
       print heading > (file ".name"); close(file ".name")
       printf "" > file
     }
-    inside && file != "" { print > file }' "$page"
+    inside && file != "" { print > file }' "$1"
 }
 
 hosts_of() {
@@ -135,26 +141,40 @@ hosts_of() {
   esac
 }
 
-ip netns add "$prefix-sw"
-ip -n "$prefix-sw" link add br0 type bridge stp_state 0 mcast_snooping 0
-ip -n "$prefix-sw" link set br0 up
-make_tools
-for n in 1 2 3; do make_host "h$n" "192.0.2.1$n"; done
-read_blocks
+# What was applied is in force when `warren wait` says so: "revision N" is followed by "converged at revision N" or later.
+waited() {
+  awk '$1 == "revision" { wrote = $2 } / converged at revision / { if ($5 < wrote) exit 1 }' "$@"
+}
 
-for file in "$work"/block-[0-9][0-9]; do
-  name=$(<"$file.name")
-  for host in $(hosts_of "$(<"$file.hosts")"); do
-    if ! on "$host" < <(block "$file") >"$file.$host.out" 2>&1; then
-      tap_ok "first cluster: $name, on $host ($(sed -n 2p "$file") ...)" sh -c "cat '$file.$host.out'; exit 1"
-      tap_done
-      exit 1
-    fi
+# walk PAGE
+walk() {
+  local title file name host hosts
+  title=$(basename "$1" .md)
+  work=$top/$title
+  mkdir "$work"
+  read_blocks "$1"
+  make_tools
+  ip netns add "$prefix-sw"
+  ip -n "$prefix-sw" link add br0 type bridge stp_state 0 mcast_snooping 0
+  ip -n "$prefix-sw" link set br0 up
+  for host in "${HOSTS[@]}"; do
+    if grep -qE "every host|$host" "$work"/*.hosts; then make_host "$host" "192.0.2.1${host#h}"; fi
   done
-  tap_ok "first cluster: $name: $(sed -n 2p "$file")" true
-  [[ -z ${SHOW-} ]] || for host in $(hosts_of "$(<"$file.hosts")"); do
-    printf '# -- %s on %s\n' "${file##*/}" "$host"
-    sed 's/^/#    /' "$file.$host.out"
+  for file in "$work"/block-[0-9][0-9]; do
+    name="$title: $(<"$file.name"): $(sed -n 2p "$file")"
+    mapfile -t hosts < <(hosts_of "$(<"$file.hosts")")
+    for host in "${hosts[@]}"; do
+      if ! on "$host" < <(block "$file") >"$file.$host.out" 2>&1; then
+        tap_ok "$name ... (on $host)" sh -c "cat '$file.$host.out'; exit 1"
+        return
+      fi
+      [[ -z ${SHOW-} ]] || sed "s/^/#  $host  /" "$file.$host.out"
+    done
+    tap_ok "$name" true
   done
-done
+  tap_ok "$title: what was written was waited for" waited "$work"/*.out
+  remove_hosts
+}
+
+for page in "$@"; do walk "$page"; done
 tap_done
