@@ -31,7 +31,7 @@ TEST_PACKAGES=(
 # shellcheck disable=SC2034
 TEST_PACKAGES_OPTIONAL=(
   /usr/sbin/dockerd:docker.io '/usr/bin/docker:docker-cli|docker.io' 'busybox:busybox-static|busybox'
-  /usr/lib/cni/bridge:containernetworking-plugins systemd-nspawn:systemd-container promtool:prometheus
+  /usr/lib/cni/bridge:containernetworking-plugins systemd-nspawn:systemd-container lintian:lintian promtool:prometheus
 )
 
 # --- apt -----------------------------------------------------------------------------------------------------------
