@@ -4,7 +4,6 @@ import { startTicks } from '../lib/alarm.js'
 import type { Clock } from '../lib/clock.js'
 import { aborted, type Part } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
-import type { PassReport } from './dataplane/reconciler.js'
 import type { ConfigReloads } from './live-config.js'
 
 type State = Readonly<Record<string, string>>
@@ -18,7 +17,8 @@ const hungPeriods = 4
 export interface Loop {
   readonly tables: readonly { readonly name: string; readonly state: string }[]
   readonly converged: boolean
-  readonly lastPass: Pick<PassReport, 'hold'> | undefined
+  /** `hold`: why it wrote nothing. */
+  readonly lastPass: { readonly hold: string | undefined } | undefined
   /** Milliseconds since a pass that is under way got on; 0 when there is none. */
   readonly stalledMs: number
 }
