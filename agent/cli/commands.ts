@@ -15,6 +15,7 @@ import { schemaCommand } from './schema.js'
 import { servicesCommand } from './services.js'
 import { showCommand } from './show.js'
 import { statusCommand } from './status.js'
+import { supportBundleCommand } from './support-bundle.js'
 import { waitCommand } from './wait.js'
 
 export const commands: readonly CommandModule[] = [
@@ -27,6 +28,7 @@ export const commands: readonly CommandModule[] = [
   portCommand,
   statusCommand,
   doctorCommand,
+  supportBundleCommand,
   waitCommand,
   planCommand,
   showCommand,

@@ -59,7 +59,8 @@ export function doctorExit({ counts }: Pick<DoctorReport, 'counts'>): number {
   return counts.warn > 0 ? exit.changes : exit.ok
 }
 
-async function report(cli: Cli): Promise<DoctorReport> {
+/** Looks at this host and the way to the others. Errors: UNREACHABLE where --socket names a daemon that does not answer. */
+export async function doctorReport(cli: Cli): Promise<DoctorReport> {
   const config = await hostConfig(cli, { required: false })
   const { runDoctor } = await import('../doctor/run.js')
   const { askDaemon } = await import('../doctor/daemon-facts.js')
@@ -118,7 +119,7 @@ export const doctorCommand: CommandModule = {
             readonly all?: boolean
             readonly output: string
           }) => {
-            const found = await report(cli)
+            const found = await doctorReport(cli)
             if (json === true || output === 'json') cli.io.write(`${JSON.stringify(found, null, 2)}\n`)
             else cli.print(doctorLines(found, cli.paint, all === true))
             return doctorExit(found)

@@ -5,7 +5,7 @@ import { defaultConfigFile } from '../model/paths.js'
 import type { Cli } from './command.js'
 
 /** --config, else WARREN_CONFIG, else the default file; `named` when one was asked for. */
-function configFile(cli: Cli): { readonly file: string; readonly named: boolean } {
+export function configFile(cli: Cli): { readonly file: string; readonly named: boolean } {
   const asked = cli.configFlag() ?? cli.io.env['WARREN_CONFIG']
   if (asked !== undefined && asked !== '') return { file: asked, named: true }
   return { file: defaultConfigFile, named: false }
