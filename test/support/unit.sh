@@ -99,6 +99,8 @@ unit_power_off() {
   systemd_in tar --create --directory=/var/lib warren | tar --extract --directory="$state"
   systemd_down
   kill_inside "/run/netns/$UNIT_NAME-host"
+  # A namespace goes when the kernel finds the time; its peer would keep the name that long.
+  ip -n "$UNIT_NAME-host" link delete eth0
   ip netns delete "$UNIT_NAME-host"
 }
 
