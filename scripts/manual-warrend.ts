@@ -1,9 +1,11 @@
 // warrend(8), its flags out of the usage that it prints, and warrend.yaml(5), out of the schema.
 import { readFileSync } from 'node:fs'
 import { configSchema, defaults } from '../agent/config.js'
+import { liveFields } from '../agent/live-config.js'
 import { type Field, fieldsOf } from '../agent/model/fields.js'
 import { argument, capital, list, literal, page, plain, seeAlso, sentence, sentences } from './mdoc.js'
 
+const live = liveFields.map(name => (name === 'log' ? 'log.level' : name)).join(', ')
 const repository = new URL('../', import.meta.url)
 
 /** The usage in agent/main.ts, which runs when it is imported: flags and what they are for, and the exit statuses. */
@@ -85,6 +87,21 @@ export function warrend(): string {
     [
       'SIGNALS',
       list('SIGTERM', [
+        [
+          'Dv SIGHUP',
+          [
+            'Reads',
+            '.Xr warrend.yaml 5',
+            'again, as',
+            '.Ic systemctl reload warrend',
+            'does.',
+            ...sentences(`At once take effect: ${live}.`),
+            'Where another field changed, the next start does it, and',
+            '.Ic warren status',
+            'says so.',
+            'A file with a fault is refused, and what was in force stays.',
+          ],
+        ],
         ['Dv SIGTERM', ['Ends it in order; the kernel stays as it is.', 'So does', '.Dv SIGINT .']],
       ]),
     ],
@@ -152,7 +169,8 @@ export function warrendYaml(): string {
       [
         'A YAML file with one document, read by',
         '.Xr warrend 8',
-        'when it starts.',
+        'when it starts and at',
+        '.Dv SIGHUP .',
         'Every field may be left out, and the file too.',
         'What all hosts share (addresses, backend, Services) is not here but in the model, which',
         '.Ic warren apply',
