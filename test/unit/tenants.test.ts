@@ -1,6 +1,7 @@
 // Tenants' networks: what people may write, which values each has, who gets one when two ask, and what a host sees.
 import t from 'tap'
-import { createFabric, type FabricView } from '../../agent/compute/tenant/fabric.js'
+import { createFabric } from '../../agent/compute/tenant/fabric.js'
+import type { FabricView } from '../../agent/compute/tenant/fabric-view.js'
 import { parseDocuments } from '../../agent/model/document.js'
 import { objectKey } from '../../agent/model/keys.js'
 import type { ModelObject } from '../../agent/model/kinds.js'

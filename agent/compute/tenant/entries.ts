@@ -9,11 +9,12 @@ import { routeProtocol } from '../../model/marks.js'
 import { networkElements, portElements } from './bridge-rules.js'
 import { gatewayLink, type NetworkPlace, networkLinks, networkObjects, portObjects } from './devices.js'
 import { dhcpServer } from './dhcp.js'
-import type { FabricView } from './fabric.js'
+import type { FabricView } from './fabric-view.js'
 import { GroupUse } from './group-use.js'
 import { guestOf } from './guest.js'
 import { TenantMaps, type TenantState } from './maps.js'
 import { MemberEntries } from './member-entries.js'
+import { pairMacEntries } from './pair-macs.js'
 import { networkSuppresses } from './port-identities.js'
 import { routedNetworkElements, routedNetworkObjects, routedSpaceName, withRoutes } from './routed-devices.js'
 import { insideElements, knownElements } from './router-rules.js'
@@ -147,8 +148,10 @@ export class TenantEntries {
       this.#placed.delete(ref)
       this.#maps.objects(owner, undefined)
       this.#maps.put('fabric-element', owner, [])
+      this.#maps.put('fabric-fdb', `pairs/${ref}`, [])
       return before !== undefined
     }
+    const ports = [...this.#portsOf(ref).values()]
     const gatewaySpace = this.#gatewaySpace(network)
     const place: NetworkPlace = {
       fabric: this.#fabric,
@@ -157,7 +160,7 @@ export class TenantEntries {
       gatewayLink: gatewayLink(network.vni),
       local: this.#site.local,
       vxlanPort: this.#site.vxlanPort,
-      suppress: networkSuppresses([...this.#portsOf(ref).values()]),
+      suppress: networkSuppresses(ports),
     }
     const portKey = JSON.stringify([network.vni, network.mtu, network.subnets, place])
     this.#placed.set(ref, { network, place, portKey })
@@ -165,6 +168,8 @@ export class TenantEntries {
       owner,
       network.routed ? routedNetworkObjects(network, place) : networkObjects(network, place),
     )
+    const pairs = network.routed ? [] : pairMacEntries(network, ports, place, this.#site.node)
+    this.#maps.put('fabric-fdb', `pairs/${ref}`, pairs)
     const inFabric = (object: NftElement): InSpace<NftElement> => ({ space: this.#fabric, object })
     this.#maps.put('fabric-element', owner, [
       ...(network.routed ? routedNetworkElements(place.links) : networkElements(network, place.links)).map(

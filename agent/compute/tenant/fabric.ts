@@ -3,10 +3,9 @@
 
 import { canonicalAddress } from '../../../lib/net/address.js'
 import { parsePrefix } from '../../../lib/net/prefix.js'
-import type { Family } from '../../../lib/netlink/types.js'
-import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
+import { diffMaps } from '../../../lib/persistent/map.js'
 import { Multimap } from '../../../lib/persistent/multimap.js'
-import type { FabricGroup, FabricNetwork, FabricPort, FabricRouter } from '../../model/fabric.js'
+import type { FabricNetwork, FabricPort, FabricRouter } from '../../model/fabric.js'
 import type { Problem } from '../../model/object.js'
 import { isRouted, routedNetworks } from '../../model/routed.js'
 import type { Self } from '../../model/self.js'
@@ -15,8 +14,9 @@ import { tenantName } from '../../model/tenant.js'
 import { createTenantAssignments } from '../../model/tenant-assignments.js'
 import { gatewayMac, tenantProblem } from '../../model/tenant-claims.js'
 import { networkOf } from '../../model/tenant-plan.js'
+import { emptyView, type FabricView, put, same } from './fabric-view.js'
 import { canonicalPair, namedGroups } from './group-rules.js'
-import { type GroupMembers, Groups } from './groups.js'
+import { Groups } from './groups.js'
 import { Membership } from './membership.js'
 import { fabricPort, fabricSubnets, groupProblems, linkOf, networkMtu, orphaned, shortHash } from './ports.js'
 import { Presence } from './presence.js'
@@ -24,48 +24,13 @@ import { routedMtu, unfitFor } from './routed-fit.js'
 import { StableIds } from './stable-ids.js'
 import { createFabricUnderlay } from './underlay.js'
 
-/** Maps are versions of one another, by `tenant/name`; a value that says the same is the same value. */
-export interface FabricView {
-  /** On this host. */
-  readonly networks: PersistentMap<FabricNetwork>
-  /** Of those networks, on all hosts and on none. */
-  readonly ports: PersistentMap<FabricPort>
-  readonly routers: PersistentMap<FabricRouter>
-  /** Of the ports of this host. */
-  readonly groups: PersistentMap<FabricGroup>
-  /** Of the groups that rules of those name. */
-  readonly members: PersistentMap<GroupMembers>
-  /** Family of the outer packets, the same on every host. */
-  readonly outer: Family
-  /** Of what concerns this host. */
-  readonly problems: readonly Problem[]
-}
-
 export type FabricOf = (snapshot: Snapshot, self: Self) => FabricView
 
 /** conntrack's zones are 16 bits; 0 is everybody's. */
 const mostZones = 65_535
 
-const same = (a: unknown, b: unknown): boolean => JSON.stringify(a) === JSON.stringify(b)
-
-/** The map with the value, the one before where that says the same. */
-function put<V>(map: PersistentMap<V>, key: string, value: V | undefined): PersistentMap<V> {
-  const before = map.get(key)
-  return before !== undefined && value !== undefined && same(before, value) ? map : map.with(key, value)
-}
-
-const empty: FabricView = {
-  networks: PersistentMap.empty(),
-  ports: PersistentMap.empty(),
-  routers: PersistentMap.empty(),
-  groups: PersistentMap.empty(),
-  members: PersistentMap.empty(),
-  outer: 'inet',
-  problems: [],
-}
-
 class Fabric {
-  view = empty
+  view = emptyView
   readonly #self: string
   readonly #prefix: string
   readonly #assignments = createTenantAssignments()

@@ -15,7 +15,7 @@ import type { Snapshot } from '../../model/snapshot.js'
 import { createUnion } from '../bgp/union.js'
 import { linkSysctls } from '../sysctls.js'
 import { neighbor, networkLinks } from './devices.js'
-import type { FabricView } from './fabric.js'
+import type { FabricView } from './fabric-view.js'
 import {
   hostPrefix,
   routedHops,
