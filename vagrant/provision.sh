@@ -50,8 +50,8 @@ TEXT
     '[Service]' 'Restart=on-failure' 'RestartSec=1s' >/etc/systemd/system/etcd.service.d/lab.conf
 fi
 
-# An emulated CPU on a busy machine takes a minute for what takes a second elsewhere. And without CAP_CHOWN warrend gives its
-# socket to groups of its own alone (socketGroup in warrend.yaml).
+# An emulated CPU on a busy machine takes a minute for what takes a second elsewhere. And the sandbox of warrend.service does not
+# let it give its socket to a group (socketGroup in warrend.yaml; docs/systemd.md).
 install -d /etc/systemd/system/warrend.service.d
 printf '%s\n' '[Service]' 'TimeoutStartSec=5min' 'WatchdogSec=5min' 'SupplementaryGroups=vagrant' 'SystemCallFilter=@chown' \
   >/etc/systemd/system/warrend.service.d/lab.conf
