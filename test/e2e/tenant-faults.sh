@@ -166,6 +166,85 @@ tap_ok 'DHCP: more host routes than an option holds: status says what guests are
 on h1 get network red/a -o json | jq 'del(.spec.subnets[0].hostRoutes)' | apply
 tap_ok 'DHCP: and no more' within 3000 fails status_says 'DHCP network/red/a'
 
+# --- what subnets say of themselves -------------------------------------------------------------------------------------------------
+
+# d1 has an address by DHCP of each family, q1 one of a subnet without DHCP: clients of their own ask, through bridge and rules.
+for port in d1 q1; do ip netns add "$(tenant_ns red "$port" 1)" && ip -n "$(tenant_ns red "$port" 1)" link set lo up; done
+apply <<YAML
+apiVersion: warren/v1
+kind: Network
+metadata: { name: d, tenant: red }
+spec:
+  subnets:
+    - { cidr: 10.0.4.0/24, dnsServers: [10.0.4.53, 10.0.4.54], hostRoutes: [{ destination: 10.77.0.0/16, nextHop: 10.0.4.9 }] }
+    - { cidr: "fd00:0:0:4::/64", pools: [{ start: "fd00:0:0:4::100", end: "fd00:0:0:4::1ff" }], dnsServers: ["fd00:0:0:4::53"] }
+    - { name: quiet, cidr: 10.0.5.0/24, dhcp: false }
+---
+apiVersion: warren/v1
+kind: Port
+metadata: { name: d1, tenant: red }
+spec: { network: d, node: h1, fixedIPs: [10.0.4.11, "fd00:0:0:4::111"], device: { kind: veth, netns: $(tenant_ns red d1 1), name: eth0 } }
+---
+apiVersion: warren/v1
+kind: Port
+metadata: { name: q1, tenant: red }
+spec: { network: d, node: h1, fixedIPs: [10.0.5.11], device: { kind: veth, netns: $(tenant_ns red q1 1), name: eth0 } }
+YAML
+tap_ok 'subnets: ACTIVE' within 5000 port_is h1 d1 ACTIVE
+tap_ok 'subnets: the other, too' within 5000 port_is h1 q1 ACTIVE
+cat >"$TRAFFIC_DIR/told.sh" <<'SH'
+#!/bin/sh
+[ "$1" != bound ] || echo "$ip $dns $staticroutes"
+SH
+chmod +x "$TRAFFIC_DIR/told.sh"
+told() { c red "$1" 1 busybox udhcpc -i eth0 -f -q -n -t 3 -T 1 -O staticroutes -s "$TRAFFIC_DIR/told.sh" 2>/dev/null; }
+told_is() { [[ $(told d1) == "$1" ]] || { told d1 && return 1; }; }
+ask6() {
+  node --no-warnings --import "$WARREN_ROOT/test/support/register.mjs" "$WARREN_ROOT/test/support/dhcp6-ask.ts" \
+    "/run/netns/$(tenant_ns red "$1" 1)" "$(port_json h1 "$1" | jq -r .port.mac)"
+}
+asked6() { ask6 d1 | grep -Fx '{"addresses":["fd000000000000040000000000000111"],"dns":["fd000000000000040000000000000053"]}'; }
+if command -v busybox >/dev/null; then
+  tap_ok "subnets: DHCP: its subnet's DNS servers and host routes" busywait 20 told_is \
+    '10.0.4.11 10.0.4.53 10.0.4.54 0.0.0.0/0 10.0.4.1 10.0.5.0/24 0.0.0.0 10.77.0.0/16 10.0.4.9'
+  tap_is 'subnets: dhcp: false, and nobody answers' "$(told q1)" ''
+else
+  tap_skip 'subnets: DHCP: its subnet'"'"'s DNS servers and host routes' 'no busybox'
+fi
+tap_ok 'subnets: DHCPv6: its address, and its DNS server' busywait 20 asked6
+tap_ok 'subnets: what Warren gave: the host route is in the container' grep -q '^10.77.0.0/16 via 10.0.4.9 ' <(c red d1 1 ip route)
+
+# A route of the router, by way of a port on the other host that has what is there.
+on h1 get port red/a2 -o json | jq '.spec.allowedAddressPairs = [{ ip: "10.9.0.0/16" }]' | apply
+on h1 get router red/r -o json | jq '.spec.networks += ["d"] | .spec.routes = [{ destination: "10.9.0.0/16", nextHop: "10.0.1.12" }]' | apply
+c red a2 2 ip address add 10.9.0.1/32 dev lo
+# It asks for its gateway as itself, as it does for what it forwards.
+c red a2 2 sysctl -qw net.ipv4.conf.all.arp_announce=2
+tap_ok "routes: the router's route leads a port of another network there, from that host" within 3000 reaches red b2 2 10.9.0.1
+tap_ok 'routes: and from the other host' within 3000 reaches red b1 1 10.9.0.1
+tap_ok 'routes: a network that came behind the router, too' within 3000 reaches red d1 1 10.9.0.1
+on h1 get router red/r -o json | jq 'del(.spec.routes)' | apply
+tap_ok 'routes: it goes, and leads nowhere any more' within 3000 misses red b1 1 10.9.0.1
+on h1 get port red/a2 -o json | jq 'del(.spec.allowedAddressPairs)' | apply
+
+# A pair with a MAC of its own: frames for that MAC reach its port.
+PAIR_MAC=0a:7a:00:00:00:07
+on h1 get port red/a2 -o json | jq --arg mac "$PAIR_MAC" '.spec.allowedAddressPairs = [{ ip: "10.0.1.200", mac: $mac }]' | apply
+c red a2 2 nft "table netdev pair { chain in { type filter hook ingress device eth0 priority 0; ether daddr $PAIR_MAC counter; }; }"
+c red a1 1 ip neigh replace 10.0.1.200 lladdr "$PAIR_MAC" dev eth0 nud permanent
+pair_heard() {
+  reaches red a1 1 10.0.1.200 || :
+  (($(c red a2 2 nft -j list chain netdev pair in | jq '[.nftables[].rule.expr[]?.counter.packets // empty] | add') > 0))
+}
+tap_ok 'pairs: a frame for the MAC of a pair is heard by its port on the other host' within 3000 pair_heard
+c red a1 1 ip neigh delete 10.0.1.200 dev eth0
+c red a2 2 nft delete table netdev pair
+on h1 get port red/a2 -o json | jq 'del(.spec.allowedAddressPairs)' | apply
+for port in d1 q1; do on h1 delete "port/red/$port" >/dev/null; done
+on h1 get router red/r -o json | jq '.spec.networks = ["a", "b"]' | apply
+on h1 delete network/red/d >/dev/null
+tap_ok 'subnets: all of it is gone again' all_converged
+
 # --- groups in a circle -----------------------------------------------------------------------------------------------------------------
 
 for pair in 'one two' 'two one'; do
