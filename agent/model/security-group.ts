@@ -30,7 +30,9 @@ export const groupRuleSchema = z
       .describe('Destination: 8080 or "8000-8999"; default: all.'),
     icmpType: z.int().min(0).max(255).optional().describe('Default: all types.'),
     icmpCode: z.int().min(0).max(255).optional().describe('With icmpType; default: all codes.'),
-    remoteCIDR: prefixSchema.optional().describe('The other end has an address in it; default: whoever it is.'),
+    remoteCIDR: prefixSchema
+      .optional()
+      .describe('The other end has an address in it; default: whoever it is.'),
     remoteGroup: nameSchema
       .optional()
       .describe('Ports with that group of the tenant, with their allowed pairs.'),
