@@ -1,5 +1,6 @@
 // Takes every item, some at a time, each with a deadline and all within one, and cleans it of secrets. What could not be taken is
 // told with the reason; nothing stops the rest.
+import { setMaxListeners } from 'node:events'
 import { asError } from '../../lib/errors.js'
 import { deadline } from '../../lib/lifetime.js'
 import type { Item, Taken } from './item.js'
@@ -54,6 +55,7 @@ function jsonText(value: unknown): string {
 async function takeOne(item: Item, signal: AbortSignal): Promise<Taken> {
   const limit = item.deadline ?? usualDeadline
   const own = deadline(limit, signal)
+  setMaxListeners(0, own)
   const tooLate = new Error(`no answer within ${limit} ms`)
   // Timers that keep the process: those of AbortSignal.timeout do not.
   const timers: NodeJS.Timeout[] = []
@@ -81,6 +83,8 @@ export async function collect(
   progress: (item: Item) => void = () => undefined,
 ): Promise<Collection> {
   const all = deadline(limits.totalMs, signal)
+  // Each command listens for its end, and more than ten are no leak.
+  setMaxListeners(0, all, signal)
   const taken: (Omit<BundleFile, 'text'> & { readonly raw: string; readonly at: number })[] = []
   const leftOut: (LeftOut & { readonly at: number })[] = []
   let bytes = 0
