@@ -33,8 +33,11 @@ export interface Launcher {
   format(id: string, name: string, argv: readonly string[]): string
 }
 
-/** ms: systemd's own patience with a start is 90 s, and nothing of dnsmasq takes one. */
-const patienceMs = 15_000
+/**
+ * ms: more than TimeoutStartSec= of the unit, so that systemd gives up first. One that we gave up before comes up all the same,
+ * and the next try ends it and starts anew: on a host that is busy with its boot that went on for ever.
+ */
+const patienceMs = 70_000
 
 /** The instance whose control group the process is in: "warren-dnsmasq@100"; undefined when it is none of a template's. */
 function instanceOf(pid: number): string | undefined {
