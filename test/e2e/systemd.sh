@@ -281,10 +281,10 @@ without_systemd() {
   before=$(ports)
   traffic
   proc_kill "$work/warrend.pid" KILL
-  nap 0.5 # as RestartSec=
+  nap 0.2 # as RestartSec=
   plain_start
   busywait 15 plain_converged >/dev/null || :
-  printf '# without systemd, kill -9 and a start 0.5 s after it:\n'
+  printf '# without systemd, kill -9 and a start 0.2 s after it:\n'
   traffic_end
   tap_ok 'plain: kill -9: the Service answers again' answers
   tap_is 'plain: kill -9: the ports are the same' "$(ports)" "$before"

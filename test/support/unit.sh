@@ -270,14 +270,14 @@ snapshot_has() { systemd_in grep -q "$1" /var/lib/warren/snapshot.json; }
 journal_mark() { UNIT_SINCE=$(systemd_in journalctl -q -n 0 --show-cursor | sed -n 's/^-- cursor: //p'); }
 unit_journal() { systemd_in journalctl -q -o cat -u warrend ${UNIT_SINCE:+"--after-cursor=$UNIT_SINCE"}; }
 journal_has() { unit_journal | grep -qE -e "$1" || { unit_journal | tail -n 20 && return 1; }; }
-# recovered_within MS: from the last "Watchdog timeout" to the next "Started", by systemd's own clock
+# recovered_within MS: from the last "Watchdog timeout" to the next "Started", by systemd's own clock; into DIR/recovered.ms
 recovered_within() {
   local ms
   ms=$(systemd_in journalctl -q -o json -u warrend --output-fields=MESSAGE | jq -s '
     [.[] | {at: (.__MONOTONIC_TIMESTAMP | tonumber), text: (.MESSAGE | tostring)}] |
     (map(select(.text | test("Watchdog timeout"))) | last.at) as $from |
     ((map(select(.at > $from and (.text | startswith("Started ")))) | first.at) - $from) / 1000 | floor')
-  printf '# %s ms from the watchdog to READY\n' "$ms" >&2
+  printf '%s\n' "$ms" >"$UNIT_DIR/recovered.ms"
   in_time "$1" "$ms"
 }
 
