@@ -59,6 +59,9 @@ export async function allocRace(
     },
     async lose(keys) {
       const all = [...keys]
+      // this store answers within one turn of the event loop, and agents remember what they have heard of
+      await new Promise(resolve => setImmediate(resolve))
+      await new Promise(resolve => setImmediate(resolve))
       for (let at = 0; at < all.length; at += 50)
         await kv.txn({ compare: [], puts: [], deletes: all.slice(at, at + 50) })
     },
