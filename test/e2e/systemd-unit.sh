@@ -285,9 +285,9 @@ first_start
 tenants_and_pods
 restarts
 reload
-legacy
 watchdog
 limits
 versions
+legacy
 cold_boot
 tap_done
