@@ -83,7 +83,7 @@ all_pings() {
 }
 
 # A stream of pings from a pod to a pod, five a second; what is lost is what is missing between the first and the last answer.
-stream_start() { on "$1" "systemctl stop smoke-ping 2>/dev/null; systemd-run -q --unit smoke-ping -p StandardOutput=truncate:/run/smoke-ping ip netns exec pod1 ping -n -O -i 0.2 $2"; }
+stream_start() { on "$1" "systemctl stop smoke-ping 2>/dev/null; systemd-run -q --collect --unit smoke-ping -p StandardOutput=truncate:/run/smoke-ping ip netns exec pod1 ping -n -O -i 0.2 $2"; }
 stream_lost() {
   on "$1" 'systemctl stop smoke-ping; cat /run/smoke-ping' | awk '
     match($0, /bytes from.*icmp_seq=[0-9]+/) { split($0, part, "icmp_seq="); n = part[2] + 0; if (first == "") first = n; last = n; got++ }
@@ -116,7 +116,17 @@ all_converged() {
   for host in "${hosts[@]}"; do converged "$host" || return 1; done
 }
 running() { [[ $(on "$1" 'systemctl is-system-running') == running ]] || { on "$1" 'systemctl --failed --no-legend --plain; systemctl list-jobs' && return 1; }; }
-doctor() { on "$1" 'warren doctor; (($? != 1))'; }
+# Its deadlines, 3 s in all, are too short for an emulated CPU.
+doctor() {
+  local name="up: $1: warren doctor finds nothing bad" text status=0
+  text=$(on "$1" 'warren doctor') || status=$?
+  if grep -q 'when the host is less busy' <<<"$text"; then
+    tap_skip "$name" "$(tail -n 1 <<<"$text")"
+  else
+    printf '%s\n' "$text" | sed 's/^/# /'
+    tap_ok "$name" [ "$status" != 1 ]
+  fi
+}
 # of_status HOST NAME: a number or a string of its JSON that has this name.
 of_status() { api "$1" GET /v1/status | grep -o "\"$2\": *\"\{0,1\}[^\",}]*" | head -n 1 | sed 's/^[^:]*: *"\{0,1\}//'; }
 active() {
@@ -207,7 +217,7 @@ sessions() {
 # iperf HOST ADDRESS INSIDE: Mbit/s from h1 to it; INSIDE: what comes before the commands at both ends.
 iperf() {
   local host=$1 address=$2 inside=$3 text
-  on "$host" "systemctl stop smoke-iperf 2>/dev/null; systemd-run -q --unit smoke-iperf $inside iperf3 -s"
+  on "$host" "systemctl stop smoke-iperf 2>/dev/null; systemd-run -q --collect --unit smoke-iperf $inside iperf3 -s"
   text=$(busywait 60 on h1 "$inside iperf3 -J -t $IPERF -c $address") || { printf '%s\n' "$text" && return 1; }
   on "$host" 'systemctl stop smoke-iperf'
   sed -n '/"sum_received"/,/}/s/.*"bits_per_second":[^0-9]*\([0-9]*\).*/\1/p' <<<"$text" | awk '{ printf "%d", $1 / 1e6; exit }'
@@ -272,7 +282,7 @@ for host in "${hosts[@]}"; do printf '# %s: %s\n' "$host" "$(on "$host" 'uname -
 for host in "${hosts[@]}"; do
   tap_ok "up: $host converges" converged "$host"
   tap_ok "up: $host: systemd has no failed unit" running "$host"
-  tap_ok "up: $host: warren doctor finds nothing bad" doctor "$host"
+  doctor "$host"
 done
 status=$(outside vagrant ssh h1 -c 'warren status' 2>/dev/null) || :
 for host in "${hosts[@]:1}"; do
