@@ -1,6 +1,6 @@
 // Every table on a real kernel, the same seven cases for each: from empty; adopts after a restart; repairs drift; sweeps
 // orphans; leaves foreign objects alone; one failing op does not stop the others; what it stands on is missing, then there.
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
@@ -12,6 +12,7 @@ import { elementTable } from '../../agent/dataplane/tables/element.js'
 import { fdbTable } from '../../agent/dataplane/tables/fdb.js'
 import { fileTable } from '../../agent/dataplane/tables/file.js'
 import { filterTable } from '../../agent/dataplane/tables/filter.js'
+import { guestTable } from '../../agent/dataplane/tables/guest.js'
 import { jumpTable } from '../../agent/dataplane/tables/jump.js'
 import { linkTable } from '../../agent/dataplane/tables/link.js'
 import { neighborTable } from '../../agent/dataplane/tables/neighbor.js'
@@ -1031,4 +1032,33 @@ sysctl -qw net.ipv4.conf.eth0p.forwarding=1 net.ipv4.conf.all.accept_redirects=1
   const restarted = start(sysctlCase, host, [])
   t.equal((await restarted.pass()).failed, 0)
   t.equal(all(), before)
+})
+
+t.test('guest: a namespace that cannot be opened is the trouble of its port alone', async t => {
+  const host = createHost(underlay)
+  t.teardown(() => host.close())
+  const loop = join(scratch, 'loop')
+  symlinkSync(loop, loop)
+  const guest = (port: string, path: string) => ({
+    port,
+    path,
+    dev: 'eth0',
+    mac: '',
+    mtu: 1400,
+    addresses: [{ address: '10.0.1.11', prefixLength: 24, family: 'inet' as const }],
+    routes: [],
+  })
+  const good = guest('red/a', `/proc/${process.pid}/fd/${host.netns.fd}`)
+  const bad = guest('red/b', loop)
+  const table = guestTable(() => [bad, good])
+  t.same(
+    (await table.observe(never)).map(({ port }) => port),
+    ['red/a'],
+  )
+  const results = await table.apply(
+    [bad, good].map(desired => ({ verb: 'add' as const, desired })),
+    never,
+  )
+  t.match(results, [{ code: 'ELOOP' }, undefined])
+  t.ok((await table.observe(never))[0]?.addresses.some(({ address }) => address === '10.0.1.11'))
 })

@@ -76,6 +76,15 @@ function look(guest: Guest, rtnl: RtnlOnce): Guest {
   }
 }
 
+/** Undefined too where it cannot be looked into (EACCES at /proc/PID/ns/net): writing to it says so, of this port alone. */
+function lookIn(guest: Guest): Guest | undefined {
+  try {
+    return inContainer(guest, rtnl => look(guest, rtnl))
+  } catch {
+    return undefined
+  }
+}
+
 function equal(desired: Guest, observed: Guest): boolean {
   return (
     desired.path === observed.path &&
@@ -104,7 +113,7 @@ export function guestTable(wanted: () => Iterable<Guest>): Table<Guest> {
     async observe(signal) {
       const found: Guest[] = []
       await eachInTurns(wanted(), signal, guest => {
-        const seen = inContainer(guest, rtnl => look(guest, rtnl))
+        const seen = lookIn(guest)
         if (seen !== undefined) found.push(seen)
       })
       return found
