@@ -212,13 +212,15 @@ t.test('walk: from any set of networks to any other', { timeout: 300_000 }, asyn
       5000,
       'what was deleted is believed gone',
     )
+    let lines: readonly string[] = []
     const left = await until(
       async () => {
         const { ops } = await agent.client.plan().catch(() => ({ ops: [{ line: 'no plan' }] }))
+        lines = ops.map(({ line }) => line)
         return ops.length === 0 ? ops : undefined
       },
       10_000,
-      () => `step ${i}: nothing left to do\n${agent.log().slice(-3000)}`,
+      () => `step ${i}: nothing left to do, but ${lines.join('; ')}\n${agent.log().slice(-3000)}`,
     ).catch((error: unknown) => [{ line: String(error) }])
     t.same(left, [], `step ${i}, ${model.refs.length} objects: a fresh look finds nothing to do`)
     for (const { from, to } of model.talk)

@@ -303,13 +303,18 @@ void t.test(
     const dial = silent.map(address => `echo >/dev/tcp/${address}/${address.endsWith('78') ? 80 : 179} &`)
     const [program, ...args] = childArgv(world.netns, [
       'timeout',
+      '--foreground',
       '20',
       'bash',
       '-c',
       `${dial.join(' ')} while sleep 0.2; do cat /proc/net/tcp /proc/net/tcp6; echo; done`,
     ])
-    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'ignore'] })
-    t.teardown(() => child.kill('SIGKILL'))
+    // Those that dial have its output, too: as long as one of them lives we would wait for more.
+    const child = spawn(program, args, { stdio: ['ignore', 'pipe', 'ignore'], detached: true })
+    t.teardown(() => {
+      if (child.pid !== undefined) process.kill(-child.pid, 'SIGKILL')
+      child.stdout.destroy()
+    })
     let text = ''
     child.stdout.on('data', (data: Buffer) => {
       text += data.toString()

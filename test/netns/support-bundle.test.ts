@@ -3,6 +3,7 @@
 import { execFileSync } from 'node:child_process'
 import {
   chmodSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -23,6 +24,7 @@ import {
   stateOf,
   warren,
 } from '../support/agents.js'
+import { until } from '../support/netns-world.js'
 
 t.setTimeout(180_000)
 const dir = mkdtempSync(join(tmpdir(), 'wt-support-'))
@@ -122,6 +124,15 @@ spec: { ports: [{ port: 80 }] }
   host.sh(`ip link add careless type bridge; ip link set careless alias 'use ${secrets.inAlias} here'
 nft add table inet theirs; nft add chain inet theirs c; nft add rule inet theirs c counter comment '"${secrets.inPeer}"'`)
 
+  // The kernel says of a bridge without ports that it has no carrier a second after it was made.
+  await until(
+    () => (host.sh('ip -o link show dev wrn0').includes('NO-CARRIER') ? true : undefined),
+    10_000,
+    'wrn0 has no carrier',
+  )
+  // It is saved a second after the model has changed.
+  const saved = join(dir, 'n/h1/state/snapshot.json')
+  await until(() => (existsSync(saved) ? true : undefined), 10_000, `there is ${saved}`)
   const file = join(dir, 'beside.tar.gz')
   const before = stateOf(host)
   const made = await warren(
