@@ -207,12 +207,18 @@ NFT
 # foreign HOST: all rules but ours, without counters, in their order; firewalld's with their handles, so that none was made anew.
 # Builtin chains with policy ACCEPT are there whenever anybody looks.
 foreign() {
-  local variant table
+  local variant table saved
   for variant in nft legacy; do
     for table in nat filter; do
       printf '%s %s\n' "$variant" "$table"
-      in_ns "$1" "iptables-$variant-save" -t "$table" 2>/dev/null |
-        sed -E '/WRN-/d; /^[#*]/d; /^COMMIT/d; /^:[A-Z]+ ACCEPT /d; s/ ?\[[0-9]+:[0-9]+\]//'
+      # No kernel has two chains of one name: iptables-nft-save was interrupted by a change, began anew and shows both.
+      while
+        saved=$(in_ns "$1" "iptables-$variant-save" -t "$table" 2>/dev/null)
+        grep '^:' <<<"$saved" | sort | uniq -d | grep -q .
+      do
+        nap 0.05
+      done
+      sed -E '/WRN-/d; /^[#*]/d; /^COMMIT/d; /^:[A-Z]+ ACCEPT /d; s/ ?\[[0-9]+:[0-9]+\]//' <<<"$saved"
     done
   done
   in_ns "$1" nft -a -s list table inet firewalld 2>/dev/null || :
