@@ -8,6 +8,7 @@ import type { DesiredState, Guest, TableName } from '../model/desired.js'
 import type { InSpace } from '../model/fabric.js'
 import type { Kernel } from './boundary.js'
 import { linksFirst } from './links-first.js'
+import { madeAgain } from './made-again.js'
 import { rulesFirst } from './rules-first.js'
 import { type SpacedOptions, spacedTable } from './spaced.js'
 import type { Space, Spaces } from './spaces.js'
@@ -107,6 +108,13 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
     state: () => desired()?.fabric,
     conntrack: name => spaces.get(name)?.conntrack,
   })
+  const links = madeAgain(
+    spacedTable({
+      name: 'fabric-link',
+      spaces,
+      make: (space, name) => ends.links(gate.links(name, fabricLinkTable({ host: kernel, spaces }, space))),
+    }),
+  )
   return [
     // Its notices drop what stood in a namespace; one that we make is empty, and nobody thinks otherwise.
     stage('netns', netnsTable(spaces), { cascades: [...fabricTables, 'dhcp'], disturbs: () => false }),
@@ -140,21 +148,10 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
         },
       ),
     ),
-    spaced(
-      'fabric-link',
-      (space, name) => ends.links(gate.links(name, fabricLinkTable({ host: kernel, spaces }, space))),
-      {
-        cascades: [
-          'fabric-sysctl',
-          'fabric-address',
-          'fabric-neighbor',
-          'fabric-fdb',
-          'fabric-route',
-          'guest',
-        ],
-        disturbs: op => op.verb !== 'add',
-      },
-    ),
+    stage('fabric-link', links.table, {
+      cascades: ['fabric-sysctl', 'fabric-address', 'fabric-neighbor', 'fabric-fdb', 'fabric-route', 'guest'],
+      disturbs: op => op.verb !== 'add' || links.again(op),
+    }),
     spaced('fabric-sysctl', (space, name) =>
       linkSysctlTable(space === undefined ? nowhere : sysctlIo(space.netns), () =>
         wanted('fabric-sysctl', name),

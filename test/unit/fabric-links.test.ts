@@ -2,6 +2,7 @@
 import t from 'tap'
 import { Awaited } from '../../agent/dataplane/awaited.js'
 import { linksFirst } from '../../agent/dataplane/links-first.js'
+import { madeAgain } from '../../agent/dataplane/made-again.js'
 import type { FabricLink, Guest } from '../../agent/model/desired.js'
 import { WarrenError } from '../../lib/errors.js'
 import { PersistentMap } from '../../lib/persistent/map.js'
@@ -122,3 +123,37 @@ t.test('taps: one that is there again under its name, between two looks, is anot
   t.ok(came())
   t.end()
 })
+
+t.test(
+  'a link that went by itself and is made again is told from one that is new, and from one that we removed',
+  async t => {
+    const there = new Set<string>(['a'])
+    let refuse = false
+    const { table, again } = madeAgain<string>({
+      name: 'link',
+      key: name => name,
+      equal: () => true,
+      observe: async () => [...there],
+      apply: async ops => ops.map(() => (refuse ? new WarrenError('no', { code: 'EBUSY' }) : undefined)),
+      format: () => '',
+    })
+    const never = new AbortController().signal
+    const add = async (name: string): Promise<boolean> => {
+      const op = { verb: 'add', desired: name } as const
+      await table.apply([op], never)
+      return again(op)
+    }
+    await table.observe(never)
+    t.equal(await add('b'), false, 'new')
+    t.equal(await add('b'), true, 'it was made here')
+    t.equal(await add('a'), true, 'it was seen')
+    await table.apply([{ verb: 'remove', observed: 'a' }], never)
+    t.equal(await add('a'), false, 'we removed it')
+    refuse = true
+    t.equal(await add('c'), false)
+    t.equal(await add('a'), true)
+    refuse = false
+    t.equal(await add('c'), false, 'it was refused before')
+    t.equal(await add('a'), true, 'and still it is another one')
+  },
+)
