@@ -5,6 +5,7 @@ import { request as http } from 'node:http'
 import { request as https } from 'node:https'
 import { codeOf } from '../../lib/errors.js'
 import type { Config } from '../config.js'
+import { cpuTime, starvation } from './starved.js'
 
 export interface EtcdAnswer {
   readonly endpoint: string
@@ -12,6 +13,8 @@ export interface EtcdAnswer {
   readonly ms: number | undefined
   /** Why there was none, or what was not understood. */
   readonly failure?: string
+  /** Why that says nothing about etcd: this process had no time to see an answer. */
+  readonly starved?: string
   /** Why it says that it is not well. */
   readonly reason?: string
   readonly healthy?: boolean
@@ -77,6 +80,8 @@ export async function askEtcd(
   ms: number,
   signal: AbortSignal,
 ): Promise<EtcdAnswer> {
+  const from = performance.now()
+  const before = cpuTime()
   try {
     const [health, version] = await Promise.all([
       get(endpoint, '/health', tls, ms, signal),
@@ -98,9 +103,12 @@ export async function askEtcd(
     }
   } catch (error) {
     const code = codeOf(error)
+    const late = code === 'ETIMEDOUT' || signal.aborted
+    const starved = late ? starvation(performance.now() - from, before, cpuTime()) : undefined
     return {
       endpoint,
       ms: undefined,
+      ...(starved === undefined ? {} : { starved }),
       failure: code === 'UNKNOWN' && error instanceof Error ? error.message : code,
     }
   }

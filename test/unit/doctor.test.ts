@@ -1,4 +1,6 @@
 // The doctor's judgement of facts, how a report becomes lines and an exit status, and that no check can hold up the others.
+import { createServer } from 'node:http'
+import type { AddressInfo } from 'node:net'
 import t from 'tap'
 import { doctorExit, doctorLines } from '../../agent/cli/doctor.js'
 import { plain } from '../../agent/cli/table.js'
@@ -22,6 +24,7 @@ import { judgePrivileges } from '../../agent/doctor/checks/privileges.js'
 import { judgeRpFilter } from '../../agent/doctor/checks/rp-filter.js'
 import { judgeEtcd } from '../../agent/doctor/checks/store.js'
 import { judgeOverlay } from '../../agent/doctor/checks/vxlan-port.js'
+import { askEtcd } from '../../agent/doctor/etcd-http.js'
 import { checks } from '../../agent/doctor/registry.js'
 import { runDoctor } from '../../agent/doctor/run.js'
 import { namesOf } from '../../agent/model/marks.js'
@@ -324,6 +327,25 @@ t.test('leftovers: whose it is, and what an agent that runs has', async t => {
       ),
     ],
     ['wrn'],
+  )
+})
+
+// A real server that says nothing; once with a process that looks on, once with one that is busy for most of the time.
+t.test('an etcd that does not answer is dead only if this process had the time to see an answer', async t => {
+  const silent = createServer(() => undefined)
+  await new Promise<void>(resolve => silent.listen(0, '127.0.0.1', resolve))
+  t.teardown(() => silent.close())
+  const endpoint = `http://127.0.0.1:${(silent.address() as AddressInfo).port}`
+  const ask = () => askEtcd(endpoint, undefined, 300, new AbortController().signal)
+  const busy = ask()
+  for (const from = performance.now(); performance.now() - from < 400; );
+  const answer = await busy
+  t.match(answer, { failure: 'ETIMEDOUT', starved: /this process computed for \d+ and waited/ })
+  t.same(short(judgeEtcd([answer])), ['unknown STARVED'])
+  t.same(
+    short(judgeEtcd([answer, { endpoint: 'http://b', ms: undefined }])),
+    ['unknown STARVED', 'warn ETCD_DOWN'],
+    'the other is dead, but not all of them are known to be',
   )
 })
 

@@ -10,9 +10,16 @@ const deadMs = 1200
 
 export function judgeEtcd(answers: readonly EtcdAnswer[]): readonly Finding[] {
   const found: Finding[] = []
-  const dead = answers.filter(({ ms }) => ms === undefined)
-  for (const { endpoint, ms, failure, healthy, reason } of answers) {
-    if (ms === undefined)
+  const dead = answers.filter(({ ms, starved }) => ms === undefined && starved === undefined)
+  for (const { endpoint, ms, failure, starved, healthy, reason } of answers) {
+    if (starved !== undefined)
+      found.push(
+        unknown('STARVED', `no answer of etcd at ${endpoint} was seen: ${starved}`, {
+          about: endpoint,
+          fix: 'look again when the host is less busy',
+        }),
+      )
+    else if (ms === undefined)
       found.push(
         (dead.length === answers.length ? bad : warn)(
           'ETCD_DOWN',
