@@ -4,6 +4,7 @@
 // would not do so before it has doubled again. From then on pages of the heap are put together where a fifth of one is
 // unused (--optimize-for-size), not only where most of it is: each change replaces some small objects here and there, and
 // after 10,000 changes among 10,000 Services a third of the heap was holes.
+import { readFileSync } from 'node:fs'
 import { performance } from 'node:perf_hooks'
 import { setFlagsFromString } from 'node:v8'
 import { runInNewContext } from 'node:vm'
@@ -38,6 +39,39 @@ function trim(): void {
   }
 }
 
+/** madvise(2), asm-generic/mman-common.h. */
+const MADV_DONTNEED = 4
+/** A head of /proc/self/smaps: a file that is mapped without the right to write. proc_pid_smaps(5). */
+const readOnlyFile = /^([0-9a-f]+)-([0-9a-f]+) r-[x-]p \S+ \S+ [1-9]\d* .*$/
+
+/**
+ * The parts of Node's program and of libraries that are read only and unchanged (no page of them is this process's own),
+ * as [address, bytes].
+ */
+export function unchangedFiles(smaps: string): readonly (readonly [bigint, bigint])[] {
+  const found: (readonly [bigint, bigint])[] = []
+  for (const part of smaps.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m)) {
+    const [, from, to] = readOnlyFile.exec(part.slice(0, part.indexOf('\n'))) ?? []
+    if (from === undefined || to === undefined || !/^Anonymous: +0 kB$/m.test(part)) continue
+    found.push([BigInt(`0x${from}`), BigInt(`0x${to}`) - BigInt(`0x${from}`)])
+  }
+  return found
+}
+
+/**
+ * Lets go of the pages of Node's program that a start ran through, some 25 MB: those needed again come back out of the kernel's
+ * page cache, some 10 MB, at a fraction of a microsecond each. Changed pages (relocations, a debugger's breakpoints) stay.
+ */
+function letGoOfProgram(): void {
+  try {
+    const madvise = nativeFunction('libc.so.6', 'int madvise(uintptr_t, size_t, int)')
+    for (const [address, bytes] of unchangedFiles(readFileSync('/proc/self/smaps', 'ascii')))
+      madvise(address, bytes, MADV_DONTNEED)
+  } catch {
+    // another libc, or no /proc
+  }
+}
+
 /** Call it first. */
 export function growFreelyAtStart(): void {
   setFlagsFromString(`--heap-growing-percent=${startPercent}`)
@@ -53,6 +87,7 @@ export function growFreelyAtStart(): void {
     setFlagsFromString(`--gc-memory-reducer-start-delay-ms=${restMs}`)
     collect()
     trim()
+    letGoOfProgram()
     setInterval(trim, trimMs).unref()
   }, lookMs)
   timer.unref()

@@ -1,5 +1,7 @@
-// What a host finds out about itself: the underlay interface, and the block that it keeps.
+// What a host finds out about itself: the underlay interface, the block that it keeps, its own memory.
+import { readFileSync } from 'node:fs'
 import t from 'tap'
+import { unchangedFiles } from '../../agent/heap.js'
 import { renewEveryMs } from '../../agent/lease.js'
 import { type Cluster, clusterSchema } from '../../agent/model/cluster.js'
 import { type Node, nodeSchema } from '../../agent/model/node.js'
@@ -369,3 +371,23 @@ t.test(
     await end()
   },
 )
+
+t.test('memory: of the mapped files only what nobody has changed is let go of', async t => {
+  const area = (head: string, anonymous: number): string =>
+    `${head}\nSize: 8 kB\nRss: 8 kB\nAnonymous: ${String(anonymous).padStart(8)} kB\nVmFlags: rd mr mw me\n`
+  const smaps = [
+    area('00400000-00b6f000 r--p 00000000 fe:00 247580     /usr/bin/node', 0),
+    area('00b6f000-025fe000 r-xp 0076f000 fe:00 247580     /usr/bin/node with a space', 0),
+    area('02600000-02601000 r-xp 02200000 fe:00 247580     /usr/bin/node', 4), // a breakpoint in it
+    area('02601000-02620000 r--p 02201000 fe:00 247580     /usr/bin/node', 124), // relocations
+    area('02620000-02640000 rw-p 02221000 fe:00 247580     /usr/bin/node', 0),
+    area('7fd06be40000-7fd06bfd2000 r-xp 00000000 00:00 0 ', 0), // of no file
+    area('7ffd70229000-7ffd7028f000 r-xp 00000000 00:00 0  [vdso]', 0),
+  ].join('')
+  t.same(unchangedFiles(smaps), [
+    [0x400000n, 0x76f000n],
+    [0xb6f000n, 0x1a8f000n],
+  ])
+  const own = unchangedFiles(readFileSync('/proc/self/smaps', 'ascii'))
+  t.ok(own.length > 0, 'there are some in a real process')
+})
