@@ -1,10 +1,5 @@
 // Control: what the API and the CLI see and do, put together from the agent's parts.
-import type { Clock } from '../lib/clock.js'
-import type { Conntrack } from '../lib/conntrack/types.js'
 import { WarrenError } from '../lib/errors.js'
-import type { Kv } from '../lib/kv/kv.js'
-import type { ListenerStats } from '../lib/proxy/types.js'
-import type { Receipts } from '../lib/reconcile/receipt.js'
 import { createBgpControl } from './api/bgp-control.js'
 import type {
   Control,
@@ -16,56 +11,22 @@ import type {
   Status,
 } from './api/control.js'
 import { createInspector } from './api/inspect.js'
-import type { PortCounters } from './api/port-view.js'
 import { iptablesProblems, type ProgramFacts } from './api/service-problems.js'
 import { createWaits, type Progress } from './api/wait.js'
 import { createCompute } from './compute/compute.js'
 import { surveyOf } from './compute/overlay/census.js'
 import { outerFamily, overlayMtu } from './compute/overlay/overlay.js'
-import type { DropCount, DropKeys } from './compute/tenant/port-accounts.js'
-import type { Config } from './config.js'
-import type { Reconciler } from './dataplane/reconciler.js'
+import type { ControlParts } from './control-parts.js'
 import type { Stage } from './dataplane/stage.js'
-import type { BgpFacts } from './model/bgp-facts.js'
 import type { DesiredState, TableName } from './model/desired.js'
 import { parseDocuments } from './model/document.js'
 import { fullRef } from './model/kinds.js'
 import { refOf } from './model/object.js'
 import { overlaid } from './model/overlaid.js'
-import type { Self } from './model/self.js'
 import type { Origin } from './model/snapshot.js'
 import { clusterOf, objectsOf, type Snapshot } from './model/snapshot.js'
 import { applyText, deleteRef, knownKind, namedObject, withTenantValues, withValues } from './model-store.js'
-import type { NodeLease } from './node-lease.js'
-import type { Store } from './store.js'
 import { createTenantControl } from './tenant-control.js'
-
-export interface ControlParts {
-  readonly config: Config
-  readonly version: string
-  readonly startedAt: Date
-  readonly startup: Readonly<Record<string, number>>
-  readonly kv: Kv
-  readonly store: Store
-  readonly reconciler: Reconciler
-  readonly conntrack: Conntrack
-  /** Listeners of the userspace mode. */
-  readonly proxied: () => readonly Pick<ListenerStats, 'key' | 'connections'>[]
-  /** Of a link in a namespace of ours. */
-  readonly counters: (space: string, link: string) => PortCounters | undefined
-  readonly drops: (space: string, keys: DropKeys) => Promise<readonly DropCount[]>
-  readonly receipts: Receipts
-  readonly lease: NodeLease
-  readonly bgpRefresh: () => Promise<void>
-  readonly bgpFacts: () => BgpFacts | undefined
-  readonly clock: Clock
-  /** Called after every pass. */
-  readonly onPass: Set<() => void>
-  self(): Self | undefined
-  desired(): DesiredState | undefined
-  /** Revision of the model that the last good pass made true. */
-  applied(): number
-}
 
 export function describeOrigin(origin: Origin): string {
   return origin.from === 'file' ? `file ${origin.file}:${origin.line}` : origin.key

@@ -2,11 +2,11 @@
 import { randomUUID } from 'node:crypto'
 import { WarrenError } from '../lib/errors.js'
 import type { Kv, KvEntry, KvTxn } from '../lib/kv/kv.js'
-import { parseObjectText } from './model/document.js'
 import { formatKey, formatVersion, objectKey } from './model/keys.js'
-import { findKind, type ModelObject } from './model/kinds.js'
+import type { ModelObject } from './model/kinds.js'
 import { type Problem, refOf } from './model/object.js'
 import type { companionsOf, RecordBook } from './service-writes.js'
+import { sameAs, textOf } from './stored-object.js'
 
 /** Somebody else wrote between our read and our write: so often we read again. */
 export const attempts = 8
@@ -20,22 +20,6 @@ export function conflict(what: string): WarrenError {
     code: 'CONFLICT',
     hint: 'try again; look who else writes it',
   })
-}
-
-export function stored(entry: KvEntry): ModelObject | undefined {
-  const info = findKind(entry.key.split('/')[1] ?? '')
-  const parsed = parseObjectText(entry.value, { about: entry.key, strict: info?.record !== true })
-  return parsed.ok ? parsed.object : undefined
-}
-
-// The schemas put the fields in one order, so equal objects have equal texts.
-export const textOf = (object: ModelObject): string => JSON.stringify(object)
-
-export function sameAs(entry: KvEntry | undefined, object: ModelObject): boolean {
-  if (entry === undefined) return false
-  if (entry.value === textOf(object)) return true
-  const before = stored(entry)
-  return before !== undefined && textOf(before) === textOf(object)
 }
 
 interface Put {

@@ -9,8 +9,9 @@ import type { ModelObject } from './model/kinds.js'
 import type { Node } from './model/node.js'
 import { type Problem, refOf } from './model/object.js'
 import { mayBeInUse, refuseInUse } from './model/tenant-in-use.js'
-import { attempts, conflict, newFormat, putObject, sameAs, stored, textOf } from './object-put.js'
+import { attempts, conflict, newFormat, putObject } from './object-put.js'
 import { companionsOf, learnServices, recordBook, recordsOfObject, relevantKeys } from './service-writes.js'
+import { sameAs, stored, textOf } from './stored-object.js'
 import { tenantWrites } from './tenant-writes.js'
 
 /** Of one transaction's 100. */

@@ -13,8 +13,8 @@ import { serviceOfOwner } from './model/service-claims.js'
 import type { RecordView } from './model/service-plan.js'
 import type { Allocation } from './model/snapshot.js'
 import { isTenantObject } from './model/tenant-in-use.js'
-import { stored } from './object-put.js'
 import { ownerOf, poolValue } from './sources/kv-records.js'
+import { stored } from './stored-object.js'
 
 /** Of a transaction's 100 comparisons; a value that changes hands takes two. */
 const chunk = 45

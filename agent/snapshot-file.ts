@@ -9,17 +9,11 @@ import { dirname } from 'node:path'
 import { codeOf, WarrenError } from '../lib/errors.js'
 import { z } from './model/check.js'
 import { createRowReader, createRowWriter, type Noted, type RowLine } from './model/rows.js'
+import type { SavedModel } from './saved-model.js'
 import { readFirstVersion } from './snapshot-first.js'
-import type { SavedDirectory } from './sources/directory.js'
-import type { SavedStore } from './sources/kv-records.js'
 import { version } from './version.js'
 
 export const snapshotVersion = 2
-
-export interface SavedModel {
-  readonly store: SavedStore
-  readonly directory: SavedDirectory | undefined
-}
 
 /** What another build writes is checked again. */
 export function thisProgram(): string {

@@ -2,7 +2,7 @@
 import { z } from './model/check.js'
 import { refOfKey } from './model/keys.js'
 import type { ModelObject } from './model/kinds.js'
-import type { SavedModel } from './snapshot-file.js'
+import type { SavedModel } from './saved-model.js'
 import { type SavedObject, textHash } from './sources/kv-records.js'
 
 const isObject = (value: unknown): boolean =>

@@ -1,7 +1,7 @@
 // The tenants' part of Control: how ports fare, and what is told of networks and ports.
 import type { ObjectWithOrigin } from './api/control.js'
 import { createTenantInspector, type TenantInspector } from './api/tenant-view.js'
-import type { ControlParts } from './control.js'
+import type { ControlParts } from './control-parts.js'
 import { type PortFacts, portStatus } from './port-status.js'
 
 export interface TenantControl extends TenantInspector {
