@@ -9,7 +9,7 @@ import type { Iptables } from '../lib/iptables/types.js'
 import type { Log } from '../lib/log.js'
 import type { Rtnl } from '../lib/netlink/types.js'
 import type { Netns } from '../lib/netns/netns.js'
-import type { Nft } from '../lib/nftables/types.js'
+import type { Nft } from '../lib/nftables/client.js'
 import type { DropPolicy, HostFacts } from './model/self.js'
 import { foreignDrops, readHost, type UnderlayChoice } from './sources/host.js'
 

@@ -3,7 +3,8 @@ import { z } from './model/check.js'
 import { refOfKey } from './model/keys.js'
 import type { ModelObject } from './model/kinds.js'
 import type { SavedModel } from './saved-model.js'
-import { type SavedObject, textHash } from './sources/kv-records.js'
+import type { SavedObject } from './sources/kv-records.js'
+import { textHash } from './sources/text-hash.js'
 
 const isObject = (value: unknown): boolean =>
   Array.isArray(value) &&

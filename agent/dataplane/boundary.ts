@@ -4,7 +4,7 @@ import type { Iptables } from '../../lib/iptables/iptables.js'
 import type { IptablesText } from '../../lib/iptables/restore.js'
 import type { Rtnl } from '../../lib/netlink/types.js'
 import type { Netns } from '../../lib/netns/netns.js'
-import type { Nft } from '../../lib/nftables/types.js'
+import type { Nft } from '../../lib/nftables/client.js'
 
 /** A host's kernel, as far as we write it. */
 export interface Kernel {

@@ -7,8 +7,9 @@ import { aborted } from '../../lib/lifetime.js'
 import { monitorRtnl, whoIs } from '../../lib/netlink/monitor.js'
 import type { Rtnl, RtnlEvent, RtnlObject } from '../../lib/netlink/types.js'
 import type { Netns } from '../../lib/netns/netns.js'
+import type { Nft } from '../../lib/nftables/client.js'
 import { monitorNft } from '../../lib/nftables/monitor.js'
-import type { Nft, NftTableName } from '../../lib/nftables/types.js'
+import type { NftTableName } from '../../lib/nftables/types.js'
 import type { TableName } from '../model/desired.js'
 import { aliasPrefix, routeProtocol } from '../model/marks.js'
 import type { Reconciler } from './reconciler.js'
@@ -91,7 +92,9 @@ export async function runMonitor(options: MonitorOptions, signal: AbortSignal): 
   }
   const ours = (table: NftTableName): boolean =>
     options.tables.some(own => own.family === table.family && own.name === table.name)
-  const watchRtnl = monitorRtnl(options.netns, ['link', 'address', 'route', 'neighbor', 'rule'], onRtnl)
+  const groups = ['link', 'address', 'route', 'neighbor', 'rule'] as const
+  // Our own routes, neighbours and rules are told of to nobody: thousands of them come at once.
+  const watchRtnl = monitorRtnl(options.netns, groups, onRtnl, undefined, rtnl.portIds)
   const watchNft = monitorNft(options.netns, event => {
     if (event.event === 'lost') {
       reconciler.resync()

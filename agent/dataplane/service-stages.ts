@@ -2,7 +2,7 @@
 // rules would not make again.
 import { WarrenError } from '../../lib/errors.js'
 import type { IptablesText } from '../../lib/iptables/restore.js'
-import type { Nft } from '../../lib/nftables/types.js'
+import type { Nft } from '../../lib/nftables/client.js'
 import type { OpResult, Table, TableOp } from '../../lib/reconcile/table.js'
 import { serviceTable } from '../compute/services/ruleset.js'
 import type { DesiredState } from '../model/desired.js'

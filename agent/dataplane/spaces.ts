@@ -9,8 +9,8 @@ import { openRtnl } from '../../lib/netlink/rtnl.js'
 import type { Link, Rtnl } from '../../lib/netlink/types.js'
 import { createNetns, deleteNetns, ipNetns, type NetnsCommand } from '../../lib/netns/named.js'
 import { type Netns, openNetns } from '../../lib/netns/netns.js'
+import type { Nft } from '../../lib/nftables/client.js'
 import { openNft } from '../../lib/nftables/nft.js'
-import type { Nft } from '../../lib/nftables/types.js'
 import { aliasPrefix } from '../model/marks.js'
 
 export interface Space {

@@ -3,7 +3,8 @@ import type { KvEntry } from '../../lib/kv/kv.js'
 import { parseObject, parseObjectText } from '../model/document.js'
 import { findKind, type KindInfo, type ModelObject } from '../model/kinds.js'
 import { type Problem, refOf } from '../model/object.js'
-import { type StoredObject, textHash } from './kv-records.js'
+import type { StoredObject } from './kv-records.js'
+import { textHash } from './text-hash.js'
 
 export const kindOf = (ref: string): KindInfo | undefined => findKind(ref.slice(0, ref.indexOf('/')))
 

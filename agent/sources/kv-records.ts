@@ -15,13 +15,6 @@ export interface StoredObject {
   readonly object: ModelObject
 }
 
-/** FNV-1a of the text's UTF-16 units, 32 bits signed: V8 keeps such a number in the object itself. */
-export function textHash(text: string): number {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193)
-  return hash | 0
-}
-
 /** What changed since the last call of `take`. */
 export interface KvChanges {
   readonly refs: ReadonlySet<string>

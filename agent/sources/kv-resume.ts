@@ -5,7 +5,7 @@
 // the same. Deletes alone, as many on the one way as on the other, would go unnoticed: a list some time after the start
 // looks at everything (sources/kv.ts).
 import type { KvBatch, KvList, KvLook } from '../../lib/kv/kv.js'
-import { textHash } from './kv-records.js'
+import { textHash } from './text-hash.js'
 
 /** Keys remembered, and those that were written together with the oldest of them. */
 const mostNewest = 64

@@ -3,6 +3,7 @@
 
 import { WarrenError } from '../errors.js'
 import type { ElementBatch } from './batch.js'
+import type { Nft } from './client.js'
 import type { BatchRefusal } from './commit.js'
 import { elementKey, elementText } from './elements.js'
 import { type FakeTable, keyOf, render, replaced } from './fake-table.js'
@@ -10,7 +11,6 @@ import { type FakeBlock, fakeBaseChain, parseFakeText } from './fake-text.js'
 import { encodeFields } from './layout.js'
 import type { ElementVisitor } from './scan.js'
 import type {
-  Nft,
   NftBaseChain,
   NftElement,
   NftElementOp,

@@ -7,6 +7,7 @@ import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import { type NetlinkSocket, openNetlink } from '../netlink/socket.js'
 import type { Netns } from '../netns/netns.js'
 import type { ElementBatch } from './batch.js'
+import type { Nft } from './client.js'
 import { type BatchRefusal, commitBatch } from './commit.js'
 import { compileTable, type NftCompiler } from './compile.js'
 import { devicesOf } from './devices.js'
@@ -17,7 +18,7 @@ import { type NftMessage, nftMessage, transaction } from './message.js'
 import { dumpElements, dumpEntries, listBaseChains, listTables, readTable } from './observe.js'
 import { needsEntries, replacement } from './replace.js'
 import { type ElementVisitor, scanSet } from './scan.js'
-import type { Nft, NftElement, NftElementOp, NftFamily, NftResult, NftTableSpec } from './types.js'
+import type { NftElement, NftElementOp, NftFamily, NftResult, NftTableSpec } from './types.js'
 import { AttributeWriter } from './wire.js'
 
 export interface NftOptions {
@@ -254,4 +255,4 @@ export function openNft(netns: Netns, options: NftOptions = {}): Nft {
   return new KernelNft(netns, options)
 }
 
-export type { Nft } from './types.js'
+export type { Nft } from './client.js'

@@ -21,8 +21,9 @@ import { tenantGuardElements, tenantGuardTable } from '../../agent/compute/tenan
 import type { FabricGroup, FabricPort } from '../../agent/model/fabric.js'
 import { namesOf } from '../../agent/model/marks.js'
 import type { Family } from '../../lib/netlink/types.js'
+import type { Nft } from '../../lib/nftables/client.js'
 import { elementKey, nftElement } from '../../lib/nftables/elements.js'
-import type { Nft, NftElement, NftTableSpec } from '../../lib/nftables/types.js'
+import type { NftElement, NftTableSpec } from '../../lib/nftables/types.js'
 import type { Guard } from './attacks/arena.js'
 import type { TenantLab } from './tenant-lab.js'
 import {

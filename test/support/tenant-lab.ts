@@ -3,8 +3,8 @@
 import { execFileSync } from 'node:child_process'
 import type { Family } from '../../lib/netlink/types.js'
 import { childArgv } from '../../lib/netns/child.js'
+import type { Nft } from '../../lib/nftables/client.js'
 import { openNft } from '../../lib/nftables/nft.js'
-import type { Nft } from '../../lib/nftables/types.js'
 import { createWorld, type World } from './netns-world.js'
 import {
   addressesOf,

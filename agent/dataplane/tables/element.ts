@@ -1,9 +1,10 @@
 // Elements of our own nft sets and maps; `nft list set inet warren vteps4`.
 
 import { hasCode } from '../../../lib/errors.js'
+import type { Nft } from '../../../lib/nftables/client.js'
 import { elementKey } from '../../../lib/nftables/elements.js'
 import { formatElementOp } from '../../../lib/nftables/format.js'
-import type { Nft, NftElement, NftElementOp, NftSetRef } from '../../../lib/nftables/types.js'
+import type { NftElement, NftElementOp, NftSetRef } from '../../../lib/nftables/types.js'
 import type { Table, TableOp } from '../../../lib/reconcile/table.js'
 
 function messages(op: TableOp<NftElement>): NftElementOp[] {

@@ -2,7 +2,8 @@
 // Ours by name. What is there is compared in the kernel's own listing, so a restarted agent knows its rules again and
 // a rule that somebody deleted is seen.
 import { asError } from '../../../lib/errors.js'
-import type { Nft, NftElement, NftTableName, NftTableSpec } from '../../../lib/nftables/types.js'
+import type { Nft } from '../../../lib/nftables/client.js'
+import type { NftElement, NftTableName, NftTableSpec } from '../../../lib/nftables/types.js'
 import type { OpResult, Table } from '../../../lib/reconcile/table.js'
 
 const nameOf = (table: NftTableName): string => `${table.family} ${table.name}`

@@ -1,7 +1,7 @@
 // A batch of elements to the kernel, and which ops it refused.
 import { asError, WarrenError } from '../../../lib/errors.js'
 import type { ElementBatch } from '../../../lib/nftables/batch.js'
-import type { Nft } from '../../../lib/nftables/types.js'
+import type { Nft } from '../../../lib/nftables/client.js'
 
 /**
  * Errors by op, where `owners` tells the ops of an element's owner; by -1 when the kernel named none. Empty: all of it was

@@ -4,8 +4,8 @@
 // difference, all ops of one apply() in one transaction.
 import type { Family } from '../../../lib/netlink/types.js'
 import { ElementBatch, ElementShapes } from '../../../lib/nftables/batch.js'
+import type { Nft } from '../../../lib/nftables/client.js'
 import { formatElementOp } from '../../../lib/nftables/format.js'
-import type { Nft } from '../../../lib/nftables/types.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import { serviceSets } from '../../compute/services/sets.js'
 import { entryKey, type ServiceEntry } from '../../model/service-entry.js'

@@ -1,9 +1,10 @@
 // Reads the Services' sets of one table and puts together what each entry point has. Nothing is remembered from before:
 // a restarted agent, and one whose table somebody edited, see the same. `sticky` is not read: packets write it.
 import { hasCode, WarrenError } from '../../../lib/errors.js'
+import type { Nft } from '../../../lib/nftables/client.js'
 import { KeyIndex } from '../../../lib/nftables/key-index.js'
 import { decodeFields } from '../../../lib/nftables/layout.js'
-import type { Nft, NftElement, NftSetRef } from '../../../lib/nftables/types.js'
+import type { NftElement, NftSetRef } from '../../../lib/nftables/types.js'
 import { slotOffset } from '../../compute/services/sets.js'
 import type { ServiceProtocol } from '../../model/service-entry.js'
 import { hole, type Id } from './service-codec.js'

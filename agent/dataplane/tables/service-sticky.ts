@@ -1,7 +1,7 @@
 // Clients that stick to an endpoint (map `sticky`, written by packets) are forgotten when it leaves, or when their entry
 // point has no affinity any more; `nft list map ip warren-services sticky`. One dump for all that left together.
 import { ElementBatch } from '../../../lib/nftables/batch.js'
-import type { Nft } from '../../../lib/nftables/types.js'
+import type { Nft } from '../../../lib/nftables/client.js'
 import type { Id } from './service-codec.js'
 import type { ServiceState, Space } from './service-elements.js'
 
