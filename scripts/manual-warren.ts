@@ -2,7 +2,7 @@
 import type { EventEmitter } from 'node:events'
 import type { Command } from 'commander'
 import { createProgram } from '../agent/cli/cli.js'
-import { defaults } from '../agent/config.js'
+import { defaults } from '../agent/config-schema.js'
 import { argument, flags, list, literal, page, seeAlso, sentence, sentences } from './mdoc.js'
 
 function program(): Command {

@@ -1,6 +1,6 @@
 // warrend(8), its flags out of the usage that it prints, and warrend.yaml(5), out of the schema.
 import { readFileSync } from 'node:fs'
-import { configSchema, defaults } from '../agent/config.js'
+import { configSchema, defaults } from '../agent/config-schema.js'
 import { liveFields } from '../agent/live-config.js'
 import { type Field, fieldsOf } from '../agent/model/fields.js'
 import { argument, capital, list, literal, page, plain, seeAlso, sentence, sentences } from './mdoc.js'

@@ -61,7 +61,7 @@ function wrapped(lines: readonly string[]): readonly string[] {
 }
 
 const made =
-  'Made by scripts/manual.ts: change the texts there, or the descriptions of commands (agent/cli) and fields (agent/config.ts).'
+  'Made by scripts/manual.ts: change the texts there, or the descriptions of commands (agent/cli) and fields (agent/config-schema.ts).'
 /** Of the texts in this file; commands and fields carry none. */
 const date = 'November 28, 2026'
 

@@ -4,13 +4,13 @@
 //   node --no-warnings --import ./test/support/register.mjs scripts/reference.ts
 import { readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import { configSchema } from '../agent/config.js'
+import { configSchema } from '../agent/config-schema.js'
 import { liveFields } from '../agent/live-config.js'
 import { type Field, fieldsOf } from '../agent/model/fields.js'
 import { type Kind, type KindInfo, kinds } from '../agent/model/kinds.js'
 
 const made =
-  '<!-- Made by scripts/reference.ts out of the schemas: change the descriptions there (agent/config.ts, agent/model/). -->'
+  '<!-- Made by scripts/reference.ts out of the schemas: change the descriptions there (agent/config-schema.ts, agent/model/). -->'
 
 /** What a kind is for, and a document of it that can be applied beside the others of this page. */
 const about: Readonly<Record<Kind, { text: string; more?: string; example: string }>> = {

@@ -1,7 +1,8 @@
 // What of the host goes into a bundle: links to rules, in JSON and as text, counters, sysctls, the system's facts and the
 // journal of our units. Looks only. No packet's contents, no flow's addresses, no environment and no command line of a process.
 import { readdirSync } from 'node:fs'
-import { type Config, defaults } from '../config.js'
+import type { Config } from '../config.js'
+import { defaults } from '../config-schema.js'
 import { command, file, type Item, made, run } from './item.js'
 
 type Argv = readonly [string, ...string[]]

@@ -1,7 +1,8 @@
 // The configuration file: what it means, what is refused and with which words, and that the commented example tells the truth.
 import { readFileSync } from 'node:fs'
 import t from 'tap'
-import { configSchema, defaults, parseConfig } from '../../agent/config.js'
+import { parseConfig } from '../../agent/config.js'
+import { configSchema, defaults } from '../../agent/config-schema.js'
 import { z } from '../../agent/model/check.js'
 import { parseYaml } from '../../lib/yaml/yaml.js'
 
