@@ -10,12 +10,16 @@ import {
   hashOf,
   placeOf,
   put,
+  putAll,
   slotOf,
   type TrieNode,
   walk,
 } from './trie.js'
 
 export type { Changed } from './trie.js'
+
+/** Changes that cost less one by one. */
+const few = 4
 
 /** Values are never undefined. */
 export class PersistentMap<V> implements ReadonlyMap<string, V> {
@@ -84,20 +88,29 @@ export class PersistentMap<V> implements ReadonlyMap<string, V> {
     return value === undefined ? this.delete(key) : this.set(key, value)
   }
 
-  /** Many at once, as `with` would do one after the other; built anew where that is less work. */
+  /** Many at once, as `with` would do one after the other. */
   withAll(changes: readonly (readonly [string, V | undefined])[]): PersistentMap<V> {
-    if (changes.length * 4 < this.size) {
+    const { length } = changes
+    if (length < few) {
       let map: PersistentMap<V> = this
       for (const [key, value] of changes) map = map.with(key, value)
       return map
     }
-    if (this.size === 0 && changes.every(([, value]) => value !== undefined))
-      return PersistentMap.from(changes as readonly (readonly [string, V])[])
-    const all = new Map<string, V>(this)
-    for (const [key, value] of changes)
-      if (value === undefined) all.delete(key)
-      else all.set(key, value)
-    return PersistentMap.from(all)
+    const hashes = new Int32Array(length)
+    const order = new Uint32Array(length)
+    const keys: string[] = []
+    const values: unknown[] = []
+    for (let i = 0; i < length; i += 1) {
+      const [key, value] = changes[i] as readonly [string, V | undefined]
+      hashes[i] = hashOf(key)
+      order[i] = i
+      keys.push(key)
+      values.push(value === undefined ? absent : value)
+    }
+    const count = { size: this.size }
+    const bulk = { keys, values, hashes }
+    const root = putAll(this.#root, bulk, order, new Uint32Array(length), 0, length, 0, count)
+    return root === this.#root ? this : new PersistentMap<V>(root, count.size)
   }
 
   /** Calls `changed` for each key that differs from `before`: O(changed) where one came from the other. */

@@ -24,8 +24,8 @@ export function hashOf(key: string): number {
 
 export const slotOf = (hash: number, shift: number): number => (hash >>> shift) & (width - 1)
 
-function split(cells: readonly unknown[], shift: number): TrieNode {
-  if (cells.length <= stride * leafSize || shift > maxShift) return { kind: 'leaf', cells }
+/** A leaf as a branch, however few entries it has. */
+function opened(cells: readonly unknown[], shift: number): Branch {
   const parts: (unknown[] | undefined)[] = new Array(width).fill(undefined)
   for (let i = 0; i < cells.length; i += stride) {
     const slot = slotOf(cells[i] as number, shift)
@@ -38,11 +38,47 @@ function split(cells: readonly unknown[], shift: number): TrieNode {
   }
 }
 
+function split(cells: readonly unknown[], shift: number): TrieNode {
+  return cells.length <= stride * leafSize || shift > maxShift
+    ? { kind: 'leaf', cells }
+    : opened(cells, shift)
+}
+
 /** Entries to build a map of at once; those of one key in the order in which they count. */
 interface Bulk<V> {
   readonly keys: readonly string[]
   readonly values: readonly V[]
   readonly hashes: Int32Array
+}
+
+/** Sorts `order[from..to)` by slot, those of one slot left in their order. Returns where each slot ends. */
+function sortBySlot(
+  { hashes }: Bulk<unknown>,
+  order: Uint32Array,
+  room: Uint32Array,
+  from: number,
+  to: number,
+  shift: number,
+): Uint32Array {
+  const ends = new Uint32Array(width)
+  for (let i = from; i < to; i += 1) {
+    const slot = slotOf(hashes[order[i] as number] as number, shift)
+    ends[slot] = (ends[slot] as number) + 1
+  }
+  let end = from
+  for (let slot = 0; slot < width; slot += 1) {
+    const size = ends[slot] as number
+    ends[slot] = end
+    end += size
+  }
+  for (let i = from; i < to; i += 1) {
+    const at = order[i] as number
+    const slot = slotOf(hashes[at] as number, shift)
+    room[ends[slot] as number] = at
+    ends[slot] = (ends[slot] as number) + 1
+  }
+  order.set(room.subarray(from, to), from)
+  return ends
 }
 
 /** The entries `order[from..to)` as a node; `room` is for it to sort in. Adds to `count.size` how many they are. */
@@ -70,24 +106,7 @@ export function build(
     count.size += cells.length / stride
     return { kind: 'leaf', cells: cells.slice() }
   }
-  const ends = new Uint32Array(width)
-  for (let i = from; i < to; i += 1) {
-    const slot = slotOf(hashes[order[i] as number] as number, shift)
-    ends[slot] = (ends[slot] as number) + 1
-  }
-  let end = from
-  for (let slot = 0; slot < width; slot += 1) {
-    const size = ends[slot] as number
-    ends[slot] = end
-    end += size
-  }
-  for (let i = from; i < to; i += 1) {
-    const at = order[i] as number
-    const slot = slotOf(hashes[at] as number, shift)
-    room[ends[slot] as number] = at
-    ends[slot] = (ends[slot] as number) + 1
-  }
-  order.set(room.subarray(from, to), from)
+  const ends = sortBySlot(bulk, order, room, from, to, shift)
   const children: (TrieNode | undefined)[] = []
   for (let slot = 0, begin = from; slot < width; slot += 1) {
     const next = ends[slot] as number
@@ -136,6 +155,74 @@ export function put(
   const copy = cells.slice()
   copy[at + 2] = value
   return { kind: 'leaf', cells: copy }
+}
+
+/** Into a leaf with room for all of them. */
+function putFew(
+  leaf: Leaf | undefined,
+  bulk: Bulk<unknown>,
+  order: Uint32Array,
+  from: number,
+  to: number,
+  count: { size: number },
+): TrieNode | undefined {
+  const before = leaf?.cells ?? []
+  let cells: unknown[] | undefined
+  for (let i = from; i < to; i += 1) {
+    const at = order[i] as number
+    const hash = bulk.hashes[at] as number
+    const key = bulk.keys[at] as string
+    const value = bulk.values[at]
+    const found = placeOf(cells ?? before, hash, key)
+    if (found < 0 ? value === absent : Object.is((cells ?? before)[found + 2], value)) continue
+    cells ??= before.slice()
+    if (found < 0) {
+      cells.push(hash, key, value)
+      count.size += 1
+    } else if (value === absent) {
+      cells.splice(found, stride)
+      count.size -= 1
+    } else cells[found + 2] = value
+  }
+  if (cells === undefined) return leaf
+  // A copy has no room to spare.
+  return cells.length === 0 ? undefined : { kind: 'leaf', cells: cells.slice() }
+}
+
+/**
+ * What `put` would make of the entries `order[from..to)` one after the other, but each node on the way is made anew once,
+ * not once for each of them. `room` is for it to sort in; `count.size` follows.
+ */
+export function putAll(
+  node: TrieNode | undefined,
+  bulk: Bulk<unknown>,
+  order: Uint32Array,
+  room: Uint32Array,
+  from: number,
+  to: number,
+  shift: number,
+  count: { size: number },
+): TrieNode | undefined {
+  if (from === to) return node
+  if (node?.kind !== 'branch') {
+    const cells = node?.cells ?? []
+    if (cells.length / stride + to - from <= leafSize || shift > maxShift)
+      return putFew(node, bulk, order, from, to, count)
+  }
+  const children = node?.kind === 'branch' ? node.children : opened(node?.cells ?? [], shift).children
+  const ends = sortBySlot(bulk, order, room, from, to, shift)
+  let after: (TrieNode | undefined)[] | undefined
+  for (let slot = 0, begin = from; slot < width; slot += 1) {
+    const next = ends[slot] as number
+    const child = children[slot]
+    const put = putAll(child, bulk, order, room, begin, next, shift + bits, count)
+    begin = next
+    if (put === child) continue
+    after ??= children.slice()
+    after[slot] = put
+  }
+  if (after === undefined) return node
+  return after.every(child => child === undefined) ? undefined : { kind: 'branch', children: after }
 }
 
 export function* walk(node: TrieNode | undefined): Generator<readonly [string, unknown], undefined> {

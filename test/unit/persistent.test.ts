@@ -59,6 +59,36 @@ t.test('persistent map: any walk leaves what a plain map has, and every older ve
   }
 })
 
+t.test('persistent map: many changes at once are the same changes one after the other', async t => {
+  const next = random(11)
+  let map = PersistentMap.empty<number>()
+  const plain = new Map<string, number>()
+  for (const size of [3, 4, 40, 2000, 300, 5, 70, 1, 3000, 900, 20, 500]) {
+    const before = map
+    const then = new Map(plain)
+    const list: (readonly [string, number | undefined])[] = []
+    for (let i = 0; i < size; i += 1) {
+      const key = `10.${Math.floor(next() * 12)}.${Math.floor(next() * 250)}.0/24`
+      const value = next() < 0.3 ? undefined : Math.floor(next() * 3)
+      list.push([key, value])
+      if (value === undefined) plain.delete(key)
+      else plain.set(key, value)
+    }
+    map = map.withAll(list)
+    t.strictSame(new Map(map), plain)
+    t.equal(map.size, plain.size)
+    t.ok([...plain].every(([key, value]) => map.get(key) === value))
+    t.strictSame(changes(before, map), changes(then, plain))
+    t.strictSame(new Map(before), then, 'the map of before is as it was')
+    t.equal(map.withAll([...map].slice(0, 50)), map, 'the same values: the same map')
+    t.equal(map.withAll(['a', 'b', 'c', 'd', 'e'].map(key => [key, undefined] as const)), map)
+  }
+  t.equal(map.withAll([...map].map(([key]) => [key, undefined] as const)).size, 0)
+  const colliding = ['costarring', 'liquid', 'declinate', 'macallums']
+  const both = PersistentMap.from([['liquid', 0]]).withAll(colliding.map((key, i) => [key, i] as const))
+  t.strictSame([...both].sort(), colliding.map((key, i) => [key, i] as const).sort())
+})
+
 t.test('persistent map: made at once, keys that collide and all its ways to be read', async t => {
   // FNV-1a of these pairs is the same: the rest of the hash cannot tell them apart.
   const colliding = ['costarring', 'liquid', 'declinate', 'macallums']

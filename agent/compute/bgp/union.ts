@@ -11,11 +11,11 @@ export function createUnion<T>(): (a: PersistentMap<T>, b: PersistentMap<T>) => 
       all = a
       return a
     }
-    const follow = (key: string, after: T | undefined): void => {
-      all = all.with(key, after)
-    }
+    const changes: (readonly [string, T | undefined])[] = []
+    const follow = (key: string, after: T | undefined): void => void changes.push([key, after])
     if (lastA !== a) diffMaps(lastA, a, follow)
     if (lastB !== b) diffMaps(lastB, b, follow)
+    if (changes.length > 0) all = all.withAll(changes)
     lastA = a
     lastB = b
     return all
