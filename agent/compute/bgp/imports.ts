@@ -2,9 +2,8 @@
 //   ip route add 203.0.113.0/24 proto 87 nexthop via 192.0.2.1 dev eth0 nexthop via 192.0.2.2 dev eth0
 
 import type { BgpPath } from '../../../lib/gobgp/types.js'
-import { familyOf } from '../../../lib/net/address.js'
 import { containsAddress, type Prefix } from '../../../lib/net/prefix.js'
-import type { Route } from '../../../lib/netlink/types.js'
+import type { NextHop, Route } from '../../../lib/netlink/types.js'
 import { routeProtocol } from '../../model/marks.js'
 
 export interface ImportContext {
@@ -55,26 +54,55 @@ export function gatewayOf(path: BgpPath, context: ImportContext): string | undef
   return path.neighbor !== undefined && fits(path.neighbor) ? path.neighbor : undefined
 }
 
+/** Of a context: next hops by their gateways. 5,000 prefixes of one router have the same ones. */
+const ways = new WeakMap<ImportContext, Map<string, readonly NextHop[]>>()
+
+function nextHopsOf(vias: readonly string[], context: ImportContext): readonly NextHop[] {
+  let known = ways.get(context)
+  if (known === undefined || known.size > mostKnown) {
+    known = new Map()
+    ways.set(context, known)
+  }
+  const key = vias.length === 1 ? (vias[0] as string) : vias.join(' ')
+  let hops = known.get(key)
+  if (hops === undefined) {
+    hops = vias.map(via => ({ via, dev: context.dev }))
+    known.set(key, hops)
+  }
+  return hops
+}
+
+/** Gateways of the best of them, sorted, each once; none: no next hop is within reach. */
+function gateways(paths: readonly BgpPath[], context: ImportContext): readonly string[] {
+  const [only] = paths
+  if (paths.length === 1 && only !== undefined) {
+    const via = gatewayOf(only, context)
+    return via === undefined ? [] : [via]
+  }
+  const usable = paths.flatMap(path => {
+    const via = gatewayOf(path, context)
+    return via === undefined ? [] : [{ path, via }]
+  })
+  const [best] = [...usable].sort((a, b) => better(a.path, b.path))
+  if (best === undefined) return []
+  const equal = usable.filter(({ path }) => better(path, best.path) === 0)
+  return [...new Set(equal.map(({ via }) => via))].sort()
+}
+
 /** Undefined: no next hop is within reach. */
 export function importedRoute(
   prefix: string,
   paths: readonly BgpPath[],
   context: ImportContext,
 ): Route | undefined {
-  const usable = paths.flatMap(path => {
-    const via = gatewayOf(path, context)
-    return via === undefined ? [] : [{ path, via }]
-  })
-  const [best] = usable.length > 1 ? [...usable].sort((a, b) => better(a.path, b.path)) : usable
-  if (best === undefined) return undefined
-  const equal = usable.filter(({ path }) => better(path, best.path) === 0)
-  const vias = [...new Set(equal.map(({ via }) => via))].sort()
+  const vias = gateways(paths, context)
+  if (vias.length === 0) return undefined
   return {
     kind: 'route',
-    family: familyOf(prefix.slice(0, prefix.indexOf('/'))) ?? 'inet',
+    family: prefix.includes(':') ? 'inet6' : 'inet',
     dst: prefix,
     type: 'unicast',
-    nextHops: vias.map(via => ({ via, dev: context.dev })),
+    nextHops: nextHopsOf(vias, context),
     table: 254,
     protocol: routeProtocol,
     scope: 'global',

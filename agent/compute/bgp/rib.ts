@@ -54,6 +54,15 @@ function sameReach(a: NodeReach | undefined, b: NodeReach): boolean {
   return true
 }
 
+/** Of one prefix: all but its next hops is the same in every imported route. */
+function sameWay(a: Route, b: Route): boolean {
+  return (
+    a.nextHops === b.nextHops ||
+    (a.nextHops.length === b.nextHops.length &&
+      a.nextHops.every((hop, i) => hop.via === b.nextHops[i]?.via && hop.dev === b.nextHops[i]?.dev))
+  )
+}
+
 /** Does the node say it, itself or by a reflector? */
 export function isFrom({ neighbor = '', originatorId }: BgpPath, { spec }: Node): boolean {
   return originatorId === undefined ? spec.addresses.includes(neighbor) : originatorId === spec.bgp?.routerId
@@ -156,7 +165,7 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
     const before = imports.get(key)
     const route = taken.length === 0 ? undefined : importedRoute(prefix, taken, input.importing)
     if (route === undefined) return before === undefined ? undefined : [key, undefined]
-    if (before !== undefined && JSON.stringify(before[0]) === JSON.stringify(route)) return undefined
+    if (before?.[0] !== undefined && sameWay(before[0], route)) return undefined
     return [key, [route]]
   }
 
@@ -166,11 +175,13 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
     const ready = readyOf(input.facts)
     const before = last
     last = { ...input, ready }
+    // What is imported does not depend on who is in sync, or whose agent runs: 5,000 prefixes are not looked at again when
+    // their router has said all. (`topology` is in `guard`; `ownerOf` has no say outside of podCIDRs.)
+    const sameGuard =
+      before !== undefined && before.guard === input.guard && before.importing === input.importing
     const same =
-      before !== undefined &&
+      sameGuard &&
       before.topology === input.topology &&
-      before.guard === input.guard &&
-      before.importing === input.importing &&
       before.live === input.live &&
       before.peers === input.peers &&
       before.ready === ready &&
@@ -183,18 +194,19 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
       for (const name of reach.keys()) if (!input.peers.has(name)) reach = reach.delete(name)
       for (const name of unannounced) if (!input.peers.has(name)) unannounced.delete(name)
       for (const node of input.peers.values()) lookAt(node, input, guard)
+    } else for (const node of moved) lookAt(node, input, guard)
+    if (sameGuard) {
+      diffMaps(before.facts.paths, input.facts.paths, (prefix, paths) => {
+        const node = same ? owners.ownerOf(prefix) : undefined
+        if (node !== undefined) lookAt(node, input, guard)
+        note(importOf(prefix, paths ?? [], input, guard))
+      })
+    } else {
       for (const key of imports.keys()) {
         const prefix = key.slice('bgp/'.length)
         if (!input.facts.paths.has(prefix)) imports = imports.delete(key)
       }
       for (const [prefix, paths] of input.facts.paths) note(importOf(prefix, paths, input, guard))
-    } else {
-      for (const node of moved) lookAt(node, input, guard)
-      diffMaps(before.facts.paths, input.facts.paths, (prefix, paths) => {
-        const node = owners.ownerOf(prefix)
-        if (node !== undefined) lookAt(node, input, guard)
-        note(importOf(prefix, paths ?? [], input, guard))
-      })
     }
     if (changes.length > 0) imports = imports.withAll(changes)
     return { reach, imports, unannounced }
