@@ -12,6 +12,8 @@ export interface EventHandlers {
   onMessage(data: Buffer, start: number, end: number): void
   /** Notices are missing: everything has to be looked at again. */
   onLost(): void
+  /** The socket is there, and about to listen. */
+  onOpen?(fd: number): void
 }
 
 export interface NetlinkEvents {
@@ -61,6 +63,7 @@ class Events implements NetlinkEvents {
     })
     this.raw = raw
     this.drops = 0
+    this.handlers.onOpen?.(raw.fd)
     for (const group of this.groups) raw.socket.addMembership(group)
   }
 

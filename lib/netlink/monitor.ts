@@ -9,6 +9,7 @@ import { decodeRoute, RTM_DELROUTE, RTM_NEWROUTE } from './codec/route.js'
 import { decodeRule, RTM_DELRULE, RTM_NEWRULE } from './codec/rule.js'
 import { AF_BRIDGE, type DeviceNames } from './codec/text.js'
 import { openNetlinkEvents } from './events.js'
+import { keepQuiet } from './quiet.js'
 import { NETLINK_ROUTE } from './raw.js'
 import type { RtnlEvent, RtnlGroup, RtnlMonitor, RtnlObject } from './types.js'
 
@@ -102,15 +103,27 @@ const deletions: ReadonlySet<number> = new Set([
   RTM_DELRULE,
 ])
 
+/** Nothing but what was written: links and addresses bring other things along. */
+const plain: readonly number[] = [
+  RTM_NEWROUTE,
+  RTM_DELROUTE,
+  RTM_NEWNEIGH,
+  RTM_DELNEIGH,
+  RTM_NEWRULE,
+  RTM_DELRULE,
+]
+
 /**
  * Calls `onEvent` for every notice of `groups` inside `netns` until it is closed. What `onEvent` throws is turned into
- * {event: 'lost'}. `receiveBuffer` in bytes, default 32 MiB. Errors: EPERM.
+ * {event: 'lost'}. `receiveBuffer` in bytes, default 32 MiB. `own`: port ids whose routes, neighbours, FDB entries and rules
+ * need not be told of, as they are when it begins; some may be told of nevertheless. Errors: EPERM.
  */
 export function monitorRtnl(
   netns: Netns,
   groups: readonly RtnlGroup[],
   onEvent: (event: RtnlEvent) => void,
   receiveBuffer?: number,
+  own: ReadonlySet<number> = new Set(),
 ): RtnlMonitor {
   const names = trackNames(netns)
   const wanted = new Set(groups)
@@ -132,6 +145,7 @@ export function monitorRtnl(
         learnAll(netns, names)
         onEvent({ event: 'lost' })
       },
+      onOpen: fd => void keepQuiet(fd, plain, [...own]),
     },
     receiveBuffer,
   )

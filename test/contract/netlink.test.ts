@@ -14,7 +14,7 @@ import { formatOp } from '../../lib/netlink/format.js'
 import { monitorRtnl, whoIs } from '../../lib/netlink/monitor.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
 import { openNetlink } from '../../lib/netlink/socket.js'
-import type { Rtnl, RtnlEvent, RtnlGroup, RtnlMonitor, RtnlOp } from '../../lib/netlink/types.js'
+import type { Rtnl, RtnlEvent, RtnlGroup, RtnlMonitor, RtnlObject, RtnlOp } from '../../lib/netlink/types.js'
 import { childArgv } from '../../lib/netns/child.js'
 import { createNetns, deleteNetns, helperNetns, ipNetns } from '../../lib/netns/named.js'
 import { anonymousNetns, openNetns, scratchNetns } from '../../lib/netns/netns.js'
@@ -1050,6 +1050,43 @@ t.test('the hand behind a notice is named while its process lives', needsRoot, a
   t.equal(whoIs(ports()[0] ?? 0, world.netns), undefined, 'and not once it has ended')
   t.equal(whoIs(0), undefined)
 })
+
+t.test(
+  'monitor: of its own routes, neighbours and rules nobody is told who need not be',
+  needsRoot,
+  async t => {
+    const world = createWorld('ip link set lo up; ip link add br0 type bridge; ip link set br0 up')
+    const own = openRtnl(world.netns)
+    const other = openRtnl(world.netns)
+    const seen: RtnlObject[] = []
+    const note = (event: RtnlEvent): void => {
+      if (event.event === 'lost') throw new Error('lost')
+      seen.push(event.object)
+    }
+    const groups = ['link', 'address', 'route', 'neighbor', 'rule'] as const
+    const watch = monitorRtnl(world.netns, groups, note, undefined, own.portIds)
+    t.teardown(() => {
+      for (const one of [watch, own, other, world]) one.close()
+    })
+    const routes = (third: number, count: number): RtnlOp[] =>
+      Array.from({ length: count }, (_, i) => add(route(`10.${third}.${i}.0/24`, [{ dev: 'br0' }])))
+    await ok(own, ...routes(7, 200), add(rule(8700, 8700)), add(neighbor('br0', '10.9.9.9', mac)))
+    await ok(own, { verb: 'set', object: named('br0', { mtu: 1400 }) })
+    await ok(other, ...routes(8, 3), add(neighbor('br0', '10.9.9.8', mac)), add(rule(8701, 8700)))
+    const found = (): string[] =>
+      seen.flatMap(object => {
+        if (object.kind === 'route') return object.dst.startsWith('10.') ? [object.dst] : []
+        if (object.kind === 'rule') return [`rule ${object.priority}`]
+        return object.kind === 'neighbor' && object.address.startsWith('10.') ? [object.address] : []
+      })
+    await until(() => found().includes('rule 8701'), 'what the other one did last')
+    t.strictSame(found(), ['10.8.0.0/24', '10.8.1.0/24', '10.8.2.0/24', '10.9.9.8', 'rule 8701'])
+    t.ok(
+      seen.some(object => object.kind === 'link' && object.mtu === 1400),
+      'of links in any case',
+    )
+  },
+)
 
 function block(milliseconds: number): void {
   Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, milliseconds)
