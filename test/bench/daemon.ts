@@ -102,7 +102,8 @@ export function startDaemon(
       clearTimeout(late)
     },
   }
-  place.onEnd(() => daemon.end('SIGKILL'))
+  // A profile is written at a proper end only: dist/warrend may run its node with --cpu-prof --cpu-prof-dir=DIR.
+  place.onEnd(() => daemon.end(process.env['WARREN_BENCH_END'] === 'SIGTERM' ? 'SIGTERM' : 'SIGKILL'))
   return daemon
 }
 
