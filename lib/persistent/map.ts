@@ -1,5 +1,6 @@
 // A map that is never changed: a changed copy shares all but the way to what changed, so that ten thousand entries cost
 // O(log n) a change, and the difference of two versions costs O(changed). Iterates by hash: stable, not sorted.
+import { Joined } from './joined.js'
 import {
   absent,
   bits,
@@ -141,9 +142,12 @@ export class PersistentMap<V> implements ReadonlyMap<string, V> {
   }
 }
 
+const nothing = new Map<string, never>()
+
 /**
  * Calls `changed` for each key in which two maps differ, by identity of the values: O(changed) between versions of one
- * PersistentMap, O(n) between any others.
+ * PersistentMap, or of two that are joined, O(n) between any others. A key that moved from one of two that are joined to the
+ * other may be told of twice: as gone, and as new.
  */
 export function diffMaps<V>(
   before: ReadonlyMap<string, V>,
@@ -153,6 +157,13 @@ export function diffMaps<V>(
   if (before === after) return
   if (before instanceof PersistentMap && after instanceof PersistentMap) {
     after.diff(before, changed)
+    return
+  }
+  if (before instanceof Joined || after instanceof Joined) {
+    const [a, b] = before instanceof Joined ? [before.first, before.second] : [before, nothing]
+    const [c, d] = after instanceof Joined ? [after.first, after.second] : [after, nothing]
+    diffMaps(a, c, changed)
+    diffMaps(b, d, changed)
     return
   }
   for (const [key, value] of before) if (!after.has(key)) changed(key, undefined, value)

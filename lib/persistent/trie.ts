@@ -242,11 +242,12 @@ export function each(node: TrieNode | undefined, f: (key: string, value: unknown
 /** One changed key: undefined where it was not, or is not any more. */
 export type Changed<V> = (key: string, after: V | undefined, before: V | undefined) => void
 
-/** Cells with the same keys in the same places: what `put` makes where it replaces a value. */
-function sameKeys(a: readonly unknown[], b: readonly unknown[]): boolean {
-  if (a.length !== b.length) return false
-  for (let i = 0; i < a.length; i += stride) if (a[i + 1] !== b[i + 1]) return false
-  return true
+/** From where on the keys are others: `put` replaces a value in its place, and adds at the end. */
+function commonKeys(a: readonly unknown[], b: readonly unknown[]): number {
+  const end = Math.min(a.length, b.length)
+  let at = 0
+  while (at < end && a[at + 1] === b[at + 1]) at += stride
+  return at
 }
 
 export function compare(
@@ -263,12 +264,30 @@ export function compare(
     for (let slot = 0; slot < width; slot += 1) compare(before.children[slot], after.children[slot], changed)
     return
   }
-  if (before.kind === 'leaf' && after?.kind === 'leaf' && sameKeys(before.cells, after.cells)) {
-    for (let i = 2; i < after.cells.length; i += stride)
-      if (!Object.is(before.cells[i], after.cells[i]))
-        changed(after.cells[i - 1] as string, after.cells[i], before.cells[i])
+  if (before.kind === 'leaf' && after?.kind === 'leaf') {
+    const [old, now] = [before.cells, after.cells]
+    const common = commonKeys(old, now)
+    for (let i = 0; i < common; i += stride)
+      if (!Object.is(old[i + 2], now[i + 2])) changed(now[i + 1] as string, now[i + 2], old[i + 2])
+    if (common === old.length) {
+      for (let i = common; i < now.length; i += stride) changed(now[i + 1] as string, now[i + 2], undefined)
+      return
+    }
+    if (common === now.length) {
+      for (let i = common; i < old.length; i += stride) changed(old[i + 1] as string, undefined, old[i + 2])
+      return
+    }
+    compareAny(
+      { kind: 'leaf', cells: old.slice(common) },
+      { kind: 'leaf', cells: now.slice(common) },
+      changed,
+    )
     return
   }
+  compareAny(before, after, changed)
+}
+
+function compareAny(before: TrieNode, after: TrieNode | undefined, changed: Changed<unknown>): void {
   const old = new Map<string, unknown>()
   each(before, (key, value) => old.set(key, value))
   each(after, (key, value) => {

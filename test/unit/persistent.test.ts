@@ -1,5 +1,6 @@
 // The persistent map against a plain Map, on a random walk: contents, sharing, and the difference of any two versions.
 import t from 'tap'
+import { Joined } from '../../lib/persistent/joined.js'
 import { diffMaps, PersistentMap } from '../../lib/persistent/map.js'
 
 /** mulberry32: the same walk every time. */
@@ -87,6 +88,37 @@ t.test('persistent map: many changes at once are the same changes one after the 
   const colliding = ['costarring', 'liquid', 'declinate', 'macallums']
   const both = PersistentMap.from([['liquid', 0]]).withAll(colliding.map((key, i) => [key, i] as const))
   t.strictSame([...both].sort(), colliding.map((key, i) => [key, i] as const).sort())
+})
+
+t.test('joined maps: read as one, and their difference is that of their parts', async t => {
+  const [a, b] = [new Map(), new Map([['x', 9]])] as [Map<string, number>, Map<string, number>]
+  let first = PersistentMap.from(Array.from({ length: 500 }, (_, i) => [`a${i}`, i] as const))
+  const second = PersistentMap.from(Array.from({ length: 90 }, (_, i) => [`b${i}`, i] as const))
+  const before = new Joined(first, second)
+  first = first.withAll(Array.from({ length: 60 }, (_, i) => [`a${i * 10}`, i % 3 ? undefined : -i] as const))
+  const after = new Joined<number>(first, second.set('b7', 70).delete('b8'))
+  t.equal(after.size, 500 - 33 + 3 + 89)
+  t.equal([...after].length, after.size)
+  t.strictSame(new Set(after.keys()), new Set([...first.keys(), ...after.second.keys()]))
+  t.strictSame([...after.values()].length, after.size)
+  const seen = new Map<string, number>()
+  after.forEach((value, key, map) => void seen.set(key, map.get(key) === value ? value : -2))
+  t.strictSame(seen, new Map(after))
+  t.strictSame(
+    [after.get('a10'), after.get('b7'), after.has('b8'), after.has('a1')],
+    [undefined, 70, false, true],
+  )
+  for (const [from, to] of [
+    [before, after],
+    [after, before],
+    [first, after],
+    [new Joined(a, b), after],
+    [after, new Joined(a, b)],
+  ] as const)
+    t.strictSame(
+      new Map([...changes(from, to)].sort()),
+      new Map([...changes(new Map(from), new Map(to))].sort()),
+    )
 })
 
 t.test('persistent map: made at once, keys that collide and all its ways to be read', async t => {

@@ -144,7 +144,8 @@ export function createRoutedRoutes(): RoutedRoutes {
       if (!same) for (const address of new Set([...ports.all.keys(), ...changed])) settle(address, input)
       else {
         for (const address of changed) settle(address, input)
-        diffMaps(last?.facts.paths ?? facts.paths, facts.paths, prefix => {
+        const known = ports.all.size === 0 ? undefined : last
+        diffMaps(known?.facts.paths ?? facts.paths, facts.paths, prefix => {
           const address = prefix.slice(0, prefix.indexOf('/'))
           if (ports.all.get(address)?.prefix === prefix) settle(address, input)
         })
@@ -155,8 +156,7 @@ export function createRoutedRoutes(): RoutedRoutes {
         const prefixes = own.map(({ prefix }) => prefix).sort()
         if (prefixes.join() !== here.join()) here = prefixes
       }
-      const others = route instanceof PersistentMap ? route : PersistentMap.from(route)
-      return { route: union(others, routes), here }
+      return { route: union(route, routes), here }
     },
   }
 }
