@@ -28,6 +28,7 @@ export interface RibPaths {
   releaseDue(now: number): void
 }
 
+const none: readonly never[] = []
 const keyOf = (path: BgpPath): string => path.neighbor ?? ''
 const stale = (path: BgpPath): BgpPath => (path.stale ? path : { ...path, stale: true })
 
@@ -59,46 +60,53 @@ export function createRibPaths(): RibPaths {
   /** While a neighbor's paths are listed: the prefixes that its events told of meanwhile. */
   const told = new Map<string, Set<string>>()
 
+  /** By neighbor: how many of its paths there are in all, and of each family how many that are not stale. */
+  const counted = new Map<string, Record<BgpFamily | 'all', number>>()
+
+  function count(list: readonly BgpPath[] | undefined, by: 1 | -1): void {
+    for (const path of list ?? []) {
+      const neighbor = keyOf(path)
+      let its = counted.get(neighbor)
+      if (its === undefined) {
+        its = { all: 0, inet: 0, inet6: 0 }
+        counted.set(neighbor, its)
+      }
+      its.all += by
+      if (!path.stale) its[path.family] += by
+      if (its.all === 0) counted.delete(neighbor)
+    }
+  }
+
+  /** Of each prefix all that is known; nothing is known of one with an empty list. */
+  function put(changes: readonly (readonly [string, readonly BgpPath[]])[]): void {
+    for (const [prefix, list] of changes) {
+      count(list, 1)
+      count(paths.get(prefix), -1)
+    }
+    paths = paths.withAll(changes.map(([prefix, list]) => [prefix, list.length === 0 ? undefined : list]))
+  }
+
   function learn(found: readonly BgpPath[]): void {
     const changes = new Map<string, readonly BgpPath[]>()
     for (const path of found) {
       if (path.neighbor === undefined || !isNetworkPrefix(path.prefix)) continue
       told.get(path.neighbor)?.add(path.prefix)
-      const before = changes.get(path.prefix) ?? paths.get(path.prefix) ?? []
+      const before = changes.get(path.prefix) ?? paths.get(path.prefix) ?? none
       const known = before.find(other => other.neighbor === path.neighbor)
       if (known === undefined ? path.withdrawn : !path.withdrawn && same(known, path)) continue
       const others = known === undefined ? before : before.filter(other => other !== known)
       changes.set(path.prefix, path.withdrawn ? others : [...others, path])
     }
-    paths = paths.withAll(
-      [...changes].map(([prefix, list]) => [prefix, list.length === 0 ? undefined : list]),
-    )
+    put([...changes])
   }
 
   function drop(which: (path: BgpPath, prefix: string) => boolean): void {
-    const gone: [string, readonly BgpPath[] | undefined][] = []
+    const gone: [string, readonly BgpPath[]][] = []
     for (const [prefix, list] of paths) {
       const left = list.filter(path => !which(path, prefix))
-      if (left.length < list.length) gone.push([prefix, left.length === 0 ? undefined : left])
+      if (left.length < list.length) gone.push([prefix, left])
     }
-    if (gone.length > 0) paths = paths.withAll(gone)
-  }
-
-  let counted: { readonly of: typeof paths; readonly found: ReturnType<RibPaths['counts']> } | undefined
-  function counts(): ReturnType<RibPaths['counts']> {
-    if (counted?.of === paths) return counted.found
-    const found = new Map<string, Record<BgpFamily, number>>()
-    for (const [, list] of paths)
-      for (const path of list) {
-        let count = found.get(keyOf(path))
-        if (count === undefined) {
-          count = { inet: 0, inet6: 0 }
-          found.set(keyOf(path), count)
-        }
-        if (!path.stale) count[path.family] += 1
-      }
-    counted = { of: paths, found }
-    return found
+    put(gone)
   }
 
   function release(neighbor: string): void {
@@ -110,6 +118,7 @@ export function createRibPaths(): RibPaths {
     all: () => paths,
     clear() {
       paths = PersistentMap.empty()
+      counted.clear()
       held = new Map()
     },
     learn,
@@ -133,7 +142,7 @@ export function createRibPaths(): RibPaths {
         for (const neighbor of theirs) if (!held.has(neighbor)) held.set(neighbor, until)
         kept.push([prefix, list.map(path => (neighbors.has(keyOf(path)) ? stale(path) : path))])
       }
-      paths = paths.withAll(kept)
+      put(kept)
     },
     holdAll(until) {
       held = new Map()
@@ -142,15 +151,15 @@ export function createRibPaths(): RibPaths {
         for (const path of list) held.set(keyOf(path), until)
         kept.push([prefix, list.map(stale)])
       }
-      paths = PersistentMap.from(kept)
+      put(kept)
     },
     holds: neighbor => (neighbor === undefined ? held.size > 0 : held.has(neighbor)),
     release,
     renew(until) {
       for (const neighbor of held.keys()) held.set(neighbor, until)
     },
-    counts,
-    neighbors: () => new Set(counts().keys()),
+    counts: () => counted,
+    neighbors: () => new Set(counted.keys()),
     releaseDue(now) {
       for (const [neighbor, until] of held) if (now >= until) release(neighbor)
     },
