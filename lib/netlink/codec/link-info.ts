@@ -16,6 +16,8 @@ export const IFLA = {
   GROUP: 27,
   NET_NS_FD: 28,
   EXT_MASK: 29,
+  NUM_TX_QUEUES: 31,
+  NUM_RX_QUEUES: 32,
   LINK_NETNSID: 37,
 } as const
 
@@ -51,6 +53,14 @@ function writeVxlan(out: MessageWriter, info: Extract<LinkInfo, { kind: 'vxlan' 
   if (info.udpCsum !== undefined) out.attrU8(VXLAN.UDP_CSUM, bit(info.udpCsum))
 }
 
+/**
+ * A veth uses one queue each way unless somebody asks for more, but has room for one per CPU: the kernel makes them all, takes
+ * them away again and waits for all CPUs while it holds RTNL (veth_init_queues). Told so at birth, it makes one.
+ */
+export function writeOneQueue(out: MessageWriter): void {
+  out.attrU32(IFLA.NUM_TX_QUEUES, 1).attrU32(IFLA.NUM_RX_QUEUES, 1)
+}
+
 function writeData(out: MessageWriter, info: LinkInfo, change: boolean): void {
   switch (info.kind) {
     case 'bridge':
@@ -75,6 +85,7 @@ function writeData(out: MessageWriter, info: LinkInfo, change: boolean): void {
         if (peer.address !== undefined) out.attrBytes(IFLA.ADDRESS, macBytes(peer.address))
         if (peer.mtu !== undefined) out.attrU32(IFLA.MTU, peer.mtu)
         if (peer.netnsFd !== undefined) out.attrU32(IFLA.NET_NS_FD, peer.netnsFd)
+        writeOneQueue(out)
       })
       return
     }

@@ -7,6 +7,7 @@ import {
   readPort,
   writeLinkChange,
   writeLinkInfo,
+  writeOneQueue,
   writePort,
 } from './link-info.js'
 import { Attributes, HEADER, type MessageWriter, NLM_F_CREATE, NLM_F_EXCL } from './message.js'
@@ -52,6 +53,7 @@ export function encodeLinkCreate(out: MessageWriter, link: Link, names: DeviceNa
   if (link.netnsFd !== undefined) out.attrU32(IFLA.NET_NS_FD, link.netnsFd)
   if (hasMasterAtBirth(link)) out.attrU32(IFLA.MASTER, names.indexOf(link.master ?? ''))
   if (link.info.kind === 'macvlan') out.attrU32(IFLA.LINK, names.indexOf(link.info.link))
+  if (link.info.kind === 'veth') writeOneQueue(out)
   writeLinkInfo(out, link.info)
   return out.finish()
 }
