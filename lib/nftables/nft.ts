@@ -14,8 +14,16 @@ import { devicesOf } from './devices.js'
 import { elementMessages } from './element-messages.js'
 import { elementText } from './elements.js'
 import { imageText, type TableImage } from './image.js'
+import { LoadedSets } from './loaded.js'
 import { type NftMessage, nftMessage, transaction } from './message.js'
-import { dumpElements, dumpEntries, listBaseChains, listTables, readTable } from './observe.js'
+import {
+  dumpElements,
+  dumpEntries,
+  generation as generationOf,
+  listBaseChains,
+  listTables,
+  readTable,
+} from './observe.js'
 import { needsEntries, replacement } from './replace.js'
 import { type ElementVisitor, scanSet } from './scan.js'
 import type { NftElement, NftElementOp, NftFamily, NftResult, NftTableSpec } from './types.js'
@@ -68,6 +76,7 @@ class KernelNft implements Nft {
   private readonly socket: NetlinkSocket
   private readonly compiler: NftCompiler
   private readonly images = new Map<string, Promise<TableImage>>()
+  private readonly fresh = new LoadedSets()
 
   constructor(netns: Netns, options: NftOptions) {
     this.netns = netns
@@ -105,7 +114,10 @@ class KernelNft implements Nft {
       if (messages.length === 0) return
       const guard = attempt <= guardedTries ? generation : undefined
       const [refusal] = await commit(this.socket, messages, guard)
-      if (refusal === undefined) return
+      if (refusal === undefined) {
+        if (image === undefined && guard !== undefined) this.fresh.loaded(wanted, initial, guard)
+        return
+      }
       if (refusal.failure.code === 'ERESTART' && guard !== undefined) continue
       const what = refusal.message === undefined ? '' : `, ${refusal.message.label}`
       throw new WarrenError(
@@ -116,6 +128,7 @@ class KernelNft implements Nft {
   }
 
   async remove(family: NftFamily, name: string): Promise<void> {
+    this.fresh.forget()
     const payload = Buffer.from(new AttributeWriter(64).text(1, name).take())
     const message: NftMessage = { family, type: nftMessage.delTable, flags: 0, payload, label: 'table' }
     const [refusal] = await commit(this.socket, [message])
@@ -144,7 +157,8 @@ class KernelNft implements Nft {
 
   async elements(set: NftElement['set']): Promise<readonly NftElement[]> {
     try {
-      return await dumpElements(this.socket, set)
+      const known = await this.fresh.take(set, () => generationOf(this.socket))
+      return known ?? (await dumpElements(this.socket, set))
     } catch (error) {
       if (!hasCode(error, 'ENOENT')) throw error
       throw new WarrenError(`Cannot list set "${set.family} ${set.table} ${set.set}": ENOENT`, {
@@ -157,6 +171,7 @@ class KernelNft implements Nft {
 
   async applyElements(ops: readonly NftElementOp[]): Promise<readonly NftResult[]> {
     const results: NftResult[] = new Array(ops.length).fill(undefined)
+    this.fresh.forget()
     await this.applyIndices(ops, [...ops.keys()], results)
     return results
   }
@@ -238,6 +253,7 @@ class KernelNft implements Nft {
   }
 
   commit(batch: ElementBatch): Promise<readonly BatchRefusal[]> {
+    this.fresh.forget()
     return commitBatch(this.socket, batch)
   }
 

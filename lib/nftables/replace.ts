@@ -163,9 +163,10 @@ export function replacement(
     )
   }
 
-  const made = new Set(newSets.map(set => set.name))
-  const initial = supply.initial.filter(element => made.has(element.set.set))
-  const ops = initial.map(element => ({ verb: 'add' as const, element }))
+  // Set by set: thousands go into one message.
+  const made = new Map(newSets.map(set => [set.name, [] as NftElement[]]))
+  for (const element of supply.initial) made.get(element.set.set)?.push(element)
+  const ops = [...made.values()].flat().map(element => ({ verb: 'add' as const, element }))
   for (const { payload, set } of elementMessages(ops, [...ops.keys()]))
     plan.messages.push({
       family: wanted.family,

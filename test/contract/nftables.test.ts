@@ -146,6 +146,33 @@ function contract(name: string, open: () => Subject): void {
     )
   })
 
+  t.test(`${name}: what a load has put in is what is listed, as long as nobody else writes`, async t => {
+    const { nft, hand, close } = open()
+    t.teardown(close)
+    const own = [member(1, '192.0.2.2'), member(2, '192.0.2.2')]
+    const guard = nftElement(to, ['wrn0'], ['goto members'])
+    const afresh = async (): Promise<void> => {
+      await nft.remove('inet', 'warren-t')
+      await nft.load(spec, [guard, ...own])
+    }
+    await afresh()
+    for (const who of ['of the load', 'of the kernel']) {
+      t.same(await keys(nft, vteps), own.map(elementKey), who)
+      t.same(await nft.elements(to), [guard], who)
+    }
+    await afresh()
+    hand.addElement(member(3, '192.0.2.3'))
+    t.same(await keys(nft, vteps), [...own, member(3, '192.0.2.3')].map(elementKey), 'a foreign hand')
+    await afresh()
+    await nft.applyElements([remove(member(1, '192.0.2.2'))])
+    t.same(await keys(nft, vteps), [elementKey(member(2, '192.0.2.2'))], 'a hand of our own')
+    await afresh()
+    await nft.load({ ...spec, name: 'warren-u' })
+    t.same(await keys(nft, vteps), own.map(elementKey), 'another table of ours')
+    await nft.remove('inet', 'warren-t')
+    await t.rejects(nft.elements(to), { code: 'ENOENT' }, 'gone is gone')
+  })
+
   t.test(`${name}: the same text once more writes nothing`, async t => {
     const { nft, monitor, close } = open()
     t.teardown(close)
