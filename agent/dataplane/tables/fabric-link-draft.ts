@@ -21,18 +21,19 @@ interface Said {
 
 /** Containers' namespaces that are held open at a time. */
 const mostOpened = 256
-const genMode = '/proc/sys/net/ipv6/conf/default/addr_gen_mode'
-const genModeNone = '1'
+/** Of links that are made from now on. */
+const defaults = '/proc/sys/net/ipv6/conf/default'
 
-/** Links that are made in there from now on have no link-local address of their own. */
-function bornWithoutAddress(space: Space): boolean {
+/** False: a kernel without IPv6, or a /proc/sys that is read only; each link is told then. */
+function setDefault(space: Space, name: 'addr_gen_mode' | 'disable_ipv6', value: '0' | '1'): boolean {
+  const path = `${defaults}/${name}`
   try {
     return space.netns.run(() => {
-      if (readFileSync(genMode, 'latin1').trim() !== genModeNone) writeFileSync(genMode, genModeNone)
+      if (readFileSync(path, 'latin1').trim() !== value) writeFileSync(path, value)
       return true
     })
   } catch {
-    return false // a kernel without IPv6, or a /proc/sys that is read only: each link is told
+    return false
   }
 }
 
@@ -46,6 +47,8 @@ export class LinkDraft {
   readonly #opened: Netns[] = []
   #links: Map<string, Link> | undefined
   #bornWithout: boolean | undefined
+  /** What the namespace's default is now, as far as it was set here. */
+  #ipv6: boolean | undefined
 
   constructor(options: LinkDraftOptions) {
     this.#options = options
@@ -67,8 +70,16 @@ export class LinkDraft {
   /** The link without what it is born with anyway. */
   without<T extends Link>(link: T): T {
     if (link.addrGenMode !== 'none') return link
-    this.#bornWithout ??= bornWithoutAddress(this.#options.space)
+    this.#bornWithout ??= setDefault(this.#options.space, 'addr_gen_mode', '1')
     return this.#bornWithout ? { ...link, addrGenMode: undefined } : link
+  }
+
+  /** Do links that are made from here on have IPv6? Without it from birth a port joins no groups and sends no report. */
+  async born(ipv6: boolean): Promise<void> {
+    if (this.#ipv6 === ipv6) return
+    await this.flush()
+    setDefault(this.#options.space, 'disable_ipv6', ipv6 ? '0' : '1')
+    this.#ipv6 = ipv6
   }
 
   /** What is in the namespace now. */
@@ -90,7 +101,7 @@ export class LinkDraft {
   async handles(): Promise<Netns[]> {
     if (this.#opened.length >= mostOpened) {
       await this.flush()
-      this.close()
+      this.#closeHandles()
     }
     return this.#opened
   }
@@ -122,7 +133,13 @@ export class LinkDraft {
     })
   }
 
-  close(): void {
+  #closeHandles(): void {
     for (const netns of this.#opened.splice(0)) netns.close()
+  }
+
+  close(): void {
+    // What moves here comes with what it has.
+    if (this.#ipv6 === false) setDefault(this.#options.space, 'disable_ipv6', '0')
+    this.#closeHandles()
   }
 }

@@ -114,6 +114,7 @@ class FabricLinks implements Table<FabricLink> {
     const port = link.port === undefined ? {} : { port: link.port }
     if (link.info.kind === 'vxlan') {
       const { address: _address, mtu: _mtu, ...rest } = bare
+      await draft.born(false)
       draft.bear(i, born(bare, space.netns.fd), {
         ...draft.without(rest),
         ...port,
@@ -134,6 +135,8 @@ class FabricLinks implements Table<FabricLink> {
       draft.say(i, { verb: 'set', object: { ...bare, ...port, info: { kind: 'other', name: 'tun' } } })
     } else {
       const { peer } = link
+      // Nothing that is plugged into a bridge has IPv6 here (its sysctl says so, too).
+      await draft.born(peer === undefined)
       const info =
         peer === undefined ? link.info : peerInfo(link, peer, this.#options.spaces, await draft.handles())
       draft.say(i, { verb: 'add', object: { ...draft.without(bare), ...port, info } })
