@@ -79,7 +79,7 @@ export function createCore() {
   }
   const postPolicy = (address: string, path: BgpPath): void => {
     const withdrawn = path.withdrawn || !core.rib.passes('in', address, path.prefix)
-    tell({ type: 'paths', paths: [{ ...path, withdrawn }] }, 'post-policy')
+    tell({ type: 'paths', paths: [{ ...core.rib.treated(address, path), withdrawn }] }, 'post-policy')
   }
   const drop = (address: string, which: (path: BgpPath) => boolean): void => {
     for (const path of [...core.rib.of(address).values()].filter(which)) {
@@ -140,7 +140,11 @@ export function createCore() {
     for (const [source, paths] of core.rib.received) {
       const all = [...paths.values()]
       if (filter === 'post-policy')
-        tellPaths(all.filter(({ prefix }) => core.rib.passes('in', source, prefix)))
+        tellPaths(
+          all
+            .filter(({ prefix }) => core.rib.passes('in', source, prefix))
+            .map(path => core.rib.treated(source, path)),
+        )
       if (filter === 'adj-in' && peers.get(source)?.state.session === 'established') tellPaths(all)
     }
   }

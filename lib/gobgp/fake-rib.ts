@@ -11,6 +11,8 @@ export type AdjIn = Map<string, Map<string, BgpPath>>
 export class FakeRib {
   readonly received: AdjIn = new Map()
   #policies: string | undefined
+  /** Added to the MED of what a neighbor sends. */
+  #med: ReadonlyMap<string, number> = new Map()
   #accepts: Readonly<Record<'in' | 'out', ReadonlyMap<string, ReadonlySet<string>>>> | undefined
 
   /** True when they differ from those that are there. */
@@ -21,6 +23,7 @@ export class FakeRib {
       .join('\n')
     if (this.#policies === text) return false
     this.#policies = text
+    this.#med = new Map(policies.map(({ neighbor, med = 0 }) => [neighbor, med]))
     this.#accepts = { in: accepts(objects, 'in'), out: accepts(objects, 'out') }
     return true
   }
@@ -44,6 +47,12 @@ export class FakeRib {
     })
   }
 
+  /** As the policies leave it. */
+  treated(source: string, path: BgpPath): BgpPath {
+    const added = this.#med.get(source) ?? 0
+    return added === 0 ? path : { ...path, med: (path.med ?? 0) + added }
+  }
+
   of(source: string): Map<string, BgpPath> {
     const found = this.received.get(source) ?? new Map<string, BgpPath>()
     this.received.set(source, found)
@@ -55,7 +64,7 @@ export class FakeRib {
     const found: BgpPath[] = []
     for (const [source, paths] of this.received) {
       const path = paths.get(prefix)
-      if (path !== undefined && this.passes('in', source, prefix)) found.push(path)
+      if (path !== undefined && this.passes('in', source, prefix)) found.push(this.treated(source, path))
     }
     found.sort(prefer)
     return found.map((path, i) => ({

@@ -17,12 +17,14 @@ import {
   rangeText,
   sameSet,
   sameStatement,
+  treats,
 } from './policy.js'
 import {
   accept,
   both,
   directions,
   localRoute,
+  medAdded,
   neighborType,
   pendingName,
   policyName,
@@ -118,9 +120,9 @@ export async function applyPolicies(
   }
 }
 
-/** Neighbors of whom other prefixes are accepted than before, and those that were left pending. */
+/** Neighbors whose paths are accepted or changed otherwise than before, and those that were left pending. */
 function concerned(found: Observed, wanted: PolicyObjects, direction: Direction): Set<string> {
-  const [before, after] = [accepts(found, direction), accepts(wanted, direction)]
+  const [before, after] = [treats(found, direction), treats(wanted, direction)]
   const addresses = new Set([...found.pending[direction]].map(addressOfHost))
   const none: ReadonlySet<string> = new Set()
   for (const address of new Set([...before.keys(), ...after.keys()]))
@@ -209,6 +211,7 @@ function readStatement({ name, conditions, actions }: WireStatement): PolicyStat
     ...(conditions?.prefixSet ? { prefixSet: conditions.prefixSet.name } : {}),
     ...(conditions?.neighborSet ? { neighborSet: conditions.neighborSet.name } : {}),
     ...(conditions?.routeType === localRoute ? { local: true as const } : {}),
+    ...(actions?.med ? { med: actions.med.type === medAdded ? actions.med.value : -1 } : {}),
   }
 }
 

@@ -8,19 +8,26 @@ export const neighborType = 1
 export const localRoute = 3
 export const accept = 1
 export const reject = 2
+export const medAdded = 0
 export const directions = { in: 1, out: 2 } as const
 export const both: readonly Direction[] = ['in', 'out']
 export const policyName = (direction: Direction): string => `${mark}${direction}`
 export const pendingName = (direction: Direction): string => `${mark}pending-${direction}`
 
-const wireStatement = ({ name, prefixSet, neighborSet, local }: PolicyStatement): Draft<WireStatement> => ({
+const wireStatement = ({
+  name,
+  prefixSet,
+  neighborSet,
+  local,
+  med,
+}: PolicyStatement): Draft<WireStatement> => ({
   name,
   conditions: {
     ...(prefixSet === undefined ? {} : { prefixSet: { type: 0, name: prefixSet } }),
     ...(neighborSet === undefined ? {} : { neighborSet: { type: 0, name: neighborSet } }),
     ...(local === undefined ? {} : { routeType: localRoute }),
   },
-  actions: { routeAction: accept },
+  actions: { routeAction: accept, ...(med === undefined ? {} : { med: { type: medAdded, value: med } }) },
 })
 
 export function policyWriter(transport: Transport, ms: number) {

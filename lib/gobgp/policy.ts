@@ -6,7 +6,8 @@
 //
 //   policy wrn-in    statement wrn-in-local        routes of our own: accept
 //                    statement wrn-out-own         neighbor in wrn-out-own and a route of our own: accept
-//                    statement wrn-in-HASH-inet    neighbor in wrn-in-HASH and prefix in wrn-in-HASH-inet: accept
+//                    statement wrn-in-HASH-inet    neighbor in wrn-in-HASH and prefix in wrn-in-HASH-inet: accept;
+//                                                  HASH-med1: and add 1 to the MED
 //   policy wrn-out   likewise, of the neighbor that is announced to
 //   default of both directions: reject
 import { createHash } from 'node:crypto'
@@ -23,6 +24,8 @@ export interface PolicyStatement {
   readonly neighborSet?: string
   /** Routes of our own. */
   readonly local?: true
+  /** Added to what it accepts. */
+  readonly med?: number
 }
 
 export interface PolicyObjects {
@@ -57,7 +60,9 @@ export function desiredPolicies(policies: readonly BgpNeighborPolicy[]): PolicyO
       const ranges = direction === 'in' ? policy.import : policy.export
       if (typeof ranges !== 'string' && ranges.length === 0) continue
       const closed = typeof ranges === 'string' ? undefined : closeRanges(ranges)
-      const name = `${mark}${direction}-${ranges === ownPaths ? ownPaths : hash(closed)}`
+      const more = direction === 'in' && policy.med !== undefined ? { med: policy.med } : {}
+      const suffix = more.med === undefined ? '' : `-med${more.med}`
+      const name = `${mark}${direction}-${ranges === ownPaths ? ownPaths : hash(closed)}${suffix}`
       const members = neighborSets.get(name)
       if (members !== undefined) {
         members.add(hostPrefix(policy.neighbor))
@@ -67,14 +72,14 @@ export function desiredPolicies(policies: readonly BgpNeighborPolicy[]): PolicyO
       if (closed === undefined) {
         const statement = ranges === ownPaths ? name : `${name}-any`
         const local = ranges === ownPaths ? { local: true as const } : {}
-        statements[direction].set(statement, { name: statement, neighborSet: name, ...local })
+        statements[direction].set(statement, { name: statement, neighborSet: name, ...local, ...more })
         continue
       }
       for (const family of ['inet', 'inet6'] as const) {
         if (closed[family].size === 0) continue
         const set = `${name}-${family}`
         prefixSets.set(set, closed[family])
-        statements[direction].set(set, { name: set, neighborSet: name, prefixSet: set })
+        statements[direction].set(set, { name: set, neighborSet: name, prefixSet: set, ...more })
       }
     }
   }
@@ -109,25 +114,40 @@ export const sameSet = (a: ReadonlySet<string>, b: ReadonlySet<string>): boolean
   a.size === b.size && [...a].every(item => b.has(item))
 
 export const sameStatement = (a: PolicyStatement | undefined, b: PolicyStatement): boolean =>
-  a !== undefined && a.prefixSet === b.prefixSet && a.neighborSet === b.neighborSet && a.local === b.local
+  a !== undefined &&
+  a.prefixSet === b.prefixSet &&
+  a.neighborSet === b.neighborSet &&
+  a.local === b.local &&
+  a.med === b.med
 
 export const anything = 'any'
 export const ownPaths = 'own'
 
+type OfNeighbors = ReadonlyMap<string, ReadonlySet<string>>
+
 /** For each neighbor of a set: the ranges that are accepted ("prefix min max"), or `anything`. */
-export function accepts(
+export const accepts = (objects: PolicyObjects, direction: Direction): OfNeighbors =>
+  byNeighbor(objects, direction, range => range)
+
+/** Likewise, with what is done to them. */
+export const treats = (objects: PolicyObjects, direction: Direction): OfNeighbors =>
+  byNeighbor(objects, direction, (range, { med }) => (med === undefined ? range : `${range}, MED + ${med}`))
+
+function byNeighbor(
   objects: PolicyObjects,
   direction: Direction,
-): ReadonlyMap<string, ReadonlySet<string>> {
+  word: (range: string, statement: PolicyStatement) => string,
+): OfNeighbors {
   const found = new Map<string, Set<string>>()
-  for (const { neighborSet, prefixSet, local } of objects.statements[direction].values()) {
+  for (const statement of objects.statements[direction].values()) {
+    const { neighborSet, prefixSet, local } = statement
     if (neighborSet === undefined) continue
     const all = local === true ? ownPaths : anything
     const ranges = prefixSet === undefined ? [all] : (objects.prefixSets.get(prefixSet) ?? [])
     for (const host of objects.neighborSets.get(neighborSet) ?? []) {
       const of = found.get(addressOfHost(host)) ?? new Set()
       found.set(addressOfHost(host), of)
-      for (const range of ranges) of.add(range)
+      for (const range of ranges) of.add(word(range, statement))
     }
   }
   return found

@@ -114,7 +114,8 @@ message ListDefinedSetRequest { uint32 defined_type = 1; string name = 2; }
 message ListDefinedSetResponse { DefinedSet defined_set = 1; }
 message MatchSet { uint32 type = 1; string name = 2; }          // ANY 0
 message Conditions { MatchSet prefix_set = 1; MatchSet neighbor_set = 2; uint32 route_type = 8; }  // LOCAL 3
-message Actions { uint32 route_action = 1; }                    // ACCEPT 1, REJECT 2
+message Actions { uint32 route_action = 1; MedAction med = 3; }  // ACCEPT 1, REJECT 2
+message MedAction { uint32 type = 1; uint32 value = 2; }         // MOD 0: added; REPLACE 1
 message Statement { string name = 1; Conditions conditions = 2; Actions actions = 3; }
 message Policy { string name = 1; repeated Statement statements = 2; }
 message AddPolicyRequest { Policy policy = 1; bool refer_existing_statements = 2; }

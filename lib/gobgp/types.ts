@@ -211,6 +211,11 @@ export interface BgpPrefixRange {
 export interface BgpNeighborPolicy {
   readonly neighbor: string
   readonly import: readonly BgpPrefixRange[] | 'any'
+  /**
+   * Added to the MED of what it sends (RFC 4271 §5.1.4); absent: 0. Of two paths that are else alike the one with less wins, and
+   * only then the one whose sender has the lower router id.
+   */
+  readonly med?: number
   readonly export: readonly BgpPrefixRange[] | 'any' | 'own'
 }
 

@@ -136,7 +136,10 @@ export interface WireStatement {
     readonly neighborSet: { readonly type: number; readonly name: string } | null
     readonly routeType: number
   } | null
-  readonly actions: { readonly routeAction: number } | null
+  readonly actions: {
+    readonly routeAction: number
+    readonly med: { readonly type: number; readonly value: number } | null
+  } | null
 }
 export interface WirePolicy {
   readonly name: string

@@ -161,6 +161,8 @@ part_leaving() {
   tap_ok 'leaving: auto, above the threshold' apply_bgp 'topology: auto, meshLimit: 3, restartTime: 60'
   changes_to 'leaving: four nodes, two reflect' reflectors 2
   tap_ok 'leaving: all chose the same: h2 and h3' everywhere reflectors_are 'h2 h3'
+  tap_ok 'leaving: a reflector takes what a client tells from the client' patiently 20 from_itself h4 h2 h3
+  tap_ok 'leaving: what a client tells goes round once, not for ever' told_once h4 h2 h3
   stream_echo ipv4 h1/p1 h4/p1
   stream_ping ipv4 h2/p1 h4/p1
   stream_tcp ipv4 h4/p1 h1/p1

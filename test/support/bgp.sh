@@ -15,6 +15,8 @@
 #   watch_routes HOST... / watch_end   each deletion of a route of proto 87 on them meanwhile is printed
 #   apply_bgp SPEC / apply_backend TYPE   `warren apply` of the Cluster with another bgp: {...} or backend
 #   gobgp_on HOST ARGS...              the gobgp CLI on a host
+#   from_itself CLIENT REFLECTOR...    the best path to its block is the client's own, not what another reflector tells
+#   told_once CLIENT REFLECTOR...      40 paths of a client, then its reflectors fall silent
 #   bgp_labs NAME... / up NAME OPTIONS...   labs that end with the script; one that comes up
 #   impatient HOST / starts HOST / gobgpd_ends HOST
 
@@ -65,6 +67,39 @@ gobgp_on() {
   local host=$1
   shift
   in_ns "$host" gobgp --target "unix://$LAB_DIR/$host/gobgpd.sock" "$@"
+}
+
+from_itself() {
+  local block host best
+  block=$(blocks_of "$1")
+  for host in "${@:2}"; do
+    best=$(gobgp_on "$host" global rib "$block" --json | jq --raw-output '.[][] | select(.best == true) | ."neighbor-ip"')
+    [[ $best == "192.0.2.1${1#h}" ]] || {
+      printf '%s: %s from %s\n' "$host" "$block" "$best"
+      return 1
+    }
+  done
+}
+# Each of two reflectors that took a client's path from the other took back its own word, and both began anew: 3,000 UPDATEs a second.
+told_once() {
+  local client=$1 i status=0
+  shift
+  for ((i = 101; i <= 140; i++)); do gobgp_on "$client" global rib add "10.244.$i.0/24" >/dev/null || return; done
+  patiently 20 silent "$@" || status=1
+  for ((i = 101; i <= 140; i++)); do gobgp_on "$client" global rib del "10.244.$i.0/24" >/dev/null || return; done
+  return "$status"
+}
+silent() {
+  local before after
+  before=$(updates_of "$@")
+  nap 1
+  after=$(updates_of "$@")
+  printf 'UPDATEs sent in a second: %d\n' $((after - before))
+  ((before > 0 && after == before))
+}
+updates_of() {
+  local host
+  for host; do gobgp_on "$host" neighbor --json; done | jq --slurp '[.[][].state.messages.sent.update // 0 | tonumber] | add'
 }
 
 # view_has HOST JQ [ARGS...]: the filter is true of its view; else the view is printed.

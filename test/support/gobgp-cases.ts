@@ -410,6 +410,26 @@ export function gobgpCases(t: Test, open: () => Promise<Bench>): void {
       await until(() => best.lines.length >= 2 || undefined, 5000, 'the new guard')
       t.same(best.lines.sort(), [`+10.2.0.0/16 ${address}`, `-10.1.3.0/27 ${address}`])
 
+      const within = [{ prefix: '10.0.0.0/8', min: 16, max: 24 }]
+      const farther = (med?: number) =>
+        gobgp.setPolicies([
+          { neighbor: address, import: within, export: 'any', ...(med === undefined ? {} : { med }) },
+        ])
+      const medOf = async (table: 'global' | 'adj-in') =>
+        (await gobgp.paths(table, 'inet', table === 'global' ? {} : { neighbor: address })).find(
+          ({ prefix }) => prefix === '10.2.0.0/16',
+        )?.med ?? 0
+      for (const med of [7, 9, undefined]) {
+        t.same((await farther(med)).reset, [address], `MED + ${med}`)
+        t.equal((await farther(med)).writes, 0)
+        await until(
+          async () => (await medOf('global')) === (med ?? 0) || undefined,
+          5000,
+          `MED + ${med} in the table`,
+        )
+        t.equal(await medOf('adj-in'), 0, 'as it was sent')
+      }
+
       early.lines.length = best.lines.length = 0
       await remote.withdraw(['10.1.2.0/24'])
       await until(

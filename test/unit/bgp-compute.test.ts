@@ -910,6 +910,14 @@ t.test('role: the tables of a mesh node, a client, a reflector, and towards rout
   t.same(peersOf(reflector), ['bgppeer/tor', 'node/h2 client of 192.0.2.1', 'node/h3 client of 192.0.2.1'])
   t.equal(policyOf(reflector, '192.0.2.3'), `in ${shared}; out ${shared}`, 'what others announced, too')
   t.match(policyOf(reflector, '192.0.2.200'), /; out own$/, "not the others', though we reflect")
+  const farther = (of: DesiredState) =>
+    all(of['bgp-policy']).flatMap(({ neighbor, med }) => (med === undefined ? [] : [`${neighbor} ${med}`]))
+  t.same(
+    farther(reflector),
+    ['192.0.2.2 1'],
+    'what another reflector tells of a client: the client is nearer',
+  )
+  t.same([state, client].flatMap(farther), [])
 
   const external = router('rr', { address: '192.0.2.250', asn, reflector: true, ttlSecurity: true })
   const reflected = host()({ nodes, routers: [external] })

@@ -115,7 +115,12 @@ function policyOf(session: WantedSession, input: BgpInput): BgpNeighborPolicy {
   const reflecting = reflectsFor(session.role, input.topology)
   // What others announce comes from them, or from who reflects for them.
   if (peer === undefined)
-    return { neighbor: session.address, import: shared, export: reflecting ? shared : 'own' }
+    return {
+      neighbor: session.address,
+      import: shared,
+      export: reflecting ? shared : 'own',
+      ...(session.role === 'mesh' && reflecting ? { med: byAnotherReflector } : {}),
+    }
   return {
     neighbor: session.address,
     import: [
@@ -125,6 +130,13 @@ function policyOf(session: WantedSession, input: BgpInput): BgpNeighborPolicy {
     export: 'own',
   }
 }
+
+/**
+ * What a client sends is nearer than what another reflector tells of it. By GoBGP's order (destination.go: MED, then the router id of
+ * who sent it, not of who originated it) both reflectors would take a client with a higher router id than theirs from each other, both
+ * take back their own word on that, and begin anew, as fast as they can.
+ */
+const byAnotherReflector = 1
 
 /**
  * Reflectors reflect for each other, too: GoBGP names the originator (RFC 4456 §8) to clients only, and without that name

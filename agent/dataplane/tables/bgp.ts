@@ -154,7 +154,8 @@ export function bgpTables(access: SpeakerAccess): BgpTables {
     format(op) {
       const object = objectOf(op)
       if (op.verb === 'remove') return `# gobgp: nothing more is taken of ${object.neighbor}`
-      return `# gobgp: ${object.neighbor}: ${policyText('in', object.import)}; ${policyText('out', object.export)}`
+      const farther = object.med === undefined ? '' : `, MED + ${object.med}`
+      return `# gobgp: ${object.neighbor}: ${policyText('in', object.import)}${farther}; ${policyText('out', object.export)}`
     },
   }
 
