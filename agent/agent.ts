@@ -24,6 +24,7 @@ import { createSpaceMonitor } from './dataplane/space-monitor.js'
 import { openSpaces } from './dataplane/spaces.js'
 import { watchSysctls } from './dataplane/sysctl-watch.js'
 import { dhcpTable } from './dataplane/tables/dhcp.js'
+import { readServicesAhead } from './dataplane/tables/service-ahead.js'
 import { createHostWatch } from './host-watch.js'
 import { holdIdentity, type Instance } from './identity.js'
 import type { ConfigReloads } from './live-config.js'
@@ -73,6 +74,8 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   let appliedRevision = 0
   let identity = false
 
+  // Read while the model is.
+  const ahead = readServicesAhead(kernel.netns, names)
   const store = createStore({
     kv,
     ...('file' in config.store ? { directory: config.store.file } : {}),
@@ -167,6 +170,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       desired,
       proxy,
       answers,
+      ahead,
       fabric: { spaces, dhcp },
       bgp: bgp.tables,
       record: {

@@ -34,6 +34,7 @@ import { portTable } from './tables/port.js'
 import { type RecordIo, recordTable } from './tables/record.js'
 import { routeTable } from './tables/route.js'
 import { ruleTable } from './tables/rule.js'
+import type { ServicesAhead } from './tables/service-ahead.js'
 import { hostSysctlTable, linkSysctlTable, sysctlIo, sysctlRecord } from './tables/sysctl.js'
 
 export interface OrderOptions {
@@ -49,6 +50,8 @@ export interface OrderOptions {
   /** What listens in this process; without it (cleanup) nothing does. */
   readonly proxy?: HostProxy
   readonly answers?: Answers
+  /** Sets of Services that are being read already. */
+  readonly ahead?: ServicesAhead
   /** Namespaces of our own and what is in them. */
   /** The speaker beside us. */
   readonly bgp?: BgpTables
@@ -97,7 +100,7 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
   const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage<T>, 'name' | 'table'> = {}): Stage =>
     // A stage's own table only ever sees objects that it observed or that compute made for it.
     ({ name, table, ...more }) as unknown as Stage
-  const services = serviceTables({ kernel, names, desired, proxy: options.proxy })
+  const services = serviceTables({ kernel, names, desired, proxy: options.proxy, ahead: options.ahead })
   const below: readonly TableName[] = ['link-sysctl', 'address', 'neighbor', 'fdb', 'route']
   return [
     stage('sysctl', hostSysctlTable(io, sysctlRecord(`${options.stateDir}/sysctl.json`, kernel.netns))),

@@ -2,7 +2,6 @@
 // rules would not make again.
 import { WarrenError } from '../../lib/errors.js'
 import type { IptablesText } from '../../lib/iptables/restore.js'
-import type { Nft } from '../../lib/nftables/client.js'
 import type { OpResult, Table, TableOp } from '../../lib/reconcile/table.js'
 import { serviceTable } from '../compute/services/ruleset.js'
 import type { DesiredState } from '../model/desired.js'
@@ -12,6 +11,7 @@ import type { Kernel } from './boundary.js'
 import type { HostProxy } from './host-proxy.js'
 import { type ConntrackTable, conntrackTable } from './tables/conntrack.js'
 import { proxyTable } from './tables/proxy.js'
+import type { ServicesAhead } from './tables/service-ahead.js'
 import { type ServiceIptablesObject, serviceIptablesTable } from './tables/service-iptables.js'
 import { serviceNftTable } from './tables/service-nft.js'
 
@@ -20,6 +20,7 @@ export interface ServiceTablesOptions {
   readonly names: Names
   desired(): DesiredState | undefined
   readonly proxy?: HostProxy | undefined
+  readonly ahead?: ServicesAhead | undefined
 }
 
 export interface ServiceTables {
@@ -49,8 +50,12 @@ function withoutListener(op: Op, portOf: PortOf): OpResult {
 }
 
 /** Entry points in nftables; what stands in conntrack for one is looked at once its rules were written. */
-function nftEntryPoints(nft: Nft, names: Names, flows: ConntrackTable, portOf: PortOf): Table<ServiceEntry> {
-  const table = serviceNftTable(nft, { families: serviceFamilies, names, proxy: { portOf } })
+function nftEntryPoints(
+  { kernel: { nft }, names, ahead }: ServiceTablesOptions,
+  flows: ConntrackTable,
+  portOf: PortOf,
+): Table<ServiceEntry> {
+  const table = serviceNftTable(nft, { families: serviceFamilies, names, proxy: { portOf }, ahead })
   const ours = new Set(serviceFamilies.map(family => serviceTable(family, plainRuleset, names, []).name))
   return {
     ...table,
@@ -80,7 +85,8 @@ function nftEntryPoints(nft: Nft, names: Names, flows: ConntrackTable, portOf: P
   }
 }
 
-export function serviceTables({ kernel, names, desired, proxy }: ServiceTablesOptions): ServiceTables {
+export function serviceTables(options: ServiceTablesOptions): ServiceTables {
+  const { kernel, desired, proxy } = options
   const portOf: PortOf = key => proxy?.proxy.portOf(key)
   const conntrack = conntrackTable(kernel.conntrack, {
     base: () => desired()?.serviceBase,
@@ -91,7 +97,7 @@ export function serviceTables({ kernel, names, desired, proxy }: ServiceTablesOp
   })
   return {
     proxy: proxy && listeners(proxy, () => desired()?.serviceBase?.localPods ?? []),
-    service: nftEntryPoints(kernel.nft, names, conntrack, portOf),
+    service: nftEntryPoints(options, conntrack, portOf),
     iptables: iptablesEntryPoints(kernel.iptablesText, conntrack),
     conntrack,
   }

@@ -20,23 +20,20 @@ const typeMask = 0x3fff
  */
 export type ElementVisitor = (bytes: Buffer, key: number, data: number) => boolean
 
-/**
- * Every element of a set without intervals or verdicts. False when one came twice: read it all again.
- * Errors: ENOENT; EINVAL when the kernel's set has another layout.
- */
-export async function scanSet(
-  socket: NetlinkSocket,
-  set: NftSetRef,
-  visit: ElementVisitor,
-): Promise<boolean> {
+/** Takes the messages of a dump one by one (header at `start`). Errors: EINVAL, as of `scanSet`. */
+export interface ElementVisits {
+  message(bytes: Buffer, start: number, end: number): void
+  /** No element has come twice. */
+  whole(): boolean
+}
+
+export function elementVisits(set: NftSetRef, visit: ElementVisitor): ElementVisits {
   if (set.interval === true || set.data === 'verdict')
     throw new WarrenError(`Cannot scan set "${set.set}": it has intervals or verdicts`, { code: 'EINVAL' })
   const keyLength = lengthOf(set.fields)
   const dataLength = set.data === undefined ? -1 : lengthOf(set.data)
   let whole = true
-  const writer = new AttributeWriter(128).text(list.table, set.table).text(list.set, set.set)
-  const request = nftRequest(nftMessage.getElement, set.family, Buffer.from(writer.take()))
-  await socket.dump(request, (bytes, start, end) => {
+  const message = (bytes: Buffer, start: number, end: number): void => {
     for (let at = start + prologue; at + 4 <= end; at = next(bytes, at)) {
       if ((bytes.readUInt16LE(at + 2) & typeMask) !== list.elements) continue
       const last = at + bytes.readUInt16LE(at)
@@ -55,9 +52,27 @@ export async function scanSet(
         if (!visit(bytes, key, data)) whole = false
       }
     }
+  }
+  return { message, whole: () => whole }
+}
+
+/**
+ * Every element of a set without intervals or verdicts. False when one came twice: read it all again.
+ * Errors: ENOENT; EINVAL when the kernel's set has another layout.
+ */
+export async function scanSet(
+  socket: NetlinkSocket,
+  set: NftSetRef,
+  visit: ElementVisitor,
+): Promise<boolean> {
+  const visits = elementVisits(set, visit)
+  const writer = new AttributeWriter(128).text(list.table, set.table).text(list.set, set.set)
+  const request = nftRequest(nftMessage.getElement, set.family, Buffer.from(writer.take()))
+  await socket.dump(request, (bytes, start, end) => {
+    visits.message(bytes, start, end)
     return undefined
   })
-  return whole
+  return visits.whole()
 }
 
 function next(bytes: Buffer, at: number): number {

@@ -9,6 +9,7 @@ import { formatElementOp } from '../../../lib/nftables/format.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import { serviceSets } from '../../compute/services/sets.js'
 import { entryKey, type ServiceEntry } from '../../model/service-entry.js'
+import { type ServicesAhead, type SetReader, withAhead } from './service-ahead.js'
 import type { Id } from './service-codec.js'
 import { commitElements } from './service-commit.js'
 import { ElementWriter, emptyState, type ServiceState, type Space } from './service-elements.js'
@@ -31,6 +32,8 @@ export interface ServiceNftOptions {
   readonly proxy?: ProxyOptions
   /** Dumps `sticky` beside the work of the table; default: the same socket. */
   readonly background?: Nft
+  /** Sets that are being read already, for the first look. */
+  readonly ahead?: ServicesAhead | undefined
 }
 
 export interface ServiceNftTable extends Table<ServiceEntry> {
@@ -67,6 +70,7 @@ class ServiceNft implements ServiceNftTable {
   readonly name = 'service'
   private readonly nft: Nft
   private readonly options: ServiceNftOptions
+  private reader: SetReader
   private readonly states = new Map<Family, ServiceState>()
   /**
    * By key: what entries of the mirror have in the kernel, where it is not what each would be given from nothing (an
@@ -80,6 +84,7 @@ class ServiceNft implements ServiceNftTable {
   constructor(nft: Nft, options: ServiceNftOptions) {
     this.nft = nft
     this.options = options
+    this.reader = options.ahead === undefined ? nft : withAhead(nft, options.ahead)
     for (const family of options.families)
       this.states.set(family, emptyState(serviceSets(family, options.names)))
   }
@@ -123,11 +128,12 @@ class ServiceNft implements ServiceNftTable {
   async observe(): Promise<readonly ServiceEntry[]> {
     const found: ServiceEntry[] = []
     for (const [family, { sets }] of this.states) {
-      const { state, entries } = await readServices(this.nft, () => emptyState(sets))
+      const { state, entries } = await readServices(this.reader, () => emptyState(sets))
       this.states.set(family, state)
       for (const entry of entries) found.push(entry)
       if (state.strays.length > 0) found.push(strays(family))
     }
+    this.reader = this.nft
     return found
   }
 

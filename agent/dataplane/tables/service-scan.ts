@@ -1,12 +1,12 @@
 // Reads the Services' sets of one table and puts together what each entry point has. Nothing is remembered from before:
 // a restarted agent, and one whose table somebody edited, see the same. `sticky` is not read: packets write it.
 import { hasCode, WarrenError } from '../../../lib/errors.js'
-import type { Nft } from '../../../lib/nftables/client.js'
 import { KeyIndex } from '../../../lib/nftables/key-index.js'
 import { decodeFields } from '../../../lib/nftables/layout.js'
 import type { NftElement, NftSetRef } from '../../../lib/nftables/types.js'
 import { slotOffset } from '../../compute/services/sets.js'
 import type { ServiceProtocol } from '../../model/service-entry.js'
+import type { SetReader } from './service-ahead.js'
 import { hole, type Id } from './service-codec.js'
 import { eachShared, type ServiceState, type Space } from './service-elements.js'
 import { type Footprint, flag, nothing } from './service-footprint.js'
@@ -51,13 +51,13 @@ async function present<T>(work: Promise<T>, absent: T): Promise<T> {
 
 class Reading {
   readonly state: ServiceState
-  private readonly nft: Nft
+  private readonly nft: SetReader
   readonly entries: ObservedEntry[] = []
   private readonly strays: NftElement[] = []
   private readonly drafts = new Map<Space, Drafts>()
   private whole = true
 
-  constructor(nft: Nft, state: ServiceState) {
+  constructor(nft: SetReader, state: ServiceState) {
     this.nft = nft
     this.state = state
     for (const space of [state.vip, state.np])
@@ -275,7 +275,7 @@ const resizeWait = 2
 
 /** What the table of a family has, and each entry point of it. Errors: EINTR when it was being resized during each read. */
 export async function readServices(
-  nft: Nft,
+  nft: SetReader,
   state: () => ServiceState,
 ): Promise<{ readonly state: ServiceState; readonly entries: readonly ObservedEntry[] }> {
   for (let i = 1; i <= tries; i += 1) {
