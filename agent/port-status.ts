@@ -32,6 +32,8 @@ export interface PortFacts {
   failureOf(table: TableName, object: unknown): Trouble | undefined
   /** Is it there as it is wanted, as last known? */
   stands(table: TableName, object: unknown): boolean
+  /** All that is wanted of the table stands: nothing has to be asked of its objects. */
+  complete(table: TableName): boolean
 }
 
 const state = (word: PortState, code: string, reason: string, hint?: string): PortStatus => ({
@@ -98,12 +100,14 @@ function objectsStatus(
     ref,
   ]
   let missing: string | undefined
-  for (const table of tables)
+  for (const table of tables) {
+    if (facts.complete(table)) continue
     for (const owner of owners)
       for (const object of groupOf(desired, table, owner)) {
         const trouble = facts.failureOf(table, object)
         if (trouble !== undefined) return state('DOWN', trouble.code, trouble.message, trouble.hint)
         if (!facts.stands(table, object)) missing ??= `table ${table} is being written`
       }
+  }
   return missing === undefined ? { state: 'ACTIVE' } : state('BUILD', 'WRITING', missing)
 }

@@ -13,13 +13,17 @@ type Parts = Pick<ControlParts, 'config' | 'store' | 'desired' | 'reconciler' | 
 
 export function createTenantControl(parts: Parts): TenantControl {
   const { config, store, desired, reconciler, counters, drops } = parts
-  const facts = (): PortFacts => ({
-    node: config.node,
-    fabric: config.roles.includes('fabric'),
-    desired: desired(),
-    failureOf: (table, object) => reconciler.failureOf(table, object),
-    stands: (table, object) => reconciler.stands(table, object),
-  })
+  const facts = (): PortFacts => {
+    const now = desired()
+    return {
+      node: config.node,
+      fabric: config.roles.includes('fabric'),
+      desired: now,
+      failureOf: (table, object) => reconciler.failureOf(table, object),
+      stands: (table, object) => reconciler.stands(table, object),
+      complete: table => now !== undefined && reconciler.complete(table, now),
+    }
+  }
   const inspector = createTenantInspector({
     node: config.node,
     snapshot: () => store.snapshot(),

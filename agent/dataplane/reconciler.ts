@@ -145,6 +145,11 @@ export class Reconciler {
     return this.#mirrors.get(name)?.stands(object) ?? false
   }
 
+  /** All that is wanted of the table stands: there is no object of it to ask for. */
+  complete(name: TableName, desired: DesiredState): boolean {
+    return this.#mirrors.get(name)?.complete(desired[name] as Desired<unknown>) ?? false
+  }
+
   known(name: TableName): Iterable<unknown> {
     return this.#mirrors.get(name)?.known ?? []
   }

@@ -61,6 +61,8 @@ export class Mirror<T> {
   #because: Cause | undefined
   #stale = true
   #kickedAt = 0
+  /** Ops of the last plan that nothing has come of yet. */
+  #open = 0
   #observed = 0
   #written = 0
   #failed = 0
@@ -175,6 +177,11 @@ export class Mirror<T> {
     )
   }
 
+  /** Everything of `desired` stands, as last known, and nothing else is to go: no look at single objects says more. */
+  complete(desired: Desired<T>): boolean {
+    return this.#open === 0 && this.upToDate(desired)
+  }
+
   async #observe(signal: AbortSignal): Promise<boolean> {
     this.#stale = false
     for (const heard of this.#heard) if (!this.#reasons.has(heard.key)) this.#reasons.set(heard.key, heard)
@@ -226,6 +233,7 @@ export class Mirror<T> {
     } else {
       for (const key of keys) check(key)
     }
+    this.#open = writes.length + removes.length
     return { writes, removes }
   }
 
@@ -236,6 +244,7 @@ export class Mirror<T> {
       if (signal.aborted) throw error
       return ops.map(() => asError(error))
     })
+    this.#open -= ops.length
     let failed = 0
     const now = this.#clock.now()
     let at: string | undefined

@@ -69,6 +69,7 @@ function facts(
     desired: desired(),
     failureOf: (_, object) => failures[String(object)],
     stands: (_, object) => !missing.includes(String(object)),
+    complete: () => false,
     ...more,
   }
 }
@@ -128,6 +129,8 @@ t.test('ports: what failed first is the reason; what is only not there yet is BU
     'rules before links',
   )
   t.match(portStatus(port(), facts({}, { guest: trouble('EPERM') })), { state: 'DOWN', code: 'EPERM' })
+  const asked = facts({ complete: table => table !== 'guest' }, both, ['link', 'guest'])
+  t.match(portStatus(port(), asked), { code: 'NO_LINK' }, 'no object of a complete table is asked for')
   t.match(
     portStatus(port(), facts({}, { router: trouble('EEXIST') })),
     { code: 'EEXIST' },
