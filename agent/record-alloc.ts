@@ -80,9 +80,14 @@ export function createRecordAllocator(
   const idleSince = new Map<string, number>()
   let failed = ''
   let kicked = true
+  let looked = false
 
   function mayWrite({ partial, held }: Snapshot): boolean {
     return options.identityHeld() && !partial && held.size === 0 && store.sources().every(each => each.inSync)
+  }
+
+  function startMs({ services, networks, ports }: Snapshot): number {
+    return services.size + networks.size + ports.size > many ? (options.turnMs ?? turnMs) : 0
   }
 
   function turn({ live, nodes }: Snapshot): number {
@@ -174,10 +179,13 @@ export function createRecordAllocator(
       return snapshot
     }
     if (!options.identityHeld()) return Number.POSITIVE_INFINITY
+    // A look at thousands of objects, as after a start, lets that start go first; the first of all is dear in itself.
+    const before = looked ? 0 : startMs(store.snapshot())
+    if (before > 0) await clock.sleep(before, signal)
+    looked = true
     const first = take()
     if (pending.size === 0 || !mayWrite(first)) return Number.POSITIVE_INFINITY
-    // A look at thousands of objects, as after a start, lets that start go first.
-    const ours = turn(first) + (pending.size > many ? (options.turnMs ?? turnMs) : 0)
+    const ours = turn(first) + (pending.size > many && before === 0 ? (options.turnMs ?? turnMs) : 0)
     if (ours > 0) await clock.sleep(ours, signal)
     const snapshot = take()
     if (!mayWrite(snapshot)) return Number.POSITIVE_INFINITY

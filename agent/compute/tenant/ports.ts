@@ -15,10 +15,16 @@ import { canonicalPair, namedGroups } from './group-rules.js'
 export const shortHash = (text: string): string =>
   createHash('sha256').update(text).digest('hex').slice(0, 10)
 
+const links = new WeakMap<Port, string>()
+
 /** Of the port's link in the fabric namespace. */
 export function linkOf(port: Port): string {
+  const known = links.get(port)
+  if (known !== undefined) return known
   const { device } = port.spec
-  return device?.kind === 'tap' ? device.name : `p${shortHash(tenantName(port))}`
+  const link = device?.kind === 'tap' ? device.name : `p${shortHash(tenantName(port))}`
+  links.set(port, link)
+  return link
 }
 
 const hostNameOf = (name: string): string => name.replaceAll('.', '-').slice(0, 63).replace(/-+$/, '')

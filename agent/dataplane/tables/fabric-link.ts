@@ -32,11 +32,13 @@ function plain({ peer: _peer, tap: _tap, moves: _moves, port: _port, ...link }: 
 
 const rank: Readonly<Record<string, number>> = { bridge: 0, vxlan: 1 }
 
-/** A bridge before its ports; of what goes, the ports before it. */
+/** A bridge before its ports, those of one bridge together; of what goes, the ports before it. */
 function inOrder(ops: readonly TableOp<FabricLink>[]): (readonly [number, TableOp<FabricLink>])[] {
   const place = (op: TableOp<FabricLink>): number =>
     op.verb === 'remove' ? -(rank[op.observed.info.kind] ?? 2) : (rank[op.desired.info.kind] ?? 2)
-  return [...ops.entries()].sort(([, a], [, b]) => place(a) - place(b))
+  const bridge = (op: TableOp<FabricLink>): string => (op.verb === 'remove' ? '' : (op.desired.master ?? ''))
+  const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)
+  return [...ops.entries()].sort(([, a], [, b]) => place(a) - place(b) || compare(bridge(a), bridge(b)))
 }
 
 class FabricLinks implements Table<FabricLink> {
