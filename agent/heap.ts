@@ -74,6 +74,8 @@ function letGoOfProgram(): void {
 
 /** Call it first. */
 export function growFreelyAtStart(): void {
+  // V8 takes a code cache only under the flags under which it was written: those of the launcher (scripts/build.mjs).
+  if (process.env['WARREN_CODE_CACHE'] === 'write') return
   setFlagsFromString(`--heap-growing-percent=${startPercent}`)
   let last = performance.eventLoopUtilization()
   const timer = setInterval(() => {

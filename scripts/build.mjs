@@ -45,9 +45,11 @@ const threads = { 'proxy-worker': 'lib/proxy/worker.ts' }
 /** `process.argv` of the program is the same with and without this loader. V8 itself refuses a cache of another version. */
 const boot = ids => `'use strict'
 // node boot.cjs PROGRAM ARGS...: runs PROGRAM.cjs beside this file, with its code cache when that fits.
-// WARREN_CODE_CACHE=write: writes the cache when the program ends (scripts/build.mjs does).
+// WARREN_CODE_CACHE=write: writes the cache when the program ends (scripts/build.mjs does); =check: exit status 3 without
+// one that fits.
 const { readFileSync, writeFileSync } = require('node:fs')
 const { createRequire } = require('node:module')
+const { setFlagsFromString } = require('node:v8')
 const { Script } = require('node:vm')
 const file = __dirname + '/' + process.argv[2] + '.cjs'
 const cache = file + '.' + ${JSON.stringify(ids).replaceAll('"', "'")}[process.argv[2]] + '.cache'
@@ -62,9 +64,15 @@ const script = new Script(source, {
   filename: file,
   ...(cachedData === undefined ? {} : { cachedData }),
 })
+if (process.env.WARREN_CODE_CACHE === 'check') process.exit(cachedData && !script.cachedDataRejected ? 0 : 3)
 cachedData = undefined
 if (process.env.WARREN_CODE_CACHE === 'write') {
-  process.on('exit', () => writeFileSync(cache, script.createCachedData()))
+  // What ran once at the start belongs into it, too. V8 refuses a cache that was written under other flags.
+  setFlagsFromString('--no-flush-bytecode')
+  process.on('exit', () => {
+    setFlagsFromString('--flush-bytecode')
+    writeFileSync(cache, script.createCachedData())
+  })
 }
 const module_ = { exports: {}, filename: file, id: '.', loaded: false, children: [], paths: [] }
 script.runInThisContext()(module_.exports, createRequire(file), module_, file, __dirname)
@@ -217,7 +225,12 @@ try {
   }
   await train()
   for (const name of Object.keys(programs)) {
-    if (!existsSync(join(fresh, `${name}.cjs.${ids[name]}.cache`))) {
+    const env = {
+      ...process.env,
+      WARREN_CODE_CACHE: 'check',
+      PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
+    }
+    if (spawnSync(join(fresh, name), { env }).status !== 0) {
       process.stderr.write(`scripts/build.mjs: no code cache for ${name}: it starts slower\n`)
     }
   }
