@@ -187,6 +187,24 @@ export function decodeField(type: NftType, bytes: Buffer, at: number): string {
   }
 }
 
+const plainMac = /^[0-9a-f]{2}(?::[0-9a-f]{2}){5}$/
+const plainIpv4 = /^(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}$/
+const plainName = /^[\w.-]{1,15}$/
+
+/** Is the text as decodeField() would give it? False: perhaps. Most of what comes here is, and needs no bytes to tell. */
+export function isCanonical(type: NftType, text: string): boolean {
+  switch (type) {
+    case 'ether_addr':
+      return plainMac.test(text)
+    case 'ipv4_addr':
+      return plainIpv4.test(text)
+    case 'ifname':
+      return plainName.test(text)
+    default:
+      return false
+  }
+}
+
 /** How nft(8) wants the field written: interface names in quotes, all else as it is. */
 export function fieldAsNft(type: NftType, text: string): string {
   return type === 'ifname' ? `"${text}"` : text

@@ -1,6 +1,6 @@
 // Elements of sets and maps as values with one canonical text per field, so that equal elements are equal strings.
 
-import { fieldAsNft } from './datatypes.js'
+import { fieldAsNft, isCanonical } from './datatypes.js'
 import {
   checkCount,
   decodeFields,
@@ -19,7 +19,11 @@ export function nftElement(
   data?: readonly string[],
   timeout?: number,
 ): NftElement {
-  const canonicalKey = decodeKey(set, encodeKey(set, key))
+  const plain =
+    set.interval !== true &&
+    key.length === set.fields.length &&
+    set.fields.every((type, i) => isCanonical(type, key[i] as string))
+  const canonicalKey = plain ? [...key] : decodeKey(set, encodeKey(set, key))
   const types = set.data
   let canonicalData: readonly string[] | undefined
   if (types === 'verdict') canonicalData = [formatVerdict(parseVerdict(data?.join(' ') ?? ''))]

@@ -1,14 +1,16 @@
 // Elements as bytes and back, without a kernel.
 import t from 'tap'
 import { WarrenError } from '../../lib/errors.js'
+import { isCanonical } from '../../lib/nftables/datatypes.js'
 import { ElementReader, elementMessages, hasRepeats } from '../../lib/nftables/element-messages.js'
 import { elementKey, elementText, nftElement } from '../../lib/nftables/elements.js'
 import { fakeNft } from '../../lib/nftables/fake.js'
 import { formatElementOp, formatTable, formatTableRemoval } from '../../lib/nftables/format.js'
 import { KeyIndex } from '../../lib/nftables/key-index.js'
+import { decodeFields, encodeFields } from '../../lib/nftables/layout.js'
 import { transaction } from '../../lib/nftables/message.js'
 import { NftEventReader } from '../../lib/nftables/monitor.js'
-import type { NftElement, NftSetRef } from '../../lib/nftables/types.js'
+import type { NftElement, NftSetRef, NftType } from '../../lib/nftables/types.js'
 import { AttributeWriter } from '../../lib/nftables/wire.js'
 
 const vteps: NftSetRef = {
@@ -85,6 +87,35 @@ t.test('every type comes back in canonical text', async t => {
   ])
   t.same(other.key, ['0a:00:00:00:01:0b', 'fd00::1', '0x00000010', '7', '0xfd000000000000000000000000000001'])
   t.same(there([other]), [other])
+})
+
+t.test('what is canonical without a look at its bytes is what its bytes say', async t => {
+  const texts: readonly (readonly [NftType, readonly string[], readonly string[]])[] = [
+    [
+      'ether_addr',
+      ['0a:00:00:00:01:0b', 'ff:ff:ff:ff:ff:ff'],
+      ['0A:00:00:00:01:0b', 'a:0:0:0:1:b', '0a:00:00:00:01', '0a:00:00:00:01:0b:0c', '0a:00:00:00:01:0b '],
+    ],
+    [
+      'ipv4_addr',
+      ['0.0.0.0', '10.0.1.11', '255.255.255.255', '199.249.200.9'],
+      ['010.0.0.1', '10.0.1', '10.0.1.', '10.0.1.256', '10.0.0.1.1', '.10.0.0.1', '10.0.0.1\n', '1.2.3.4.'],
+    ],
+    ['ifname', ['p0123456789', 'vx1001', 'eth0.100', 'x'.repeat(15)], ['"eth0"', '', 'x'.repeat(16), 'vé']],
+    ['mark', [], ['0x00000001', '1']],
+  ]
+  for (const [type, plain, others] of texts) {
+    for (const text of [...plain, ...others]) {
+      const known = isCanonical(type, text)
+      t.equal(known, plain.includes(text), `${type} ${JSON.stringify(text)}`)
+      if (known) t.same(decodeFields([type], encodeFields([type], [text])), [text])
+    }
+  }
+  for (let i = 0; i < 2000; i += 1) {
+    const bytes = Buffer.from(Array.from({ length: 6 }, (_, at) => (i * 7919 * (at + 1)) & 0xff))
+    t.ok(isCanonical('ipv4_addr', decodeFields(['ipv4_addr'], bytes)[0] ?? ''))
+    t.ok(isCanonical('ether_addr', decodeFields(['ether_addr'], bytes)[0] ?? ''))
+  }
 })
 
 t.test('verdicts carry their chain, names of links are quoted in nft text', async t => {

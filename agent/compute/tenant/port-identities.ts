@@ -9,9 +9,13 @@ export interface PortIdentity {
   readonly addresses: readonly string[]
 }
 
+/** The last one: it is asked for several times in a row. */
+let known = { mac: '', address: '' }
+
 /** What a device with that MAC gives itself: fe80::/64 and EUI-64 (RFC 4291 appendix A). */
 export function linkLocalOf(mac: string): string {
-  return numberToAddress((0xfe80n << 112n) | eui64(mac), 'inet6')
+  if (known.mac !== mac) known = { mac, address: numberToAddress((0xfe80n << 112n) | eui64(mac), 'inet6') }
+  return known.address
 }
 
 /** "10.0.0.1", "10.0.0.1/32", "fd00::1/128". */
