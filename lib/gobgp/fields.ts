@@ -74,3 +74,18 @@ export class Fields {
 export function listed(fields: Fields): readonly number[] {
   return fields.packed ? fields.numbers() : [fields.value]
 }
+
+/** A text that is mostly the one before it. */
+export function remembered(bytes: Buffer): (from: number, to: number) => string {
+  let first = 0
+  let last = 0
+  let text = ''
+  return (from, to) => {
+    if (to - from !== last - first || bytes.compare(bytes, first, last, from, to) !== 0) {
+      text = bytes.toString('latin1', from, to)
+      first = from
+      last = to
+    }
+    return text
+  }
+}

@@ -1,7 +1,7 @@
 // Paths out of the bytes of gobgpd's answers, read by hand (https://protobuf.dev/programming-guides/encoding): it tells
 // five thousand in a few messages, most with the same attributes, and protobufjs makes a dozen objects of each. Field
 // numbers are those of proto.ts. Errors: RangeError of a message that is cut short.
-import { Fields, listed } from './fields.js'
+import { Fields, listed, remembered } from './fields.js'
 import type { BgpFamily, BgpOrigin, BgpPath } from './types.js'
 
 const origins: readonly BgpOrigin[] = ['igp', 'egp', 'incomplete']
@@ -20,21 +20,6 @@ interface Attributes {
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
-
-/** A text that is mostly the one before it. */
-function remembered(bytes: Buffer): (from: number, to: number) => string {
-  let first = 0
-  let last = 0
-  let text = ''
-  return (from, to) => {
-    if (to - from !== last - first || bytes.compare(bytes, first, last, from, to) !== 0) {
-      text = bytes.toString('latin1', from, to)
-      first = from
-      last = to
-    }
-    return text
-  }
-}
 
 /** Reads the paths of a TableEvent or a Destination between these bytes: the same field in both. */
 function pathReader(bytes: Buffer): (from: number, to: number) => BgpPath[] {
@@ -166,7 +151,36 @@ function pathReader(bytes: Buffer): (from: number, to: number) => BgpPath[] {
     return seconds
   }
 
+  /** The last path that began with its prefix, and where what it says besides is: the next one mostly says the same. */
+  let restFrom = 0
+  let restTo = 0
+  let last: BgpPath | undefined
+  /** How often the last path that was read as a whole had a prefix. */
+  let nlris = 0
+
   function readPath(from: number, to: number): BgpPath | undefined {
+    path.over(from, to)
+    if (!path.next()) return undefined
+    if (path.field !== 1) return readFields(from, to)
+    const { at } = path
+    const length = to - at
+    if (
+      last === undefined ||
+      length !== restTo - restFrom ||
+      bytes.compare(bytes, restFrom, restTo, at, to) !== 0
+    ) {
+      const read = readFields(from, to)
+      // Of a field that comes twice the last one counts, and that would be in the rest.
+      last = nlris === 1 ? read : undefined
+      restFrom = at
+      restTo = to
+      return read
+    }
+    const prefix = readNlri(path.from, path.to)
+    return prefix === undefined ? undefined : { ...last, prefix }
+  }
+
+  function readFields(from: number, to: number): BgpPath | undefined {
     let prefix: string | undefined
     let family: BgpFamily | undefined
     let first = -1
@@ -176,12 +190,14 @@ function pathReader(bytes: Buffer): (from: number, to: number) => BgpPath[] {
     let peerAsn = 0
     let sourceRouterId = ''
     let neighbor = ''
+    nlris = 0
     path.over(from, to)
     let start = from
     while (path.next()) {
       switch (path.field) {
         case 1:
           prefix = readNlri(path.from, path.to)
+          nlris += 1
           break
         case 2:
           if (first < 0) first = start

@@ -137,6 +137,38 @@ void t.test(
         withdrawn: false,
       })),
     )
+    // What gobgpd says of one UPDATE: all but the prefix is the same, byte by byte, until it is not.
+    const alike = (prefix: string, more = {}) => ({
+      ...wirePath({ prefix, nextHop: '192.0.2.1', communities: [7] }, wire),
+      ...from,
+      neighborIp: '192.0.2.10',
+      age: { seconds: 1_790_000_000 },
+      ...more,
+    })
+    const run = [
+      alike('10.2.0.0/24'),
+      alike('10.2.1.0/25'),
+      alike('10.200.2.0/28'),
+      alike('10.2.3.0/24', { isWithdraw: true }),
+      alike('10.2.4.0/24', { isWithdraw: true }),
+      alike('10.2.5.0/24', { family: { afi: 25, safi: 70 } }),
+      alike('10.2.6.0/24', { family: { afi: 25, safi: 70 } }),
+      alike('10.2.7.0/24'),
+    ]
+    const told = readTableEvent(wire.encode('WatchEventResponse', { table: { paths: run } })) ?? []
+    t.same(
+      told.map(({ prefix, withdrawn }) => [prefix, withdrawn]),
+      [
+        ['10.2.0.0/24', false],
+        ['10.2.1.0/25', false],
+        ['10.200.2.0/28', false],
+        ['10.2.3.0/24', true],
+        ['10.2.4.0/24', true],
+        ['10.2.7.0/24', false],
+      ],
+    )
+    for (const path of told)
+      t.match(path, { nextHop: '192.0.2.1', communities: [7], neighbor: '192.0.2.10', since: 1_790_000_000 })
     // Numbers one by one, as before protobuf 3: 7: {1: "...AsPathAttribute", 2: {1: {2: 5, 2: 6}}}
     const segment = Buffer.from([0x0a, 4, 0x10, 5, 0x10, 6])
     const loose = wire.encode('WatchEventResponse', {
