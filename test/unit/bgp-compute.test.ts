@@ -492,10 +492,10 @@ function factsOf({ inSync = true, synced = [], down = [], paths = [] }: Heard): 
 function ribOf(world: GuardWorld, onLink: readonly string[] = ['192.0.2.0/24']) {
   const { ownerOf: _, ...whole } = guardOf(world)
   let looks = 0
-  const own: readonly Prefix[] = Object.assign([...whole.own], {
-    some(this: readonly Prefix[], test: (prefix: Prefix) => boolean): boolean {
-      looks += 1
-      return this.findIndex(test) >= 0
+  const own: readonly Prefix[] = new Proxy([...whole.own], {
+    get(list, name) {
+      if (name === 'length') looks += 1
+      return Reflect.get(list, name) as unknown
     },
   })
   const guard = { ...whole, own, isServiceAddress: () => false }

@@ -2,7 +2,8 @@
 // node that was taken over must not draw other nodes' traffic to itself, a router outside nothing that was not asked of it.
 import type { BgpPath } from '../../../lib/gobgp/types.js'
 import { addressBits } from '../../../lib/net/address.js'
-import { containsPrefix, overlaps, type Prefix, parsePrefix } from '../../../lib/net/prefix.js'
+import { containsPrefix, type Prefix, parsePrefix } from '../../../lib/net/prefix.js'
+import { overlapsAny, withinAny } from '../../../lib/net/ranges.js'
 import type { BGPPeer } from '../../model/bgp-peer.js'
 import type { GuardContext, Ruling, RulingCode, WantedSession } from '../../model/bgp-state.js'
 import type { Node } from '../../model/node.js'
@@ -90,9 +91,9 @@ const never = ['127.0.0.0/8', '169.254.0.0/16', '224.0.0.0/3', '::/64', 'fe80::/
 
 /** A list may be as wide as 10.0.0.0/8: what the kernel reaches by itself is no router's, however it is cut. */
 function importRuling(prefix: Prefix, peer: BGPPeer, { onLink = [] }: GuardContext): Ruling {
-  const link = onLink.find(own => containsPrefix(own, prefix))
+  const link = withinAny(onLink, prefix) ? onLink.find(own => containsPrefix(own, prefix)) : undefined
   if (link !== undefined) return refuse('ON_LINK', `within ${link.text}, which this host has on its own link`)
-  const martian = never.find(range => containsPrefix(range, prefix))
+  const martian = withinAny(never, prefix) ? never.find(range => containsPrefix(range, prefix)) : undefined
   if (martian !== undefined) return refuse('OUTSIDE', `within ${martian.text}, which no router leads to`)
   return { ok: true, as: 'import', peer: peer.metadata.name }
 }
@@ -115,22 +116,19 @@ export function ruling(path: BgpPath, context: GuardContext): Ruling {
   const prefix = readable(path.prefix)
   if (prefix === undefined) return refuse('MALFORMED', 'it is no prefix, or has host bits set')
   if (prefix.length === 0) return refuse('DEFAULT_ROUTE', 'a default route is never taken')
-  const inside = context.podCIDRs.some(pool => containsPrefix(pool, prefix))
-  if (!inside && context.podCIDRs.some(pool => overlaps(pool, prefix)))
-    return refuse('OUTSIDE', 'it is wider than podCIDRs')
-  if (context.own.some(own => overlaps(own, prefix))) return refuse('OURS', "it overlaps this node's block")
+  const inside = withinAny(context.podCIDRs, prefix)
+  if (!inside && overlapsAny(context.podCIDRs, prefix)) return refuse('OUTSIDE', 'it is wider than podCIDRs')
+  if (overlapsAny(context.own, prefix)) return refuse('OURS', "it overlaps this node's block")
   if (inside) return insideRuling(path, prefix, session, context)
-  if (context.routed?.some(pool => overlaps(pool, prefix)) === true)
+  if (context.routed !== undefined && overlapsAny(context.routed, prefix))
     return routedRuling(path, prefix, session, context)
-  const service =
-    context.serviceCIDRs.some(pool => containsPrefix(pool, prefix)) || context.isServiceAddress(prefix)
+  const service = withinAny(context.serviceCIDRs, prefix) || context.isServiceAddress(prefix)
   if (service)
     return session?.role === 'external'
       ? refuse('OUTSIDE', 'addresses of Services are only taken of nodes')
       : { ok: true, as: 'service' }
   const { peer } = session ?? {}
-  if (peer !== undefined && importsOf(peer).some(list => containsPrefix(list, prefix)))
-    return importRuling(prefix, peer, context)
+  if (peer !== undefined && withinAny(importsOf(peer), prefix)) return importRuling(prefix, peer, context)
   const list = peer === undefined ? '' : `, and not in the import list of bgppeer/${peer.metadata.name}`
   return refuse('OUTSIDE', `outside podCIDRs${list}`)
 }
