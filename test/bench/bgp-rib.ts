@@ -1,14 +1,17 @@
 // From the RIB to the kernel: a router outside holds thousands of prefixes before its session comes up, then one at a time.
 // All of it real: two gobgpd, a warrend, a kernel.
+import { readFileSync } from 'node:fs'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { BGPPeer } from '../../agent/model/bgp-peer.js'
 import { objectKey } from '../../agent/model/keys.js'
 import { routeProtocol } from '../../agent/model/marks.js'
-import type { BgpLocalPath, BgpPeerConfig, Gobgp } from '../../lib/gobgp/types.js'
+import { containsPrefix, parsePrefix } from '../../lib/net/prefix.js'
 import { monitorRtnl } from '../../lib/netlink/monitor.js'
-import { openNetns } from '../../lib/netns/netns.js'
+import { openRtnl } from '../../lib/netlink/rtnl.js'
+import { type Netns, openNetns } from '../../lib/netns/netns.js'
+import { makeRouter, peerOfRouter, prefixOf, routerAsn, withoutWarrend } from './bgp-alone.js'
 import { bgpCluster } from './bgp-fleet.js'
-import { type Heard, hear } from './bgp-heard.js'
+import { countPaths } from './bgp-heard.js'
 import { cpuOf, forget, mainCpuOf, rssOf, startDaemon } from './daemon.js'
 import { startEtcd } from './etcd.js'
 import { fill } from './fleet.js'
@@ -17,55 +20,7 @@ import { createMeetings } from './meetings.js'
 import type { Place } from './place.js'
 import { median, percentile, type Row, row, spread } from './row.js'
 
-const routerAsn = 65001
-const clusterAsn = 64512
-/** Shared address space (RFC 6598): 16,384 prefixes of /24. */
-const prefixOf = (n: number): string => `100.${64 + (n >> 8)}.${n & 255}.0/24`
-
-/** The router on host 2, announcing by itself. */
-async function makeRouter(place: Place, paths: readonly BgpLocalPath[]): Promise<Gobgp> {
-  await place.makeHost(2)
-  const client = (await startGobgpd(place, 'h2')).client()
-  const own = place.address(2)
-  await client.start({ asn: routerAsn, routerId: own, listenPort: 179, listenAddresses: [own] })
-  await client.addPaths(paths)
-  await client.setPolicies([{ neighbor: place.address(1), import: 'any', export: 'any' }])
-  return client
-}
-
-/** The host as the router's neighbor. */
-const peerOfRouter = (place: Place): BgpPeerConfig => ({
-  address: place.address(1),
-  asn: clusterAsn,
-  localAddress: place.address(2),
-  families: ['inet'],
-  ...{ holdTime: 90, keepalive: 30, connectRetry: 5 },
-  gracefulRestart: { restartTime: 120, restarting: false },
-})
-
-/** The same session and the same prefixes for a gobgpd with nothing beside it but our watch. */
-async function aloneWith(place: Place, router: Gobgp, prefixes: number): Promise<Heard> {
-  const gobgpd = await startGobgpd(place, 'h1')
-  const client = gobgpd.client()
-  const own = place.address(1)
-  await client.start({ asn: clusterAsn, routerId: own, listenPort: 179, listenAddresses: [own] })
-  const any = [{ prefix: '100.64.0.0/10', min: 10, max: 32 }]
-  await client.setPolicies([{ neighbor: place.address(2), import: any, export: 'own' }])
-  await client.addPeer({
-    ...peerOfRouter(place),
-    ...{ address: place.address(2), asn: routerAsn, localAddress: own },
-  })
-  const stop = new AbortController()
-  const heard = hear(gobgpd, prefixes, stop.signal)
-  await router.addPeer(peerOfRouter(place))
-  const until = performance.now() + 30_000
-  while ((heard.told === undefined || heard.counted === undefined) && performance.now() < until)
-    await delay(20)
-  stop.abort()
-  await router.deletePeer(place.address(1))
-  await gobgpd.end()
-  return heard
-}
+const allPrefixes = parsePrefix('100.64.0.0/10')
 
 const text = (ms: number | undefined): string => (ms === undefined ? '?' : ms.toFixed(0))
 
@@ -83,6 +38,35 @@ const peerOf = (place: Place): BGPPeer => ({
   },
 })
 
+/** How many of the router's prefixes are routes of ours. */
+async function imported(netns: Netns): Promise<number> {
+  const rtnl = openRtnl(netns)
+  try {
+    const routes = await rtnl.list('route', { protocol: routeProtocol, family: 'inet' })
+    return routes.filter(({ dst }) => containsPrefix(allPrefixes, parsePrefix(dst))).length
+  } finally {
+    rtnl.close()
+  }
+}
+
+/** Routes of the namespace by the kernel's own count: nothing is told or listed for it. */
+function routesIn(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/net/fib_triestat`, 'latin1')
+  return Number(/^Main:[\s\S]*?Prefixes:\s+(\d+)/m.exec(text)?.[1] ?? 0)
+}
+
+/** When there are so many, looked at every 5 ms. */
+async function whenRoutes(pid: number, count: number, signal: AbortSignal): Promise<number | undefined> {
+  while (routesIn(pid) < count) {
+    if (signal.aborted) return undefined
+    await delay(5)
+  }
+  return performance.now()
+}
+
+const since = (from: number | undefined, to: number | undefined): number | undefined =>
+  from === undefined || to === undefined ? undefined : to - from
+
 export async function bgpRibRows(place: Place, prefixes: number, changes: number): Promise<Row[]> {
   const nextHop = place.address(2)
   const router = await makeRouter(
@@ -90,7 +74,8 @@ export async function bgpRibRows(place: Place, prefixes: number, changes: number
     Array.from({ length: prefixes }, (_, n) => ({ prefix: prefixOf(n), nextHop })),
   )
   await place.makeHost(1)
-  const alone = await aloneWith(place, router, prefixes)
+  const bare = await withoutWarrend(place, router, prefixes, false)
+  const watched = await withoutWarrend(place, router, prefixes, true)
   const etcd = await startEtcd(place)
   const kv = etcd.client()
   await fill(kv, [], bgpCluster({ topology: 'mesh' }))
@@ -98,73 +83,68 @@ export async function bgpRibRows(place: Place, prefixes: number, changes: number
   await kv.txn({ compare: [], puts: [{ key: objectKey(peer), value: JSON.stringify(peer) }], deletes: [] })
   forget(place, 1)
   const gobgpd = await startGobgpd(place, 'h1')
-
-  const routes = new Map<string, number>()
-  const met = createMeetings()
-  const netns = openNetns({ path: place.path('h1') })
-  const monitor = monitorRtnl(netns, ['route'], event => {
-    if (event.event === 'lost' || event.object.kind !== 'route') return
-    const { protocol, dst } = event.object
-    if (protocol !== routeProtocol) return
-    const at = performance.now()
-    if (event.event === 'new') {
-      if (!routes.has(dst)) routes.set(dst, at)
-      met.arrive(`kernel new ${dst}`, at)
-    } else met.arrive(`kernel gone ${dst}`, at)
-  })
-  place.onEnd(() => {
-    monitor.close()
-    netns.close()
-  })
-
   const daemon = startDaemon(place, 1, { etcd: etcd.url }, [`gobgp: { socket: ${gobgpd.socket} }`])
   await daemon.converged(30_000)
-  // When gobgpd itself has them: its own count, and a watch besides warrend's.
-  const stop = new AbortController()
-  place.onEnd(() => stop.abort())
-  const heard = hear(gobgpd, prefixes, stop.signal, (event, at) => {
-    if (event.type !== 'paths') return
-    for (const { prefix, withdrawn, neighbor } of event.paths)
-      if (neighbor !== undefined) met.arrive(`rib ${withdrawn ? 'gone' : 'new'} ${prefix}`, at)
-  })
-  await router.addPeer(peerOfRouter(place))
+
   const cpu = (): Record<'warrend' | 'main' | 'gobgpd', number> => ({
     warrend: cpuOf(daemon.pid),
     main: mainCpuOf(daemon.pid),
     gobgpd: cpuOf(gobgpd.pid),
   })
+  const late = AbortSignal.timeout(60_000)
   const busy = cpu()
-  const until = performance.now() + 60_000
-  while (routes.size < prefixes && performance.now() < until) await delay(20)
+  const coming = whenRoutes(daemon.pid, routesIn(daemon.pid) + prefixes, late)
+  const counting = countPaths(gobgpd.client(), prefixes, late)
+  await router.addPeer(peerOfRouter(place))
+  const last = await coming
   const now = cpu()
-  const last = routes.size < prefixes ? undefined : Math.max(...routes.values())
-  // Its watch may be the last to hear.
-  while ((heard.told === undefined || heard.counted === undefined) && performance.now() < until)
-    await delay(20)
-  const since = (from: number | undefined, to: number | undefined): number | undefined =>
-    from === undefined || to === undefined ? undefined : to - from
-  const { established, first } = heard
+  const { established, first, all } = await counting
   const whole = since(established, last)
-  const apart = `${text(since(alone.established, alone.counted))} and ${text(since(alone.established, alone.told))} ms`
+  const netns = openNetns({ path: place.path('h1') })
+  place.onEnd(() => netns.close())
+  const there = await imported(netns)
   const rows = [
-    row('bgp-rib-first', routes.size, 'prefixes', { note: `in the kernel, of ${prefixes}` }),
-    row('bgp-rib-kernel', since(first, last), 'ms', {
+    row('bgp-rib-first', there, 'prefixes', { note: `in the kernel, of ${prefixes}` }),
+    row('bgp-rib-kernel', there < prefixes ? undefined : since(first, last), 'ms', {
       goal: { atMost: 1000 },
-      note: 'the first path that gobgpd tells of to the last route in the kernel',
+      note: 'the first path in the RIB to the last route in the kernel',
     }),
-    row('bgp-rib-ratio', whole, 'ms', {
-      against: { name: 'until gobgpd had all', value: since(established, heard.counted) },
+    row('bgp-rib-ratio', there < prefixes ? undefined : whole, 'ms', {
+      against: { name: 'until gobgpd had all', value: since(established, all) },
       goal: { atMost: 1.5 },
-      note: 'both since the session was up; had: received, by its own count (asked every 5 ms), in the same run',
+      note: `both since the session was up, in one run; had: by its own count; without warrend ${text(since(bare.established, bare.all))} ms`,
     }),
-    row('bgp-rib-told', whole, 'ms', {
-      against: { name: 'until gobgpd had told a watch of all', value: since(established, heard.told) },
-      note: `what can be known of it from outside; a gobgpd without warrend had and had told all after ${apart}`,
+    row('bgp-rib-told', there < prefixes ? undefined : whole, 'ms', {
+      against: {
+        name: 'until a watch was told of all, without warrend',
+        value: since(watched.established, watched.told),
+      },
+      note: 'sooner nobody beside gobgpd can know of all',
     }),
     row('bgp-rib-cpu', now.warrend - busy.warrend, 'ms', {
       note: `CPU time of warrend since the peer was added, until the last route; of its main thread ${text(now.main - busy.main)} ms, of gobgpd ${now.gobgpd - busy.gobgpd} ms`,
     }),
   ]
+
+  // One at a time: now both are listened to.
+  const met = createMeetings()
+  const monitor = monitorRtnl(netns, ['route'], event => {
+    if (event.event === 'lost' || event.object.kind !== 'route') return
+    if (event.object.protocol === routeProtocol) met.arrive(`kernel ${event.event} ${event.object.dst}`)
+  })
+  place.onEnd(() => monitor.close())
+  const stop = new AbortController()
+  place.onEnd(() => stop.abort())
+  const listening = (async () => {
+    for await (const event of gobgpd.client().watch(stop.signal, { filter: 'adj-in', initial: false })) {
+      const at = performance.now()
+      if (event.type !== 'paths') continue
+      for (const { prefix, withdrawn, neighbor } of event.paths)
+        if (neighbor !== undefined) met.arrive(`rib ${withdrawn ? 'del' : 'new'} ${prefix}`, at)
+    }
+  })()
+  // gobgpd ends before its watch does.
+  listening.catch(() => undefined)
   await delay(1_000)
   const appear: number[] = []
   const vanish: number[] = []
@@ -175,8 +155,8 @@ export async function bgpRibRows(place: Place, prefixes: number, changes: number
     appear.push(kernelNew - (await met.wait(`rib new ${prefix}`, 10_000)))
     await delay(5 + (i % 5))
     await router.deletePaths([prefix])
-    const kernelGone = await met.wait(`kernel gone ${prefix}`, 10_000)
-    vanish.push(kernelGone - (await met.wait(`rib gone ${prefix}`, 10_000)))
+    const kernelGone = await met.wait(`kernel del ${prefix}`, 10_000)
+    vanish.push(kernelGone - (await met.wait(`rib del ${prefix}`, 10_000)))
     await delay(5 + (i % 7))
   }
   for (const [name, times] of [
