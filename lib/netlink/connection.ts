@@ -1,5 +1,6 @@
 // One netlink socket that is asked and answers: who waits for what, deadlines, and a fresh socket after trouble.
 import { WarrenError } from '../errors.js'
+import { sendAside } from '../netns/libc.js'
 import type { Netns } from '../netns/netns.js'
 import { eachMessage } from './codec/message.js'
 import type { NetlinkFailure } from './failure.js'
@@ -35,6 +36,9 @@ export class Connection {
   private readonly protocol: number
   private readonly options: ConnectionOptions
   private raw: Raw | undefined
+  /** Another thread is in sendto() for these; what was to be closed meanwhile is closed then. */
+  private readonly sending = new Set<Raw>()
+  private readonly leaving = new Set<Raw>()
   private job: Job | undefined
   private seq = 1
   private alive = 0
@@ -81,8 +85,13 @@ export class Connection {
   private broken(raw: Raw | undefined, error: unknown): void {
     if (raw === undefined || raw !== this.raw) return
     this.raw = undefined
-    setImmediate(() => raw.socket.close()) // never inside one of its own callbacks: it would use what was freed
+    this.leaving.add(raw)
+    setImmediate(() => this.leave(raw)) // never inside one of its own callbacks: it would use what was freed
     this.finish(failureOf(error))
+  }
+
+  private leave(raw: Raw): void {
+    if (!this.sending.has(raw) && this.leaving.delete(raw)) raw.socket.close()
   }
 
   private finish(failure?: NetlinkFailure): void {
@@ -101,9 +110,10 @@ export class Connection {
 
   /**
    * Sends and lets `onMessage` read until it has enough. One at a time, the caller sees to that. Resolves with what went
-   * wrong on the way; what the kernel refused is for `onMessage` to see.
+   * wrong on the way; what the kernel refused is for `onMessage` to see. `aside`: the kernel works through it on another thread.
+   * Whatever happens, it is not at it any more when this resolves: descriptors that the messages name may be closed then.
    */
-  exchange(data: Buffer, onMessage: OnMessage): Promise<NetlinkFailure | undefined> {
+  exchange(data: Buffer, onMessage: OnMessage, aside = false): Promise<NetlinkFailure | undefined> {
     if (!this.open) return Promise.resolve(closed)
     return new Promise(resolve => {
       let raw: Raw
@@ -115,10 +125,13 @@ export class Connection {
       }
       const { timeout } = this.options
       let alive = this.alive
+      let timer: NodeJS.Timeout | undefined
+      let over: { readonly failure: NetlinkFailure | undefined } | undefined
       const end = (failure?: NetlinkFailure): void => {
         clearInterval(timer)
         if (this.raw === raw) raw.socket.unref()
-        resolve(failure)
+        over = { failure }
+        if (!this.sending.has(raw)) resolve(failure)
       }
       const job: Job = { onMessage, end }
       // After a blocked event loop timers run before sockets are read: look once more when they were.
@@ -127,11 +140,28 @@ export class Connection {
         if (this.alive !== alive) alive = this.alive
         else this.broken(raw, new WarrenError(`no answer within ${timeout} ms`, { code: 'ETIMEDOUT' }))
       }
-      const timer = setInterval(() => setImmediate(() => setImmediate(late)), timeout)
+      const watch = (): void => {
+        timer = setInterval(() => setImmediate(() => setImmediate(late)), timeout)
+      }
+      const send = (): void => {
+        watch()
+        raw.socket.send(data, undefined, error => {
+          if (error !== undefined && this.job === job) this.finish(failureOf(error))
+        })
+      }
       this.job = job
       raw.socket.ref()
-      raw.socket.send(data, undefined, error => {
-        if (error !== undefined && this.job === job) this.finish(failureOf(error))
+      if (!aside) {
+        send()
+        return
+      }
+      this.sending.add(raw)
+      sendAside(raw.fd, data, sent => {
+        this.sending.delete(raw)
+        this.leave(raw)
+        if (over !== undefined) resolve(over.failure)
+        else if (sent) watch()
+        else send()
       })
     })
   }

@@ -12,9 +12,10 @@ function isWrite(op: RtnlOp | undefined): op is LinkOp {
   return op?.object.kind === 'link' && op.verb !== 'delete'
 }
 
-/** Names that come to be, or mean another link, by the op. */
+/** Names that come to be here, or mean another link, by the op; a peer in another namespace has no name here. */
 function namesOf({ object, rename }: LinkOp): readonly string[] {
-  const peer = object.info.kind === 'veth' ? object.info.peer : undefined
+  const made = object.info.kind === 'veth' ? object.info.peer : undefined
+  const peer = made?.netnsFd === undefined ? made : undefined
   return [object.name, ...(rename === undefined ? [] : [rename]), ...(peer === undefined ? [] : [peer.name])]
 }
 

@@ -21,8 +21,10 @@ import type { Family, Link, ListFilter, ObjectOf, Rtnl, RtnlKind, RtnlObject, Rt
 
 type Result = WarrenError | undefined
 
-/** A link takes the kernel up to half a millisecond, and the event loop waits. */
-const LINKS_AT_ONCE = 16
+/** A link takes the kernel up to half a millisecond: several go to another thread, so many at a time that others get RTNL, too. */
+const LINKS_AT_ONCE = 64
+/** Fewer are not worth the way there and back. */
+const FEW_LINKS = 8
 
 const families: readonly Family[] = ['inet', 'inet6']
 
@@ -247,7 +249,7 @@ class Rtnetlink implements Rtnl {
     return applyLinkRun(ops, from, to, {
       names: resolveNames(this.netns),
       inside: f => this.netns.run(f),
-      send: messages => this.writer.batch(messages, options),
+      send: messages => this.writer.batch(messages, { ...options, aside: messages.length > FEW_LINKS }),
       failed: (i, failure) => {
         results[i] = failureError(actionOf(ops[i] as RtnlOp), failure)
       },

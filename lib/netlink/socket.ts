@@ -10,7 +10,7 @@ import {
   NLMSG_MIN_TYPE,
   NLMSG_OVERRUN,
 } from './codec/message.js'
-import { Connection } from './connection.js'
+import { Connection, type OnMessage } from './connection.js'
 import { failureError, type NetlinkFailure, readFailure } from './failure.js'
 import { forceSendBuffer } from './raw.js'
 
@@ -25,6 +25,8 @@ export interface BatchOptions {
   readonly signal?: AbortSignal
   /** Messages per sendmsg, at most: the event loop stands still while the kernel works through them. Default 400. */
   readonly chunk?: number
+  /** The kernel works through them on another thread, and the event loop goes on: for what takes it long. */
+  readonly aside?: boolean
   /**
    * All messages in one sendmsg, as an nfnetlink transaction needs it; the ack is asked of the message `ackAt` (default:
    * the last). An error of the first message (NFNL_MSG_BATCH_BEGIN) ends it and stands in place 0 of the result.
@@ -169,7 +171,7 @@ class Socket implements NetlinkSocket {
           results.fill({ code: 'ABORTED', text: 'not sent' }, from)
           break
         }
-        await this.chunk(messages, from, to, to - 1, results, false)
+        await this.chunk(messages, from, to, to - 1, results, false, options.aside)
         from = to
       }
       return results
@@ -187,6 +189,7 @@ class Socket implements NetlinkSocket {
     ackAt: number,
     results: (NetlinkFailure | undefined)[],
     whole: boolean,
+    aside = false,
   ): Promise<void> {
     const first = this.connection.reserve(to - from)
     for (let i = from; i < to; i += 1) {
@@ -198,12 +201,13 @@ class Socket implements NetlinkSocket {
     const data = joined(messages, from, to)
     const { fd } = this.connection
     if (fd !== undefined && data.length > CHUNK_BYTES) forceSendBuffer(fd, 2 * data.length + 4096)
-    const failure = await this.connection.exchange(data, (reply, type, seq, start, end) => {
+    const read: OnMessage = (reply, type, seq, start, end) => {
       const index = from + seq - first
       if (type !== NLMSG_ERROR || index < from || index >= to) return false
       results[index] = readFailure(reply, start, end, false)
       return index === ackAt || (whole && index === 0)
-    })
+    }
+    const failure = await this.connection.exchange(data, read, aside)
     if (failure === undefined) return
     for (let i = from; i < to; i += 1) results[i] ??= failure
   }

@@ -112,6 +112,18 @@ export function sendto(fd: number, data: Uint8Array, address?: Uint8Array): void
   )
 }
 
+/**
+ * sendto() on a thread of libuv's pool, for what the kernel works on for long before it returns. `fd` must stay open and `data`
+ * as it is until `done` is called. Not sent: ask sendto() why.
+ */
+export function sendAside(fd: number, data: Uint8Array, done: (sent: boolean) => void): void {
+  const prototype = 'long sendto(int, const uint8_t *, size_t, int, const uint8_t *, uint32_t)'
+  const send = nativeFunction('libc.so.6', prototype) as unknown as { readonly async: Native }
+  send.async(fd, data, data.length, 0, null, 0, (error: unknown, result: number) =>
+    done(error === null && result === data.length),
+  )
+}
+
 /** Reads one datagram into `into`: how many bytes; undefined (lastErrno) on failure, EAGAIN where nothing waits. */
 export function recv(fd: number, into: Uint8Array): number | undefined {
   const length = call('long recv(int, _Out_ uint8_t *, size_t, int)', fd, into, into.length, 0)

@@ -848,6 +848,41 @@ t.test('a veth is born with its peer in another namespace', needsRoot, async t =
   )
 })
 
+t.test(
+  'links by the hundred on another thread: one is refused, and a socket that is closed meanwhile',
+  needsRoot,
+  async t => {
+    const [host, pod] = [createWorld('ip link add v7 type bridge'), createWorld()]
+    const rtnl = openRtnl(host.netns)
+    const late = openRtnl(host.netns)
+    t.teardown(() => {
+      for (const one of [rtnl, late, host, pod]) one.close()
+    })
+    const links = (prefix: string): RtnlOp[] =>
+      Array.from({ length: 150 }, (_, i) => {
+        const peer = { name: `${prefix}${i}`, netnsFd: pod.netns.fd }
+        return add(link(`${prefix}${i}`, { kind: 'veth', peer }, { mtu: 1400, up: true }))
+      })
+    const results = await rtnl.apply(links('v'))
+    t.strictSame(
+      results.flatMap((error, i) => (error === undefined ? [] : [[i, error.code]])),
+      [[7, 'EEXIST']],
+    )
+    const made = (await rtnl.list('link')).filter(({ info }) => info.kind === 'veth')
+    t.equal(made.length, 149)
+    t.ok(made.every(({ mtu, up }) => mtu === 1400 && up))
+    t.match(pod.sh('ip -d link show dev v8'), /numtxqueues 1 .*numrxqueues 1 /)
+    const going = late.apply(links('w'))
+    await new Promise(resolve => setImmediate(resolve))
+    late.close()
+    t.ok((await going).some(error => error?.code === 'EPIPE'))
+    const count = async (): Promise<number> => (await rtnl.list('link')).length
+    const then = await count()
+    await new Promise(resolve => setTimeout(resolve, 50))
+    t.equal(await count(), then, 'the kernel was not at it any more')
+  },
+)
+
 t.test('links of two namespaces: a VXLAN device made for another, a link that moves', needsRoot, async t => {
   const [host, fabric] = [createWorld(), createWorld()]
   const [here, there] = [openRtnl(host.netns), openRtnl(fabric.netns)]

@@ -17,6 +17,7 @@ import { AF_BRIDGE, type DeviceNames, ipv4Number, macBytes } from '../../lib/net
 import { failureError, readFailure } from '../../lib/netlink/failure.js'
 import { fakeKernel } from '../../lib/netlink/fake.js'
 import { formatObject, formatOp } from '../../lib/netlink/format.js'
+import { linkRun } from '../../lib/netlink/link-batch.js'
 import type { RtnlEvent, RtnlObject, RtnlOp } from '../../lib/netlink/types.js'
 import {
   add,
@@ -179,6 +180,15 @@ t.test('codec: a link is changed message by message: master before port flags, u
       '64000000 10000100 00000000 00000000 00000000 00000000 00000000 00000000 08000300 76653000 3c001280 0b000400 62726964 67650000 2c000580 05000400 01000000 05000800 00000000 05000900 00000000 05002100 01000000 05002000 01000000',
     ],
   )
+})
+
+t.test('links in one go: a peer in another namespace takes no name here', async t => {
+  const plug = (name: string, peer: object): RtnlOp =>
+    add(link(name, { kind: 'veth', peer: { name: 'eth0', ...peer } }))
+  const away = [plug('p1', { netnsFd: 9 }), plug('p2', { netnsFd: 10 }), plug('p3', { netnsFd: 9 })]
+  t.equal(linkRun(away, 0), 3)
+  t.equal(linkRun([plug('p1', {}), plug('p2', {})], 0), 1, 'here it does')
+  t.equal(linkRun([...away, plug('p1', { netnsFd: 11 })], 0), 3)
 })
 
 t.test('codec: dumps ask the kernel to filter', async t => {

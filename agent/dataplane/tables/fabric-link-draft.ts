@@ -1,7 +1,7 @@
 // What one apply() of links is about to send, and who asked for it: gathered, as thousands of links in one go cost a tenth
-// of what they cost one by one.
+// of what they cost one by one; and while the kernel works on some, the next are made ready.
 import { readFileSync, writeFileSync } from 'node:fs'
-import type { WarrenError } from '../../../lib/errors.js'
+import { asError, type WarrenError } from '../../../lib/errors.js'
 import type { Link, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
 import type { Netns } from '../../../lib/netns/netns.js'
 import type { Space } from '../spaces.js'
@@ -19,8 +19,8 @@ interface Said {
   readonly op: RtnlOp
 }
 
-/** Containers' namespaces that are held open at a time. */
-const mostOpened = 256
+/** Containers' namespaces that are opened until their links are sent; two such lots may be on their way meanwhile. */
+const mostOpened = 128
 /** Of links that are made from now on. */
 const defaults = '/proc/sys/net/ipv6/conf/default'
 
@@ -40,11 +40,14 @@ function setDefault(space: Space, name: 'addr_gen_mode' | 'disable_ipv6', value:
 export class LinkDraft {
   readonly signal: AbortSignal
   readonly #options: LinkDraftOptions
-  readonly #messages: Said[] = []
-  readonly #births: Said[] = []
+  #messages: Said[] = []
+  #births: Said[] = []
   /** After the births. */
-  readonly #later: Said[] = []
-  readonly #opened: Netns[] = []
+  #later: Said[] = []
+  #opened: Netns[] = []
+  /** The last two that were sent and not waited for. Never rejected. */
+  #older: Promise<void> = Promise.resolve()
+  #newer: Promise<void> = Promise.resolve()
   #links: Map<string, Link> | undefined
   #bornWithout: boolean | undefined
   /** What the namespace's default is now, as far as it was set here. */
@@ -100,20 +103,38 @@ export class LinkDraft {
   /** Where handles go that have to stay open until what needs them is sent. */
   async handles(): Promise<Netns[]> {
     if (this.#opened.length >= mostOpened) {
-      await this.flush()
-      this.#closeHandles()
+      await this.#older
+      this.#start()
     }
     return this.#opened
   }
 
+  /** All that was said is done. */
   async flush(): Promise<void> {
+    this.#start()
+    await Promise.all([this.#older, this.#newer])
+  }
+
+  #start(): void {
+    const [messages, births, later, opened] = [this.#messages, this.#births, this.#later, this.#opened]
+    this.#messages = []
+    this.#births = []
+    this.#later = []
+    this.#opened = []
+    this.#older = Promise.all([this.#older, this.#newer]).then(() => undefined)
+    this.#newer = this.#sendAll(messages, births, later).finally(() => {
+      for (const netns of opened) netns.close()
+    })
+  }
+
+  async #sendAll(messages: readonly Said[], births: readonly Said[], later: readonly Said[]): Promise<void> {
     const { space, host } = this.#options
     const failed = new Set<number>()
-    await this.#send(space.rtnl, this.#messages.splice(0), failed)
-    await this.#send(host, this.#births.splice(0), failed)
+    await this.#send(space.rtnl, messages, failed)
+    await this.#send(host, births, failed)
     await this.#send(
       space.rtnl,
-      this.#later.splice(0).filter(({ i }) => !failed.has(i)),
+      later.filter(({ i }) => !failed.has(i)),
       failed,
     )
   }
@@ -121,10 +142,10 @@ export class LinkDraft {
   async #send(rtnl: Rtnl, said: readonly Said[], failed: Set<number>): Promise<void> {
     if (said.length === 0) return
     this.#links = undefined
-    const answers = await rtnl.apply(
-      said.map(({ op }) => op),
-      this.signal,
-    )
+    const ops = said.map(({ op }) => op)
+    const answers = await rtnl
+      .apply(ops, this.signal)
+      .catch((error: unknown) => ops.map(() => asError(error)))
     said.forEach(({ i }, n) => {
       const error = answers[n]
       if (error === undefined) return
@@ -133,13 +154,10 @@ export class LinkDraft {
     })
   }
 
-  #closeHandles(): void {
-    for (const netns of this.#opened.splice(0)) netns.close()
-  }
-
-  close(): void {
+  /** Nothing is on its way any more. */
+  async close(): Promise<void> {
+    await this.flush()
     // What moves here comes with what it has.
     if (this.#ipv6 === false) setDefault(this.#options.space, 'disable_ipv6', '0')
-    this.#closeHandles()
   }
 }

@@ -104,9 +104,8 @@ class FabricLinks implements Table<FabricLink> {
           results[i] = asError(error)
         }
       }
-      await draft.flush()
     } finally {
-      draft.close()
+      await draft.close()
     }
     return results
   }
