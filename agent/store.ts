@@ -96,8 +96,11 @@ export function createStore(options: StoreOptions): Store {
   let parts: readonly (readonly Problem[])[] = []
   let unsaved = false
   let lastStamp = ''
+  /** Something may have changed since `current` was built: it is asked for a dozen times between two changes. */
+  let stale = true
 
   function changed(): void {
+    stale = true
     for (const kick of kicks) kick()
     if (laterDue || laterKicks.size === 0) return
     laterDue = true
@@ -178,6 +181,8 @@ export function createStore(options: StoreOptions): Store {
   }
 
   function build(): Snapshot {
+    if (!stale) return current
+    stale = false
     const taken = store.model.take()
     const refs = directory === undefined ? taken.refs : new Set([...taken.refs, ...directory.take()])
     const changes: Partial<Record<ObjectField, (readonly [string, ModelObject | undefined])[]>> = {}
@@ -241,11 +246,13 @@ export function createStore(options: StoreOptions): Store {
           unsaved = false
           await save()
           if (saveError !== undefined) log.info('last good model saved again', { path })
+          stale ||= saveError !== undefined
           saveError = undefined
         } catch (error) {
           unsaved = true
           if (saveError === undefined) log.warn('last good model not saved', { reason: describeError(error) })
           saveError = asError(error)
+          stale = true
         }
         delay = Math.min(lastSaveDelayMs, Math.max(saveDelayMs, saveShare * (clock.now() - from)))
       }

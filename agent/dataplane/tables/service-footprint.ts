@@ -204,17 +204,27 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
   }
 }
 
-/** The endpoints of one list: asked for again and again in a row (what it should have, is that plain, the next entry of it). */
-let lastList: readonly ServiceTarget[] = none
-let lastIds: readonly Id[] = none
+/**
+ * The endpoints of the last lists: those of what stands and of what should are asked for in turns (is it that, what
+ * should it have, is that plain), and for each entry of a Service again.
+ */
+const recent = Array.from({ length: 4 }, () => ({
+  list: none as readonly ServiceTarget[],
+  ids: none as readonly Id[],
+}))
+let oldest = 0
 
 function idsOf(list: readonly ServiceTarget[], codec: TargetCodec): readonly Id[] {
   if (list.length === 0) return none
-  if (list !== lastList) {
-    lastIds = list.map(({ address, port }) => codec.of(address, port))
-    lastList = list
+  for (const known of recent) if (known.list === list) return known.ids
+  const place = recent[oldest]
+  oldest = (oldest + 1) % recent.length
+  const ids = list.map(({ address, port }) => codec.of(address, port))
+  if (place !== undefined) {
+    place.list = list
+    place.ids = ids
   }
-  return lastIds
+  return ids
 }
 
 function bitOf(index: number): number {
