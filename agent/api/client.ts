@@ -81,6 +81,12 @@ interface Call {
   readonly timeoutMs?: number
 }
 
+/** Objects are written one after the other, each with what it claims: 20 a second on a host that is busy with them. */
+function applyMs(text: string): number {
+  const documents = text.match(/^---/gm)?.length ?? 0
+  return 30_000 + documents * 200
+}
+
 function send(options: ClientOptions, call: Call): Promise<IncomingMessage> {
   const { socket, signal } = options
   const query = new URLSearchParams()
@@ -202,7 +208,8 @@ export function createClient(options: ClientOptions): Client {
       json({ method: 'GET', path: '/v1/bgp/routes', query: { within }, timeoutMs: 60_000 }),
     describe: (kind, name) =>
       json({ method: 'GET', path: `/v1/describe/${segment(kind)}/${pathOf(name)}`, timeoutMs: 60_000 }),
-    apply: (body, file) => json({ method: 'POST', path: '/v1/apply', query: { file }, body }),
+    apply: (body, file) =>
+      json({ method: 'POST', path: '/v1/apply', query: { file }, body, timeoutMs: applyMs(body) }),
     delete: ref => json({ method: 'DELETE', path: `/v1/objects/${pathOf(ref)}` }),
     plan: (body = '', file) =>
       json({ method: 'POST', path: '/v1/plan', query: { file }, body, timeoutMs: 60_000 }),
