@@ -20,8 +20,8 @@ export const prefixSchema = z
   })
   .meta({ title: 'prefix' })
 
-/** Prefixes that hold addresses which no pod and no port can have: this host, loopback, link-local, multicast and what is beyond. */
-export const notForPods = [
+/** Prefixes that hold addresses which no pod, no port and no Service can have: this host, loopback, link-local, multicast and what is beyond. */
+export const ofNobody = [
   '0.0.0.0/8',
   '127.0.0.0/8',
   '169.254.0.0/16',
@@ -147,7 +147,7 @@ export const clusterSpecSchema = z
       }
       families.add(family)
       if (!isNetworkPrefix(text)) return
-      const taken = notForPods.find(prefix => overlaps(prefix, parsePrefix(text)))
+      const taken = ofNobody.find(prefix => overlaps(prefix, parsePrefix(text)))
       if (taken !== undefined) {
         context.addIssue({
           code: 'custom',

@@ -3,7 +3,7 @@
 import { z } from 'zod'
 import { addressBits, addressToNumber, familyOf } from '../../lib/net/address.js'
 import { containsAddress, isNetworkPrefix, lastAddress, overlaps, parsePrefix } from '../../lib/net/prefix.js'
-import { notForPods, prefixSchema, vniSchema } from './cluster.js'
+import { ofNobody, prefixSchema, vniSchema } from './cluster.js'
 import { apiVersion, nameSchema, tenantMetadataSchema } from './object.js'
 import { hostAddressSchema } from './service.js'
 
@@ -54,7 +54,7 @@ export const subnetSchema = z
       context.addIssue({ code: 'custom', path, message, params: { hint } })
     if (!isNetworkPrefix(subnet.cidr)) return
     const cidr = parsePrefix(subnet.cidr)
-    const taken = notForPods.find(prefix => overlaps(prefix, cidr))
+    const taken = ofNobody.find(prefix => overlaps(prefix, cidr))
     if (taken !== undefined)
       issue(
         ['cidr'],

@@ -2,7 +2,7 @@
 // values are tried, and what is wrong with the ranges themselves. Pure.
 import { addressBits, numberToAddress } from '../../lib/net/address.js'
 import { containsAddress, lastAddress, overlaps, type Prefix, parsePrefix } from '../../lib/net/prefix.js'
-import { type Cluster, tunnelOf } from './cluster.js'
+import { type Cluster, ofNobody, tunnelOf } from './cluster.js'
 import type { Node } from './node.js'
 import { type Problem, refOf } from './object.js'
 
@@ -79,18 +79,6 @@ export function* portCandidates(
   for (const n of inOrder(count, Math.min(reserved, count - 1), owner)) yield first + n
 }
 
-/** Prefixes that hold addresses which no Service can have: this host, loopback, link-local, multicast and what is beyond. */
-const notForServices = [
-  '0.0.0.0/8',
-  '127.0.0.0/8',
-  '169.254.0.0/16',
-  '224.0.0.0/3',
-  '::/127',
-  '::ffff:0:0/96',
-  'fe80::/10',
-  'ff00::/8',
-].map(text => parsePrefix(text))
-
 function fault(about: string, code: string, what: string, hint: string): Problem {
   return { level: 'error', about, code, message: `Cannot use ${about}: ${what}`, hint }
 }
@@ -113,7 +101,7 @@ function cidrProblem(
       'is the second prefix of its family',
       'one of each family is all that there can be',
     )
-  const taken = notForServices.find(other => overlaps(other, prefix))
+  const taken = ofNobody.find(other => overlaps(other, prefix))
   if (taken !== undefined)
     return bad(
       'SERVICE_CIDR',

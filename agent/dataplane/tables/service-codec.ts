@@ -1,6 +1,6 @@
 // Entry points and endpoints of Services as the kernel's keys and data, and as ids that are small and quick to compare:
 // one number in IPv4 (address and port fit in 50 bits), the key's bytes as a string in IPv6.
-import { addressBytes, formatAddress } from '../../../lib/net/address.js'
+import { addressBytes, formatAddress, ipv4Number } from '../../../lib/net/address.js'
 import type { Family } from '../../../lib/netlink/types.js'
 import type { ServiceProtocol } from '../../model/service-entry.js'
 
@@ -72,27 +72,13 @@ function readIPv4(bytes: Buffer, at: number): number {
   return (bytes[at] ?? 0) * 0x100_0000 + low
 }
 
-/** Of canonical text: the model has checked it. */
-function numberOfIPv4(text: string): number {
-  let address = 0
-  let octet = 0
-  for (let i = 0; i < text.length; i += 1) {
-    const digit = text.charCodeAt(i) - 48
-    if (digit < 0) {
-      address = address * 256 + octet
-      octet = 0
-    } else octet = octet * 10 + digit
-  }
-  return address * 256 + octet
-}
-
 function textOfIPv4(address: number): string {
   return `${address >>> 24}.${(address >>> 16) & 0xff}.${(address >>> 8) & 0xff}.${address & 0xff}`
 }
 
 const ipv4Address: AddressCodec = {
   size: 4,
-  of: numberOfIPv4,
+  of: ipv4Number,
   read: readIPv4,
   write: (bytes, at, id) => writeIPv4(bytes, at, id as number),
   text: id => textOfIPv4(id as number),
@@ -100,7 +86,7 @@ const ipv4Address: AddressCodec = {
 
 const ipv4Target: TargetCodec = {
   size: 8,
-  of: (address, port) => numberOfIPv4(address) * ports + port,
+  of: (address, port) => ipv4Number(address) * ports + port,
   read: (bytes, at) => readIPv4(bytes, at) * ports + readPort(bytes, at + 4),
   write(bytes, at, id) {
     writeIPv4(bytes, at, Math.floor((id as number) / ports))
@@ -138,7 +124,7 @@ const services = 4 * ports
 
 const ipv4Entry: EntryCodec = {
   size: 12,
-  of: entry => numberOfIPv4(entry.address) * services + (nodePort.of(entry) as number),
+  of: entry => ipv4Number(entry.address) * services + (nodePort.of(entry) as number),
   read(bytes, at) {
     const service = nodePort.read(bytes, at + 4)
     return service === undefined ? undefined : readIPv4(bytes, at) * services + (service as number)
