@@ -4,9 +4,9 @@ import { fstatSync, readdirSync, statfsSync, statSync } from 'node:fs'
 import { openConntrack } from '../../lib/conntrack/conntrack.js'
 import type { Conntrack } from '../../lib/conntrack/types.js'
 import { hasCode } from '../../lib/errors.js'
-import { type RtnlOnce, rtnlOnce } from '../../lib/netlink/once.js'
+import { type RtnlOnce, rtnlOnce, writeOnceAside } from '../../lib/netlink/once.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
-import type { Link, Rtnl } from '../../lib/netlink/types.js'
+import type { Link, Rtnl, RtnlOp } from '../../lib/netlink/types.js'
 import { createNetns, deleteNetns, ipNetns, type NetnsCommand } from '../../lib/netns/named.js'
 import { type Netns, openNetns } from '../../lib/netns/netns.js'
 import type { Nft } from '../../lib/nftables/client.js'
@@ -245,24 +245,48 @@ export function openSpaces(prefix: string, host: Netns, command: NetnsCommand = 
  * Runs `f` with rtnetlink inside a namespace that is not ours, for this moment. Undefined: the namespace is not there, or has
  * no link of that name.
  */
-export function inContainer<T>(
-  { path, dev }: { readonly path: string; readonly dev: string },
-  f: (rtnl: RtnlOnce) => T,
-): T | undefined {
-  let netns: Netns
+export function inContainer<T>({ path, dev }: Device, f: (rtnl: RtnlOnce) => T): T | undefined {
+  const netns = container(path)
   try {
-    netns = openNetns({ path })
+    return netns === undefined ? undefined : rtnlOnce(netns, dev, f)
+  } catch (error) {
+    return notThere(error)
+  } finally {
+    netns?.close()
+  }
+}
+
+/** As inContainer() with write(), while this thread goes on. */
+export async function writeInContainer(
+  { path, dev }: Device,
+  ops: readonly RtnlOp[],
+  ignored: readonly string[],
+): Promise<true | undefined> {
+  const netns = container(path)
+  try {
+    return netns === undefined ? undefined : await writeOnceAside(netns, dev, ops, ignored)
+  } catch (error) {
+    return notThere(error)
+  } finally {
+    netns?.close()
+  }
+}
+
+interface Device {
+  readonly path: string
+  readonly dev: string
+}
+
+function container(path: string): Netns | undefined {
+  try {
+    return openNetns({ path })
   } catch (error) {
     if (hasCode(error, 'ENOENT')) return undefined
     throw error
   }
-  try {
-    return rtnlOnce(netns, dev, f)
-  } catch (error) {
-    // A path to something else, or to a namespace that went.
-    if (hasCode(error, 'EINVAL', 'ENODEV')) return undefined
-    throw error
-  } finally {
-    netns.close()
-  }
+}
+
+/** A path to something else, or to a namespace that went. */
+function notThere(error: unknown): undefined {
+  if (!hasCode(error, 'EINVAL', 'ENODEV')) throw error
 }

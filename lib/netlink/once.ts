@@ -1,8 +1,17 @@
 // rtnetlink inside a namespace for one moment, without the event loop: a socket, what is asked and written there, and the
 // socket's end within one window. For thousands of containers' namespaces, where an open socket in each would be more than
 // all that is said there. The kernel has answered when sendto() returns; a dump goes on with each recv().
-import type { WarrenError } from '../errors.js'
-import { close, ifIndex, ifName, lastErrno, recv, sendto, setsockopt, socket } from '../netns/libc.js'
+import {
+  close,
+  ifIndex,
+  ifName,
+  lastErrno,
+  recv,
+  sendAside,
+  sendto,
+  setsockopt,
+  socket,
+} from '../netns/libc.js'
 import type { Netns } from '../netns/netns.js'
 import { decodeAddress, encodeAddressDump } from './codec/address.js'
 import { decodeLink, encodeLinkGet, linkChanges } from './codec/link.js'
@@ -43,6 +52,13 @@ export interface RtnlOnce {
   routes(filter: Pick<ListFilter, 'protocol'>): readonly Route[]
   /** In order, also after one that is refused; then it throws the first failure whose code is not in `ignored`. */
   write(ops: readonly RtnlOp[], ignored: readonly string[]): void
+}
+
+/** Messages with their numbers from `from` on, each with the op that it is of. */
+interface Said {
+  readonly data: Buffer
+  readonly owners: readonly RtnlOp[]
+  readonly from: number
 }
 
 class Once implements RtnlOnce {
@@ -132,6 +148,21 @@ class Once implements RtnlOnce {
   }
 
   write(ops: readonly RtnlOp[], ignored: readonly string[]): void {
+    const said = this.say(ops)
+    if (said.owners.length === 0) return
+    sendto(this.#fd, said.data)
+    this.hear(said, ignored)
+  }
+
+  /** As write(), with the kernel at it on another thread; what was said is said inside the namespace. */
+  async writeAside(said: Said, ignored: readonly string[]): Promise<void> {
+    if (said.owners.length === 0) return
+    const sent = await new Promise<boolean>(resolve => sendAside(this.#fd, said.data, resolve))
+    if (!sent) sendto(this.#fd, said.data)
+    this.hear(said, ignored)
+  }
+
+  say(ops: readonly RtnlOp[]): Said {
     const messages: Buffer[] = []
     const owners: RtnlOp[] = []
     for (const op of ops)
@@ -141,41 +172,46 @@ class Once implements RtnlOnce {
         messages.push(message)
         owners.push(op)
       }
-    let first: WarrenError | undefined
-    this.#send(messages).forEach((failure, i) => {
-      const op = owners[i]
-      if (failure === undefined || op === undefined || ignored.includes(failure.code)) return
-      first ??= failureError(`${op.verb} ${op.object.kind} "${formatObject(op.object)}"`, failure)
-    })
-    if (first !== undefined) throw first
-  }
-
-  /** Writes all of them at once; what the kernel refused each for. */
-  #send(messages: readonly Buffer[]): readonly (NetlinkFailure | undefined)[] {
-    const results: (NetlinkFailure | undefined)[] = messages.map(() => undefined)
-    if (messages.length === 0) return results
     const from = this.#seq + 1
     this.#seq += messages.length
     messages.forEach((message, i) => {
       message.writeUInt32LE(from + i, 8)
       message.writeUInt16LE(message.readUInt16LE(6) | NLM_F_ACK, 6)
     })
-    sendto(this.#fd, Buffer.concat(messages))
-    let waiting = messages.length
+    return { data: Buffer.concat(messages), owners, from }
+  }
+
+  /** What the kernel says to each message. */
+  hear({ owners, from }: Said, ignored: readonly string[]): void {
+    const failures: (NetlinkFailure | undefined)[] = owners.map(() => undefined)
+    let waiting = owners.length
     while (waiting > 0) {
       const length = recv(this.#fd, buffer)
-      if (length === undefined) {
-        const failure = { code: lastErrno() }
-        return results.map(known => known ?? failure)
-      }
+      if (length === undefined) throw failureError(`write to "${this.#dev}"`, { code: lastErrno() })
       eachMessage(buffer.subarray(0, length), (start, end) => {
         const i = buffer.readUInt32LE(start + 8) - from
-        if (i < 0 || i >= messages.length || buffer.readUInt16LE(start + 4) !== NLMSG_ERROR) return
-        results[i] = readFailure(buffer, start, end, false)
+        if (i < 0 || i >= owners.length || buffer.readUInt16LE(start + 4) !== NLMSG_ERROR) return
+        failures[i] = readFailure(buffer, start, end, false)
         waiting -= 1
       })
     }
-    return results
+    failures.forEach((failure, i) => {
+      const op = owners[i]
+      if (failure === undefined || op === undefined || ignored.includes(failure.code)) return
+      throw failureError(`${op.verb} ${op.object.kind} "${formatObject(op.object)}"`, failure)
+    })
+  }
+}
+
+function openSocket(): number {
+  const fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+  try {
+    for (const option of [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK])
+      setsockopt(fd, SOL_NETLINK, option, 1)
+    return fd
+  } catch (error) {
+    close(fd)
+    throw error
   }
 }
 
@@ -184,13 +220,38 @@ export function rtnlOnce<T>(netns: Netns, dev: string, f: (rtnl: RtnlOnce) => T)
   return netns.run(() => {
     const index = ifIndex(dev)
     if (index === undefined) return undefined
-    const fd = socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE)
+    const fd = openSocket()
     try {
-      for (const option of [NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK])
-        setsockopt(fd, SOL_NETLINK, option, 1)
       return f(new Once(fd, dev, index))
     } finally {
       close(fd)
     }
   })
+}
+
+/**
+ * Writes to a device of the namespace as RtnlOnce.write() does, with the kernel at it on another thread; undefined when it has
+ * none of that name. The namespace may be closed at once.
+ */
+export async function writeOnceAside(
+  netns: Netns,
+  dev: string,
+  ops: readonly RtnlOp[],
+  ignored: readonly string[],
+): Promise<true | undefined> {
+  let fd: number | undefined
+  try {
+    const ready = netns.run(() => {
+      const index = ifIndex(dev)
+      if (index === undefined) return undefined
+      fd = openSocket()
+      const once = new Once(fd, dev, index)
+      return { once, said: once.say(ops) }
+    })
+    if (ready === undefined) return undefined
+    await ready.once.writeAside(ready.said, ignored)
+    return true
+  } finally {
+    if (fd !== undefined) close(fd)
+  }
 }

@@ -29,7 +29,7 @@ import {
 } from '../../agent/dataplane/tables/sysctl.js'
 import type { Cluster } from '../../agent/model/cluster.js'
 import { clusterSchema } from '../../agent/model/cluster.js'
-import type { BridgePorts, HostFile, Sysctl, TableName } from '../../agent/model/desired.js'
+import type { BridgePorts, Guest, HostFile, Sysctl, TableName } from '../../agent/model/desired.js'
 import { formatKey, formatVersion, objectKey } from '../../agent/model/keys.js'
 import { fileMark, namesOf } from '../../agent/model/marks.js'
 import type { Node } from '../../agent/model/node.js'
@@ -1061,4 +1061,45 @@ t.test('guest: a namespace that cannot be opened is the trouble of its port alon
   )
   t.match(results, [{ code: 'ELOOP' }, undefined])
   t.ok((await table.observe(never))[0]?.addresses.some(({ address }) => address === '10.0.1.11'))
+})
+
+t.test('guest: many at a time, each with what is its own, its troubles too', async t => {
+  const host = createHost(`for i in $(seq 40); do ip link add g$i type veth peer name f$i; done`)
+  t.teardown(() => host.close())
+  const path = `/proc/${process.pid}/fd/${host.netns.fd}`
+  const guest = (n: number, more: Partial<Guest> = {}): Guest => ({
+    port: `red/p${n}`,
+    path,
+    dev: `g${n}`,
+    mac: '',
+    mtu: 1400,
+    addresses: [{ address: `10.1.${n}.1`, prefixLength: 24, family: 'inet' }],
+    routes: [{ destination: `10.2.${n}.0/24`, nextHop: `10.1.${n}.254` }],
+    ...more,
+  })
+  const all = Array.from({ length: 40 }, (_, i) => guest(i + 1))
+  all[4] = guest(5, { dev: 'none' })
+  all[14] = guest(15, { path: '/run/netns/warren-none' })
+  all[24] = guest(25, { routes: [{ destination: '10.2.25.0/24', nextHop: '192.0.2.9' }] })
+  const results = await guestTable(() => all).apply(
+    all.map(desired => ({ verb: 'add' as const, desired })),
+    never,
+  )
+  t.same(
+    results.flatMap((error, i) => (error === undefined ? [] : [[i + 1, error.code]])),
+    [
+      [5, 'NO_LINK'],
+      [15, 'NO_NETNS'],
+      [25, 'ENETUNREACH'],
+    ],
+  )
+  const addresses = host.sh('ip -4 -br address')
+  const routes = host.sh('ip route')
+  for (const n of [1, 2, 16, 40]) {
+    t.match(addresses, new RegExp(`^g${n}@\\S+ +\\S+ +10\\.1\\.${n}\\.1/24`, 'm'))
+    t.match(routes, new RegExp(`^10\\.2\\.${n}\\.0/24 via 10\\.1\\.${n}\\.254 dev g${n} `, 'm'))
+  }
+  t.match(addresses, /^g25@\S+ +\S+ +10\.1\.25\.1\/24/m, 'what is refused ends nothing else')
+  t.equal(routes.match(/^10\.2\./gm)?.length, 37)
+  t.match(host.sh('ip link show dev g40'), /<[^>]*UP.*mtu 1400/)
 })

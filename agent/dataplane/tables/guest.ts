@@ -6,11 +6,16 @@ import type { Address, Link, Route, RtnlOp } from '../../../lib/netlink/types.js
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import type { Guest } from '../../model/desired.js'
 import { guestRouteProtocol } from '../../model/marks.js'
-import { inContainer, isNamespace } from '../spaces.js'
+import { inContainer, isNamespace, writeInContainer } from '../spaces.js'
 
 const mainTable = 254
 /** Namespaces between two turns of the event loop: a few milliseconds. */
 const atOnce = 32
+/**
+ * Written to at a time, where they are many: all want RTNL, as do the kernel's workers for what has just come up, and one alone
+ * gets little of it. One thread of libuv's four is left to others.
+ */
+const lanes = 3
 
 function addressOf({ dev }: Guest, { address, prefixLength, family }: Guest['addresses'][number]): Address {
   return {
@@ -119,14 +124,19 @@ export function guestTable(wanted: () => Iterable<Guest>): Table<Guest> {
       return found
     },
     async apply(ops, signal) {
-      const results: OpResult[] = []
-      await eachInTurns(ops, signal, op => {
-        try {
-          results.push(write(op))
-        } catch (error) {
-          results.push(asError(error))
+      const results: OpResult[] = new Array(ops.length).fill(undefined)
+      const rest = ops.entries()
+      const lane = async (): Promise<void> => {
+        for (const [i, op] of rest) {
+          signal.throwIfAborted()
+          try {
+            results[i] = ops.length > atOnce ? await writeAside(op) : write(op)
+          } catch (error) {
+            results[i] = asError(error)
+          }
         }
-      })
+      }
+      await Promise.all(Array.from({ length: lanes }, lane))
       return results
     },
     format(op) {
@@ -159,17 +169,31 @@ async function eachInTurns<T>(items: Iterable<T>, signal: AbortSignal, f: (item:
   }
 }
 
+const ignored = ['ESRCH', 'EADDRNOTAVAIL']
+
+function opsOf(op: TableOp<Guest> & { readonly verb: 'add' | 'change' }): RtnlOp[] {
+  return messages(op.desired, op.verb === 'change' ? op.observed : undefined)
+}
+
 function write(op: TableOp<Guest>): OpResult {
   if (op.verb === 'remove') return undefined
-  const { desired } = op
-  const there = inContainer(desired, rtnl => {
-    rtnl.write(messages(desired, op.verb === 'change' ? op.observed : undefined), ['ESRCH', 'EADDRNOTAVAIL'])
+  const there = inContainer(op.desired, rtnl => {
+    rtnl.write(opsOf(op), ignored)
     return true
   })
-  if (there === true) return undefined
-  // Without its link, too: the table of links says why.
-  const [what, code] = isNamespace(desired.path) ? ['the link', 'NO_LINK'] : ['the namespace', 'NO_NETNS']
-  return new WarrenError(`Cannot set up "${desired.dev}" in "${desired.path}": ${what} is not there`, {
+  return there === true ? undefined : missing(op.desired)
+}
+
+async function writeAside(op: TableOp<Guest>): Promise<OpResult> {
+  if (op.verb === 'remove') return undefined
+  const there = await writeInContainer(op.desired, opsOf(op), ignored)
+  return there === true ? undefined : missing(op.desired)
+}
+
+/** Without its link, too: the table of links says why. */
+function missing({ path, dev }: Guest): WarrenError {
+  const [what, code] = isNamespace(path) ? ['the link', 'NO_LINK'] : ['the namespace', 'NO_NETNS']
+  return new WarrenError(`Cannot set up "${dev}" in "${path}": ${what} is not there`, {
     code,
     hint: 'see the errors of table "fabric-link"',
   })
