@@ -81,10 +81,11 @@ script.runInThisContext()(module_.exports, createRequire(file), module_, file, _
 /**
  * V8's old generation is collected when it grew by a fifth, not by half or more: with 5,000 nodes 113 MB are resident, not
  * 250. A young one of 2 MB: one of 8 MB made joins no faster (measured in turns) and took up to 20 MB more. So little is
- * collected by one thread: waking others for it took a quarter of all CPU time while 5,000 routes came in.
+ * collected by one thread: waking others for it took a quarter of all CPU time while 5,000 routes came in. No collections
+ * for memory alone while the program runs: agent/heap.ts sees to that once, after the start.
  */
 const flags = {
-  warrend: '--max-semi-space-size=2 --heap-growing-percent=20 --no-parallel-scavenge ',
+  warrend: '--max-semi-space-size=2 --heap-growing-percent=20 --no-parallel-scavenge --no-memory-reducer ',
   warren: '',
 }
 

@@ -4,7 +4,12 @@ import { fork } from 'node:child_process'
 import { once } from 'node:events'
 
 /** V8's settings in the first seconds of a warrend (its launcher's, and agent/heap.ts). */
-export const startFlags: readonly string[] = ['--max-semi-space-size=2', '--heap-growing-percent=100']
+export const startFlags: readonly string[] = [
+  '--max-semi-space-size=2',
+  '--heap-growing-percent=100',
+  '--no-parallel-scavenge',
+  '--no-memory-reducer',
+]
 
 export type ChildMain = (argument: never) => Promise<unknown>
 
