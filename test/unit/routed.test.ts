@@ -302,6 +302,60 @@ t.test('guard: an address is taken of the node of its port alone', async t => {
   t.equal(told(path('10.60.0.0/16', '192.0.2.2')), 'OUTSIDE')
 })
 
+t.test('a host in another rack: by a router that has its addresses, or encapsulated', async t => {
+  const far = (more: string): string =>
+    doc(
+      'Node',
+      'h4',
+      `addresses: [198.51.100.4], podCIDRs: [10.244.4.0/24], mtu: 1500, roles: [cluster, fabric], bgp: {asn: 64512, routerId: 198.51.100.4}${more}`,
+    )
+  const tor = doc('BGPPeer', 'tor', 'address: 192.0.2.250, asn: 65001')
+  const rest =
+    [1, 2].map(node).join('') +
+    doc('Tenant', 'red') +
+    network('red/r', '10.60.0.0/24') +
+    port('red/a', 'r', 1, '10.60.0.11') +
+    port('red/b', 'r', 2, '10.60.0.12') +
+    port('red/d', 'r', 4, '10.60.0.14')
+  const heard = (...paths: readonly BgpPath[]): BgpFacts => ({
+    inSync: false,
+    sessions: new Map(),
+    paths: PersistentMap.from(paths.map(each => [each.prefix, [each]] as const)),
+  })
+  const way = (state: DesiredState): readonly string[] =>
+    routes(state).filter(each => each.startsWith('10.60.0.14'))
+  const entries = (state: DesiredState): readonly string[] =>
+    all(state.neighbor)
+      .filter(({ dev }) => dev === 'wrn-ovl')
+      .map(({ address, lladdr }) => `${address} ${lladdr}`)
+      .sort()
+  const allUp = { live: new Set(['h1', 'h2', 'h4']) }
+
+  const plain = createCompute()
+  const snapshot = { ...model(cluster() + rest + far('') + tor), ...allUp }
+  t.same(way(plain(snapshot, self(undefined, heard()))), [], 'nobody on our L2 leads there')
+  const carried = plain(snapshot, self(undefined, heard(path('10.60.0.14/32', '192.0.2.250'))))
+  t.same(way(carried), ['10.60.0.14/32 192.0.2.250 eth0'])
+  t.ok(routes(carried).includes('10.60.0.12/32 192.0.2.2 eth0'), 'here as ever')
+  t.same(entries(carried), [])
+
+  const vxlan = createCompute()
+  const crossing =
+    cluster('bgp, encapsulation: crossSubnet') + rest + far(', vtepMAC: "02:00:00:00:00:04"') + tor
+  const there = { ...model(crossing), ...allUp }
+  const state = vxlan(there, self(undefined, heard()))
+  t.same(way(state), ['10.60.0.14/32 10.244.4.0 wrn-ovl'], 'as its block goes')
+  t.same(entries(state), ['10.244.4.0 02:00:00:00:00:04'])
+  t.match(all(state.fdb), [{ dst: '198.51.100.4', lladdr: '02:00:00:00:00:04' }])
+  t.ok(routes(state).includes('10.60.0.12/32 192.0.2.2 eth0'), 'no VXLAN within the rack')
+  const text = all(state.filter)
+    .map(each => each.text)
+    .join('')
+  t.match(text, /iifname \{? ?"?[^\n]*wrn-ovl/, 'and what comes by it is from another host')
+  const moved = vxlan({ ...model(crossing.replaceAll('node: h4', 'node: h2'), there), ...allUp }, self())
+  t.same([way(moved), entries(moved)], [['10.60.0.14/32 192.0.2.2 eth0'], ['10.244.4.0 02:00:00:00:00:04']])
+})
+
 t.test('gone: only what all who would tell do not tell of, of a node that does not run', async t => {
   const session = (address: string): BgpSession =>
     ({

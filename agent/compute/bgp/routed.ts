@@ -2,19 +2,21 @@
 // ports here are announced. What no port has is unreachable, and never goes on to some router.
 //   ip route add 203.0.113.5 via 192.0.2.12 dev eth0 proto 87
 //   ip route add unreachable 203.0.113.0/24 proto 87
-import { parsePrefix } from '../../../lib/net/prefix.js'
+//   ip route add 203.0.113.9 via 10.244.4.0 dev wrn-ovl onlink proto 87     on another L2, with encapsulation crossSubnet
+import { networkAddress, parsePrefix } from '../../../lib/net/prefix.js'
 import type { Route } from '../../../lib/netlink/types.js'
 import { diffMaps, PersistentMap } from '../../../lib/persistent/map.js'
 import type { Desired } from '../../../lib/reconcile/table.js'
 import { type BgpFacts, noBgpFacts } from '../../model/bgp-facts.js'
 import type { BgpState } from '../../model/bgp-state.js'
-import { routeProtocol } from '../../model/marks.js'
+import { type Names, routeProtocol } from '../../model/marks.js'
 import type { Node } from '../../model/node.js'
 import { createRoutedPorts, type RoutedAddress } from '../../model/routed.js'
 import type { Self } from '../../model/self.js'
 import type { Snapshot } from '../../model/snapshot.js'
 import type { OverlayContext } from '../overlay/backend.js'
 import { bgp } from '../overlay/bgp.js'
+import { blocksOf } from './owners.js'
 import { blockReach, isFrom, readyOf } from './rib.js'
 import { createUnion } from './union.js'
 
@@ -53,6 +55,18 @@ function unreachable(dst: string): Route {
     protocol: routeProtocol,
     scope: 'global',
   }
+}
+
+/**
+ * By VXLAN an address of a port goes where its node's block goes: that next hop has a neighbour entry. Itself it could not be
+ * the next hop of an IPv6 route, as it lies in what is unreachable (ip6_route_check_nh_onlink).
+ */
+function throughBlock(route: Route, node: Node, { overlay }: Names): readonly Route[] {
+  const [hop] = route.nextHops
+  if (hop?.dev !== overlay) return [route]
+  const block = blocksOf(node).find(text => text.includes(':') === (route.family === 'inet6'))
+  if (block === undefined) return []
+  return [{ ...route, nextHops: [{ ...hop, via: networkAddress(parsePrefix(block)) }] }]
 }
 
 interface Known {
@@ -117,8 +131,10 @@ export function createRoutedRoutes(): RoutedRoutes {
     const reach = blockReach(peer, own.prefix, input, state.guard)
     if (reach.how === 'rib') before.delete(address)
     const holder = reach.unannounced ? holderOf(own, peers, snapshot.live, facts) : undefined
-    const plan = bgp(holder ?? peer, [parsePrefix(own.prefix)], context, new Map([[own.prefix, reach]]))
-    put(`routed/${address}`, plan.route.length === 0 ? undefined : plan.route)
+    const node = holder ?? peer
+    const plan = bgp(node, [parsePrefix(own.prefix)], context, new Map([[own.prefix, reach]]))
+    const route = plan.route.flatMap(each => throughBlock(each, node, context.names))
+    put(`routed/${address}`, route.length === 0 ? undefined : route)
   }
 
   function settleSubnets(now: string): void {
