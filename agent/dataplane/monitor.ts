@@ -9,7 +9,7 @@ import type { Rtnl, RtnlEvent, RtnlObject } from '../../lib/netlink/types.js'
 import type { Netns } from '../../lib/netns/netns.js'
 import type { Nft } from '../../lib/nftables/client.js'
 import { monitorNft } from '../../lib/nftables/monitor.js'
-import type { NftTableName } from '../../lib/nftables/types.js'
+import type { NftEvent, NftTableName } from '../../lib/nftables/types.js'
 import type { TableName } from '../model/desired.js'
 import { aliasPrefix, routeProtocol } from '../model/marks.js'
 import type { Reconciler } from './reconciler.js'
@@ -95,7 +95,7 @@ export async function runMonitor(options: MonitorOptions, signal: AbortSignal): 
   const groups = ['link', 'address', 'route', 'neighbor', 'rule'] as const
   // Our own routes, neighbours and rules are told of to nobody: thousands of them come at once.
   const watchRtnl = monitorRtnl(options.netns, groups, onRtnl, undefined, rtnl.portIds)
-  const watchNft = monitorNft(options.netns, event => {
+  const onNft = (event: NftEvent): void => {
     if (event.event === 'lost') {
       reconciler.resync()
       options.onFilter()
@@ -116,7 +116,9 @@ export async function runMonitor(options: MonitorOptions, signal: AbortSignal): 
       options.onFilter()
     }
     if (iptables('filter') || iptables('nat')) reconciler.notice('service-iptables', hand)
-  })
+  }
+  // A hundred thousand elements of ours come at once.
+  const watchNft = monitorNft(options.netns, onNft, { untold: nft.portIds })
   try {
     await aborted(signal)
   } finally {

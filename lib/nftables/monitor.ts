@@ -3,6 +3,7 @@
 // nothing or failed sends nothing. Group NFNLGRP_NFTABLES (linux/netfilter/nfnetlink.h).
 
 import { openNetlinkEvents } from '../netlink/events.js'
+import { keepQuiet } from '../netlink/quiet.js'
 import { NETLINK_NETFILTER } from '../netlink/raw.js'
 import type { Netns } from '../netns/netns.js'
 import { nftMessage, payloadOf, prologue } from './message.js'
@@ -11,6 +12,8 @@ import { attributes, familyName, textOf, u32Of } from './wire.js'
 
 const group = 7
 const nfTables = 10
+/** Notices of one transaction may come as one datagram; NEWGEN comes by itself. */
+const elements = [nftMessage.newElement, nftMessage.delElement].map(type => (nfTables << 8) | type)
 const generationAttribute = { id: 1, pid: 2, name: 3 } as const
 
 export interface NftMonitor {
@@ -20,6 +23,11 @@ export interface NftMonitor {
 export interface NftMonitorOptions {
   /** Port ids whose transactions are our own echoes (`Nft.portIds`; looked at with every event). */
   readonly own?: ReadonlySet<number>
+  /**
+   * Port ids of whose elements nobody needs to know, as they are when it begins: where the kernel takes a filter, events of
+   * their transactions may name no tables.
+   */
+  readonly untold?: ReadonlySet<number>
 }
 
 /** Gathers notices up to the NEWGEN that closes them. */
@@ -109,5 +117,6 @@ export function monitorNft(
       reader.reset()
       onEvent({ event: 'lost' })
     },
+    onOpen: fd => void keepQuiet(fd, elements, [...(options.untold ?? [])]),
   })
 }
