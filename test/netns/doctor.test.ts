@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process'
 import { copyFileSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
-import { tmpdir } from 'node:os'
+import { cpus, loadavg, tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import type { Peer } from '../../agent/doctor/daemon-facts.js'
@@ -51,6 +51,12 @@ async function turns(
   t.same(await host.codes(id, more), codes, `${id}: ${scripts.hurt.trim().split('\n')[0]}`)
   host.sh(scripts.heal)
   t.same(await host.codes(id, more), ['OK'], `${id}: well again`)
+}
+
+/** Of 3 s, as test/support/unit.sh judges times: what others have the processors for meanwhile says nothing. */
+function inTime(t: { ok(is: boolean, message: string): unknown }, ms: number): void {
+  const [load = 0] = loadavg()
+  t.ok(ms < 3000 || load >= 2 * cpus().length, `${Math.round(ms)} ms, load ${load.toFixed(1)}`)
 }
 
 /** A process of that name inside, of the test's own: a copy of sleep. */
@@ -564,7 +570,7 @@ t.test('fifty peers, all well and all silent: within three seconds', async t => 
   const more: Look = { daemon: daemonOf({}, vxlanCluster), peers }
   const well = await host.report(more)
   t.comment(well.checks.map(({ id, status, ms }) => `${id} ${status} ${ms} ms`).join(', '))
-  t.ok(well.ms < 3000, `${well.ms} ms`)
+  inTime(t, well.ms)
   const found = (id: string, report: typeof well): readonly string[] => [
     ...new Set((report.checks.find(check => check.id === id)?.findings ?? []).map(({ code }) => code)),
   ]
@@ -575,7 +581,7 @@ t.test('fifty peers, all well and all silent: within three seconds', async t => 
   )
   const silent = await host.report(more)
   t.comment(silent.checks.map(({ id, status, ms }) => `${id} ${status} ${ms} ms`).join(', '))
-  t.ok(silent.ms < 3000, `${silent.ms} ms`)
+  inTime(t, silent.ms)
   t.same(found('mtu', silent), ['NO_ECHO'])
   t.same(found('vxlan-port', silent), ['PEER_SILENT'])
 })
@@ -630,7 +636,7 @@ t.test('warren doctor beside real agents: green, red, and nothing written', asyn
   )
   t.equal(green.code, 0)
   t.equal(report.checks.length, checks.length)
-  t.ok(took < 3000, `${Math.round(took)} ms`)
+  inTime(t, took)
   t.same([stateOf(h1), stateOf(h2)], was, 'nothing is written, here or there')
   h2.sh(`nft 'table ip t { chain i { type filter hook input priority -10; udp dport 4789 drop; }; }'`)
   const red = await warren(programs, h1, '--config', h1.config, 'doctor')
