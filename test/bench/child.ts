@@ -9,6 +9,7 @@ export const startFlags: readonly string[] = [
   '--heap-growing-percent=100',
   '--no-parallel-scavenge',
   '--no-memory-reducer',
+  ...(process.versions.v8.startsWith('11.') ? ['--interrupt-budget=1000000'] : []),
 ]
 
 export type ChildMain = (argument: never) => Promise<unknown>
