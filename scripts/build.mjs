@@ -53,9 +53,6 @@ const { setFlagsFromString } = require('node:v8')
 const { Script } = require('node:vm')
 const file = __dirname + '/' + process.argv[2] + '.cjs'
 const cache = file + '.' + ${JSON.stringify(ids).replaceAll('"', "'")}[process.argv[2]] + '.cache'
-// What runs a few hundred times is not worth TurboFan: it took half of all CPU time while 5,000 routes came in, and a quarter of
-// a restart. Fifteen times the default of V8 11 (Node 20); later ones count calls, 3,000 of them, and do not know the flag.
-if (process.argv[2] === 'warrend' && process.versions.v8.startsWith('11.')) setFlagsFromString('--interrupt-budget=1000000')
 process.argv.splice(1, 2, file)
 // The bundle is ASCII (esbuild escapes the rest), and a one-byte string takes half the memory.
 const source = '(function (exports, require, module, __filename, __dirname) {' + readFileSync(file, 'latin1') + '\\n})'
