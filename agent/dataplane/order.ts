@@ -52,9 +52,9 @@ export interface OrderOptions {
   readonly answers?: Answers
   /** Sets of Services that are being read already. */
   readonly ahead?: ServicesAhead
-  /** Namespaces of our own and what is in them. */
   /** The speaker beside us. */
   readonly bgp?: BgpTables
+  /** Namespaces of our own and what is in them. */
   readonly fabric?: { readonly spaces: Spaces; readonly dhcp: DhcpTable }
 }
 

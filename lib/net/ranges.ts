@@ -9,13 +9,16 @@ interface Ranges {
 
 const known = new WeakMap<readonly Prefix[], Ranges>()
 
+/** The last address of an IPv4 prefix. */
+const lastOf = ({ base, length }: Prefix): number => Number(base) + 2 ** (32 - length) - 1
+
 function rangesOf(list: readonly Prefix[]): Ranges {
   let found = known.get(list)
   if (found === undefined) {
     found = {
       inet: list
         .filter(({ family }) => family === 'inet')
-        .map(({ base, length }) => [Number(base), Number(base) + 2 ** (32 - length) - 1]),
+        .map(prefix => [Number(prefix.base), lastOf(prefix)]),
       inet6: list.filter(({ family }) => family === 'inet6'),
     }
     known.set(list, found)
@@ -29,7 +32,7 @@ export function withinAny(list: readonly Prefix[], prefix: Prefix): boolean {
   const { inet, inet6 } = rangesOf(list)
   if (prefix.family === 'inet6') return inet6.some(outer => containsPrefix(outer, prefix))
   const first = Number(prefix.base)
-  const last = first + 2 ** (32 - prefix.length) - 1
+  const last = lastOf(prefix)
   for (const range of inet) if (range[0] <= first && last <= range[1]) return true
   return false
 }
@@ -40,7 +43,7 @@ export function overlapsAny(list: readonly Prefix[], prefix: Prefix): boolean {
   const { inet, inet6 } = rangesOf(list)
   if (prefix.family === 'inet6') return inet6.some(other => overlaps(other, prefix))
   const first = Number(prefix.base)
-  const last = first + 2 ** (32 - prefix.length) - 1
+  const last = lastOf(prefix)
   for (const range of inet) if (range[0] <= last && first <= range[1]) return true
   return false
 }
