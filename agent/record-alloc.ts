@@ -10,6 +10,7 @@ import { allocRecord } from './alloc.js'
 import { allocPrefix, formatKey, keyOfRef } from './model/keys.js'
 import type { Node } from './model/node.js'
 import type { Snapshot } from './model/snapshot.js'
+import { type Claiming, claimTogether, fitsBeside } from './record-claims.js'
 import { ownerOf } from './sources/kv-records.js'
 import type { Store } from './store.js'
 
@@ -39,9 +40,13 @@ export interface RecordPlan {
 export interface Assignments {
   /** Of the agents that allocate. */
   readonly role: Node['spec']['roles'][number]
-  /** Takes in a snapshot; references of the objects that may lack a record now, or have one too many. */
+  /**
+   * Takes in a snapshot; references of the objects that may lack a record now, or have one too many: of those too that got or
+   * lost one.
+   */
   update(snapshot: Snapshot): Iterable<string>
-  plan(ref: string): RecordPlan
+  /** `taken`: keys that are not free any more, though no snapshot says so yet. */
+  plan(ref: string, taken: ReadonlySet<string>): RecordPlan
   /** `pool/value` of the object's records, with their owners. */
   recordsOf(ref: string): ReadonlyMap<string, string>
   exists(ref: string, snapshot: Snapshot): boolean
@@ -76,6 +81,8 @@ export function createRecordAllocator(
   const alarm = createAlarm(clock)
   /** References of objects that may lack a record, or have one too many. */
   const pending = new Set<string>()
+  /** Those that are looked at again at a time, ms, unless something is heard of them before. */
+  const later = new Map<string, number>()
   /** Since when a record is not needed, by key, ms. */
   const idleSince = new Map<string, number>()
   let failed = ''
@@ -103,11 +110,14 @@ export function createRecordAllocator(
     return (await kv.list(allocPrefix + key, signal)).entries.find(entry => entry.key === allocPrefix + key)
   }
 
+  /** Its key in the store, where it stands there: its records go with it, and we hear of those first. */
+  const storedKey = (ref: string): string | undefined =>
+    store.originOf(ref)?.from === 'store' ? keyOfRef(ref) : undefined
+
   /** False when somebody else was first, or the object is gone. */
   async function claim(ref: string, claims: RecordPlan['claims'], signal: AbortSignal): Promise<boolean> {
-    // its records go with it, and we hear of those first
-    const inStore = store.originOf(ref)?.from === 'store'
-    const object: readonly KvCompare[] = inStore ? [{ key: keyOfRef(ref) ?? '', present: true }] : []
+    const key = storedKey(ref)
+    const object: readonly KvCompare[] = key === undefined ? [] : [{ key, present: true }]
     for (let at = 0; at < claims.length; at += chunk) {
       const part = claims.slice(at, at + chunk)
       const compare: KvCompare[] = [{ key: formatKey, present: true }, ...object]
@@ -144,19 +154,32 @@ export function createRecordAllocator(
     await kv.txn({ compare, puts: [], deletes: [entry.key] }, signal)
   }
 
-  /** Ms until the object wants another look; undefined: it has what it needs, and nothing else. */
-  async function settle(ref: string, gone: boolean, signal: AbortSignal): Promise<number | undefined> {
-    const plan = assignments.plan(ref)
+  const said = (ref: string, claims: RecordPlan['claims']): void =>
+    log.info('values claimed', { for: ref, values: text(claims.map(({ key }) => key)) })
+
+  /** What the object needs again is idle no more. */
+  function wakeRecords(ref: string, { releases }: RecordPlan): void {
+    if (idleSince.size === 0) return
+    const unwanted = new Set(releases)
+    for (const key of assignments.recordsOf(ref).keys()) if (!unwanted.has(key)) idleSince.delete(key)
+  }
+
+  /** Ms until the object wants another look, or that a race was lost; undefined: it has what it needs, and nothing else. */
+  async function settle(
+    ref: string,
+    plan: RecordPlan,
+    gone: boolean,
+    signal: AbortSignal,
+  ): Promise<number | 'lost' | undefined> {
     let wait: number | undefined
+    let lost = false
     if (plan.claims.length > 0) {
-      if (await claim(ref, plan.claims, signal))
-        log.info('values claimed', { for: ref, values: text(plan.claims.map(({ key }) => key)) })
+      if (await claim(ref, plan.claims, signal)) said(ref, plan.claims)
+      else lost = true
       wait = againMs
     }
     const now = clock.now()
-    const wanted = new Set(plan.releases)
-    if (idleSince.size > 0)
-      for (const key of assignments.recordsOf(ref).keys()) if (!wanted.has(key)) idleSince.delete(key)
+    wakeRecords(ref, plan)
     for (const key of plan.releases) {
       const since = idleSince.get(key) ?? now
       idleSince.set(key, since)
@@ -168,14 +191,67 @@ export function createRecordAllocator(
         log.info('value released', { for: ref, value: text([key]) })
       }
     }
-    return wait
+    return lost ? 'lost' : wait
+  }
+
+  /** Gives all that is pending what it needs, and takes what it does not; what then is left is pending still. */
+  async function settleAll(snapshot: Snapshot, signal: AbortSignal): Promise<void> {
+    let batch: (Claiming & Pick<RecordPlan, 'claims'>)[] = []
+    const taken = new Set<string>()
+    const after = (ref: string, wait: number | undefined): void => {
+      pending.delete(ref)
+      if (wait !== undefined) later.set(ref, clock.now() + wait)
+    }
+    const flush = async (): Promise<void> => {
+      const full = batch
+      batch = []
+      if (full.length === 0) return
+      const got = await claimTogether(kv, full, clock.date(), signal)
+      for (const { ref, claims } of full) {
+        if (!got.has(ref)) continue
+        said(ref, claims)
+        after(ref, againMs)
+      }
+    }
+    for (const ref of [...pending]) {
+      const plan = assignments.plan(ref, taken)
+      const { claims, releases } = plan
+      const plain =
+        claims.length > 0 && releases.length === 0 && claims.every(each => each.before === undefined)
+      const claiming = { ref, claims, object: storedKey(ref) }
+      if (plain && fitsBeside([], claiming)) {
+        // Two of one round that want the same: the second is looked at again when the first has it.
+        if (claims.some(({ key }) => taken.has(key))) continue
+        wakeRecords(ref, plan)
+        if (!fitsBeside(batch, claiming)) await flush()
+        batch.push(claiming)
+        for (const { key } of claims) taken.add(key)
+        continue
+      }
+      if (claims.length + releases.length > 0) await flush()
+      const wait = await settle(ref, plan, !assignments.exists(ref, snapshot), signal)
+      if (wait !== 'lost') after(ref, wait)
+    }
+    await flush()
+  }
+
+  /** Ms until something is due that nobody tells of. */
+  function dueMs(): number {
+    let due = pending.size > 0 ? againMs : Number.POSITIVE_INFINITY
+    const now = clock.now()
+    for (const at of later.values()) due = Math.min(due, Math.max(0, at - now))
+    return due
   }
 
   /** Ms until the next look is due. */
   async function step(signal: AbortSignal): Promise<number> {
     const take = (): Snapshot => {
       const snapshot = store.snapshot()
-      for (const ref of assignments.update(snapshot)) pending.add(ref)
+      const changed = assignments.update(snapshot)
+      const now = clock.now()
+      for (const [ref, at] of later) if (at <= now) pending.add(ref)
+      for (const ref of changed) pending.add(ref)
+      for (const ref of pending) later.delete(ref)
       return snapshot
     }
     if (!options.identityHeld()) return Number.POSITIVE_INFINITY
@@ -184,18 +260,14 @@ export function createRecordAllocator(
     if (before > 0) await clock.sleep(before, signal)
     looked = true
     const first = take()
-    if (pending.size === 0 || !mayWrite(first)) return Number.POSITIVE_INFINITY
+    if (pending.size === 0) return dueMs()
+    if (!mayWrite(first)) return Number.POSITIVE_INFINITY
     const ours = turn(first) + (pending.size > many && before === 0 ? (options.turnMs ?? turnMs) : 0)
     if (ours > 0) await clock.sleep(ours, signal)
     const snapshot = take()
     if (!mayWrite(snapshot)) return Number.POSITIVE_INFINITY
-    let wait = Number.POSITIVE_INFINITY
-    for (const ref of [...pending]) {
-      const left = await settle(ref, !assignments.exists(ref, snapshot), signal)
-      if (left === undefined) pending.delete(ref)
-      else wait = Math.min(wait, left)
-    }
-    return wait
+    await settleAll(snapshot, signal)
+    return dueMs()
   }
 
   return {

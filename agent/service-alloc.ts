@@ -19,7 +19,7 @@ export function createServiceAllocator(options: AllocatorOptions): Allocator {
         assignments.update(snapshot, add, add)
         return refs
       },
-      plan: ref => assignments.plan(nameOf(ref)),
+      plan: (ref, taken) => assignments.plan(nameOf(ref), taken),
       recordsOf: ref => assignments.records.recordsOf(nameOf(ref)),
       exists: (ref, { services }) => services.has(nameOf(ref)),
     },

@@ -14,7 +14,7 @@ export function createTenantAllocator(options: AllocatorOptions): Allocator {
     {
       role: 'fabric',
       update: assignments.update,
-      plan: assignments.plan,
+      plan: ref => assignments.plan(ref),
       recordsOf: assignments.recordsOf,
       exists(ref, { networks, ports }) {
         const all = ref.startsWith('network/') ? networks : ports

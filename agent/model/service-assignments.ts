@@ -136,8 +136,8 @@ export interface ServiceAssignments {
    * with a cluster IP that the spec gives, the store has and nothing else: most are so, and theirs is quick to make.
    */
   of(name: string): Assigned | undefined
-  /** The records that a Service should claim, and those that it should release. */
-  plan(name: string): RecordPlan
+  /** The records that a Service should claim, and those that it should release; `taken`: keys that it cannot have any more. */
+  plan(name: string, taken?: ReadonlySet<string>): RecordPlan
   /** The value that an owner had, `pool/value`, when the store has no record of it any more. */
   remembered(pool: string, owner: string): string | undefined
   readonly records: OwnerIndex
@@ -295,6 +295,10 @@ export function createServiceAssignments(): ServiceAssignments {
       memo.set(name, value)
       return value
     },
-    plan: name => planRecords(name, services.get(name), ranges, records, optionsFor(name)),
+    plan(name, taken) {
+      const options = optionsFor(name)
+      const isTaken = taken === undefined ? undefined : (key: string): boolean => taken.has(key)
+      return planRecords(name, services.get(name), ranges, records, { ...options, isTaken })
+    },
   }
 }

@@ -30,6 +30,8 @@ export interface PlanOptions {
   readonly wantedBy?: (key: string) => string | undefined
   /** The value that the owner had before the store lost it. */
   readonly remembered?: (pool: string, owner: string) => string | undefined
+  /** Not to be allocated: somebody has it whose record is on its way. */
+  readonly isTaken?: ((key: string) => boolean) | undefined
 }
 
 export interface Assigned {
@@ -252,7 +254,10 @@ export function planRecords(
       continue
     }
     const isFree = (key: string): boolean =>
-      !used.has(key) && view.ownerOf(key) === undefined && options.wantedBy?.(key) === undefined
+      !used.has(key) &&
+      view.ownerOf(key) === undefined &&
+      options.isTaken?.(key) !== true &&
+      options.wantedBy?.(key) === undefined
     const last = options.remembered?.(claim.pool, owner)
     let key = last !== undefined && claim.fits(last) && isFree(last) ? last : undefined
     if (key === undefined)
