@@ -1,8 +1,9 @@
 // Control: what the API and the CLI see and do, put together from the agent's parts.
-import { WarrenError } from '../lib/errors.js'
+import { asError, WarrenError } from '../lib/errors.js'
 import { createBgpControl } from './api/bgp-control.js'
 import type {
   Control,
+  DeleteManyResult,
   DeleteResult,
   ObjectWithOrigin,
   PeerStatus,
@@ -21,11 +22,20 @@ import type { Stage } from './dataplane/stage.js'
 import type { DesiredState, TableName } from './model/desired.js'
 import { parseDocuments } from './model/document.js'
 import { fullRef } from './model/kinds.js'
+import type { Node } from './model/node.js'
 import { refOf } from './model/object.js'
 import { overlaid } from './model/overlaid.js'
 import type { Origin } from './model/snapshot.js'
 import { clusterOf, objectsOf, type Snapshot } from './model/snapshot.js'
-import { applyText, deleteRef, knownKind, namedObject, withTenantValues, withValues } from './model-store.js'
+import {
+  applyText,
+  deleteRef,
+  deleteRefs,
+  knownKind,
+  namedObject,
+  withTenantValues,
+  withValues,
+} from './model-store.js'
 import { createTenantControl } from './tenant-control.js'
 
 export function describeOrigin(origin: Origin): string {
@@ -171,14 +181,35 @@ export function createControl(parts: ControlParts): Control {
     return result
   }
 
-  async function remove(ref: string): Promise<DeleteResult> {
-    const { held: lost, nodes } = store.snapshot()
-    const name = fullRef(ref).slice('node/'.length)
-    const held = fullRef(ref).startsWith('node/') && lost.has(name) ? nodes.get(name) : undefined
-    return deleteRef(parts.kv, ref, {
-      handWritten: store.handWritten(),
-      ...(held === undefined ? {} : { held }),
-    })
+  /** A node that the store lost. */
+  function heldNode(ref: string): Node | undefined {
+    const { held, nodes } = store.snapshot()
+    const exact = fullRef(ref)
+    const name = exact.slice('node/'.length)
+    return exact.startsWith('node/') && held.has(name) ? nodes.get(name) : undefined
+  }
+
+  function remove(ref: string): Promise<DeleteResult> {
+    return deleteRef(parts.kv, ref, { handWritten: store.handWritten(), held: heldNode(ref) })
+  }
+
+  async function removeMany(refs: readonly string[]): Promise<DeleteManyResult> {
+    // Held nodes are put back first, each by itself.
+    if (!refs.some(ref => heldNode(ref) !== undefined))
+      return deleteRefs(parts.kv, refs, { handWritten: store.handWritten() })
+    const results: DeleteManyResult['results'][number][] = []
+    for (const ref of refs) {
+      const result = await remove(ref).catch((error: unknown): DeleteResult => {
+        const { code, message, hint } = asError(error)
+        return {
+          revision: 0,
+          deleted: false,
+          problems: [{ level: 'error', about: ref, code, message, hint }],
+        }
+      })
+      results.push({ ref, ...result })
+    }
+    return { revision: Math.max(0, ...results.map(({ revision }) => revision)), results }
   }
 
   async function plan(text: string | undefined, file: string, signal: AbortSignal): Promise<PlanResult> {
@@ -225,6 +256,7 @@ export function createControl(parts: ControlParts): Control {
     describe: inspector.describe,
     apply: (text, file) => waits.noted(applyText(parts.kv, text, file, { handWritten: store.handWritten() })),
     delete: ref => waits.noted(remove(ref)),
+    deleteMany: refs => waits.noted(removeMany(refs)),
     plan,
     show,
     events: after => receipts.list(after),

@@ -2,7 +2,7 @@
 // files of its directory. For `warren apply|get|delete --config FILE`.
 import { WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
-import type { ApplyResult, Control, DeleteResult, ObjectWithOrigin } from './api/control.js'
+import type { ApplyResult, Control, DeleteManyResult, DeleteResult, ObjectWithOrigin } from './api/control.js'
 import type { Config } from './config.js'
 import { nearest } from './model/check.js'
 import { type ParsedDocuments, type ParsedObject, parseDocuments, parseObjectText } from './model/document.js'
@@ -21,12 +21,18 @@ import { recordsByService, valuesOf } from './model/service-values.js'
 import { tenantName } from './model/tenant.js'
 import type { TenantModel } from './model/tenant-assignments.js'
 import { tenantValues } from './model/tenant-values.js'
-import { applyObjects, type DeleteOptions, deleteObject, type WriteOptions } from './objects.js'
+import {
+  type DeleteOptions,
+  type DeleteResult as Deletion,
+  deleteObject,
+  deleteObjects,
+} from './object-delete.js'
+import { applyObjects, type WriteOptions } from './objects.js'
 import { openKv } from './open-kv.js'
 import { readDirectory } from './sources/directory-files.js'
 import { ownerOf } from './sources/kv-records.js'
 
-export interface ModelStore extends Pick<Control, 'get' | 'apply' | 'delete'> {
+export interface ModelStore extends Pick<Control, 'get' | 'apply' | 'delete' | 'deleteMany'> {
   close(): Promise<void>
 }
 
@@ -89,8 +95,7 @@ export function withTenantValues(
 }
 
 /** Says in which file and line the object stands that a problem is about. */
-function placed(problem: Problem, parsed: readonly ParsedObject[]): Problem {
-  const at = parsed.find(({ object }) => refOf(object) === problem.about)
+function placed(problem: Problem, at: ParsedObject | undefined): Problem {
   if (at === undefined || problem.code === 'HANDWRITTEN') return problem
   const where = `${problem.about} (${at.file}:${at.line})`
   return { ...problem, message: problem.message.replace(problem.about, () => where) }
@@ -106,9 +111,17 @@ export async function applyText(
   const parsed = parseDocuments(text, { file, strict: true })
   const objects = parsed.objects.map(({ object }) => object)
   const done = await applyObjects(kv, objects, options)
-  const problems = done.problems.map(problem => placed(problem, parsed.objects))
   const outcomes = new Map(done.results.map(({ ref, outcome }) => [ref, outcome]))
-  const refs = new Set(objects.map(refOf))
+  const places = new Map([...parsed.objects].reverse().map(each => [refOf(each.object), each]))
+  /** By the object that they are about. */
+  const problems = new Map<string, Problem[]>()
+  const others: Problem[] = []
+  for (const problem of done.problems) {
+    const at = places.get(problem.about)
+    const list = at === undefined ? others : (problems.get(problem.about) ?? [])
+    list.push(placed(problem, at))
+    if (at !== undefined) problems.set(problem.about, list)
+  }
   return {
     revision: done.revision,
     results: objects.map(object => {
@@ -117,25 +130,46 @@ export async function applyText(
       return {
         ref,
         outcome: outcome === undefined ? 'refused' : outcome === 'updated' ? 'changed' : outcome,
-        problems: problems.filter(problem => problem.about === ref),
+        problems: problems.get(ref) ?? [],
       }
     }),
-    problems: [...parsed.problems, ...problems.filter(problem => !refs.has(problem.about))],
+    problems: [...parsed.problems, ...others],
+  }
+}
+
+function deletedResult(ref: string, { revision, live, released }: Deletion): DeleteResult {
+  const message = `${ref} is gone, but its agent runs and publishes it again`
+  const hint = `stop warrend on ${ref.slice(ref.indexOf('/') + 1)} first`
+  return {
+    revision,
+    deleted: true,
+    released,
+    problems: live ? [{ level: 'warning', about: ref, code: 'LIVE', message, hint }] : [],
   }
 }
 
 /** Deletes an object, its kind by any of its names. Errors: those of deleteObject. */
 export async function deleteRef(kv: Kv, ref: string, options: DeleteOptions): Promise<DeleteResult> {
   const exact = fullRef(ref)
-  const { revision, live, released } = await deleteObject(kv, exact, options)
-  const message = `${exact} is gone, but its agent runs and publishes it again`
-  const hint = `stop warrend on ${exact.slice(exact.indexOf('/') + 1)} first`
-  return {
-    revision,
-    deleted: true,
-    released,
-    problems: live ? [{ level: 'warning', about: exact, code: 'LIVE', message, hint }] : [],
-  }
+  return deletedResult(exact, await deleteObject(kv, exact, options))
+}
+
+/** Deletes objects in their order; one that cannot be deleted has the reason among its problems. Errors: those of the store. */
+export async function deleteRefs(
+  kv: Kv,
+  refs: readonly string[],
+  options: WriteOptions,
+): Promise<DeleteManyResult> {
+  const exact = refs.map(fullRef)
+  const deleted = await deleteObjects(kv, exact, options)
+  const results = deleted.map((each, i): DeleteManyResult['results'][number] => {
+    const ref = refs[i] ?? ''
+    if (!('error' in each)) return { ref, ...deletedResult(exact[i] ?? ref, each) }
+    const { code, message, hint } = each.error
+    const problem: Problem = { level: 'error', about: ref, code, message, hint }
+    return { ref, revision: 0, deleted: false, problems: [problem] }
+  })
+  return { revision: Math.max(0, ...results.map(({ revision }) => revision)), results }
 }
 
 async function listObjects(
@@ -189,6 +223,7 @@ export async function openModelStore(config: Config, signal: AbortSignal): Promi
     apply: async (text, file) =>
       applyText(kv, text, file, { handWritten: (await written()).objects, signal }),
     delete: async ref => deleteRef(kv, ref, { handWritten: (await written()).objects, signal }),
+    deleteMany: async refs => deleteRefs(kv, refs, { handWritten: (await written()).objects, signal }),
     close: () => kv.close(),
   }
 }

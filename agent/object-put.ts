@@ -1,4 +1,5 @@
 // One object into the store, by a transaction that compares what it replaces, with the records that go along with it.
+// Many of them together: put-many.ts.
 import { randomUUID } from 'node:crypto'
 import { WarrenError } from '../lib/errors.js'
 import type { Kv, KvEntry, KvTxn } from '../lib/kv/kv.js'
@@ -22,63 +23,97 @@ export function conflict(what: string): WarrenError {
   })
 }
 
-interface Put {
+interface What {
   /** As it was read. */
   readonly known: KvEntry | undefined
   /** Makes the store: `format` is created in the same transaction. */
   readonly make: boolean
-  readonly signal: AbortSignal | undefined
   /** What is claimed with it; undefined: nothing. */
-  readonly companions?: () => ReturnType<typeof companionsOf>
+  readonly companions?: (() => ReturnType<typeof companionsOf>) | undefined
+}
+
+interface Put extends What {
+  readonly signal: AbortSignal | undefined
   /** Told what a transaction found or wrote, by key. */
   readonly learn?: RecordBook['learn']
 }
 
 export type Outcome = 'created' | 'updated' | 'unchanged'
 
-type Written =
+export type Written =
   | { readonly revision: number; readonly outcome: Outcome }
+  /** Its companions cannot be had, and it was not written. */
   | { readonly problems: readonly Problem[] }
 
-/** Writes one object when it differs, with its companions. Problems: its companions cannot be had, and it was not written. */
-export async function putObject(kv: Kv, object: ModelObject, options: Put): Promise<Written> {
-  const { signal, learn } = options
+/** What is to be written of an object. */
+export interface Draft {
+  /** One after the other; the last one is the object's own. None: all of it stands already. */
+  readonly txns: readonly KvTxn[]
+  /** Once they are carried out. */
+  readonly outcome: Outcome
+}
+
+/** By what is known of the store. */
+export function draftPut(object: ModelObject, what: What): Draft | { readonly problems: readonly Problem[] } {
+  const { known: before, make } = what
   const key = objectKey(object)
-  const value = textOf(object)
-  let before = options.known
-  let make = options.make
+  const along = what.companions?.() ?? { parts: [] }
+  if ('problems' in along) return along
+  const last = along.parts.at(-1) ?? { compare: [], puts: [] }
+  const same = sameAs(before, object)
+  const todo = along.parts.slice(0, -1).filter(part => part.puts.length > 0)
+  if (same && !make && todo.length === 0 && last.puts.length === 0) return { txns: [], outcome: 'unchanged' }
+  const txns: KvTxn[] = todo.map(part => ({ ...part, deletes: [] }))
+  txns.push({
+    compare: [
+      before === undefined ? { key, absent: true } : { key, modRevision: before.modRevision },
+      ...last.compare,
+      ...(make ? [{ key: formatKey, absent: true } as const] : []),
+    ],
+    puts: [
+      ...(same && !make ? [] : [{ key, value: textOf(object) }]),
+      ...last.puts,
+      ...(make ? [{ key: formatKey, value: newFormat() }] : []),
+    ],
+    deletes: [],
+  })
+  return { txns, outcome: before === undefined ? 'created' : same ? 'unchanged' : 'updated' }
+}
+
+/** Tells what a transaction wrote. */
+export function learnPuts(
+  learn: RecordBook['learn'] | undefined,
+  puts: KvTxn['puts'],
+  revision: number,
+): void {
+  const made = puts.map(({ key, value }) => ({
+    key,
+    value,
+    modRevision: revision,
+    createRevision: revision,
+  }))
+  learn?.(
+    made.map(each => each.key),
+    made,
+  )
+}
+
+/** Writes one object when it differs, with its companions. Errors: CONFLICT; those of the store. */
+export async function putObject(kv: Kv, object: ModelObject, options: Put): Promise<Written> {
+  const { signal, learn, companions } = options
+  const key = objectKey(object)
+  let { known, make } = options
   for (let i = 0; i < attempts; i += 1) {
-    const along = options.companions?.() ?? { parts: [] }
-    if ('problems' in along) return along
-    const last = along.parts.at(-1) ?? { compare: [], puts: [] }
-    const same = !make && sameAs(before, object)
-    const todo = along.parts.slice(0, -1).filter(part => part.puts.length > 0)
-    if (same && todo.length === 0 && last.puts.length === 0) return { revision: 0, outcome: 'unchanged' }
-    const txns: KvTxn[] = todo.map(part => ({ ...part, deletes: [] }))
-    txns.push({
-      compare: [
-        before === undefined ? { key, absent: true } : { key, modRevision: before.modRevision },
-        ...last.compare,
-        ...(make ? [{ key: formatKey, absent: true } as const] : []),
-      ],
-      puts: [
-        ...(same ? [] : [{ key, value }]),
-        ...last.puts,
-        ...(make ? [{ key: formatKey, value: newFormat() }] : []),
-      ],
-      deletes: [],
-    })
+    const draft = draftPut(object, { known, make, companions })
+    if ('problems' in draft) return draft
+    const { txns, outcome } = draft
+    if (txns.length === 0) return { revision: 0, outcome }
     let revision = 0
     for (const txn of txns) {
       const result = await kv.txn(txn, signal)
       revision = result.ok ? result.revision : 0
       if (result.ok) {
-        const { revision: modRevision } = result
-        const made = txn.puts.map(each => ({ ...each, modRevision, createRevision: modRevision }))
-        learn?.(
-          made.map(each => each.key),
-          made,
-        )
+        learnPuts(learn, txn.puts, revision)
         continue
       }
       learn?.(
@@ -86,12 +121,10 @@ export async function putObject(kv: Kv, object: ModelObject, options: Put): Prom
         result.found,
       )
       if (txn !== txns.at(-1)) break
-      before = result.found.find(entry => entry.key === key)
+      known = result.found.find(entry => entry.key === key)
       make &&= !result.found.some(entry => entry.key === formatKey)
     }
-    if (revision === 0) continue
-    if (before === undefined) return { revision, outcome: 'created' }
-    return { revision, outcome: same || sameAs(before, object) ? 'unchanged' : 'updated' }
+    if (revision !== 0) return { revision, outcome }
   }
   throw conflict(refOf(object))
 }

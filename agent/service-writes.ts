@@ -145,17 +145,26 @@ export function companionsOf(
   return { parts }
 }
 
-/** Every record that goes with an object: the blocks of a node, the values of a Service, of a Network or of a Port. */
-export function recordsOfObject(ref: string, entries: readonly KvEntry[]): readonly KvEntry[] {
-  const [kind] = ref.split('/')
-  if (kind === undefined || !['node', 'service', 'network', 'port'].includes(kind)) return []
-  const name = ref.slice(kind.length + 1)
-  return entries.filter(entry => {
+/**
+ * By an object's reference every record that goes with it: the blocks of a node, the values of a Service, of a Network or of
+ * a Port. O(entries) once.
+ */
+export function recordsByObject(entries: readonly KvEntry[]): (ref: string) => readonly KvEntry[] {
+  const byHolder = new Map<string, KvEntry[]>()
+  for (const entry of entries) {
     const owner = poolValue(entry.key) === undefined ? undefined : ownerOf(entry.value)
-    if (owner === undefined) return false
-    if (kind === 'service') return serviceOfOwner(owner) === name
-    return owner === (kind === 'node' ? name : ref)
-  })
+    if (owner === undefined) continue
+    const service = serviceOfOwner(owner)
+    const holder = service === undefined ? owner : `service/${service}`
+    const records = byHolder.get(holder)
+    if (records === undefined) byHolder.set(holder, [entry])
+    else records.push(entry)
+  }
+  return ref => {
+    const [kind] = ref.split('/')
+    if (kind === undefined || !['node', 'service', 'network', 'port'].includes(kind)) return []
+    return byHolder.get(kind === 'node' ? ref.slice('node/'.length) : ref) ?? []
+  }
 }
 
 const tenantKeys = /^objects\/(tenant|network|router|port|securitygroup)\//

@@ -5,6 +5,7 @@ import type { Receipt } from '../../lib/reconcile/receipt.js'
 import type { BgpRouteView, BgpView } from './bgp-view.js'
 import type {
   ApplyResult,
+  DeleteManyResult,
   DeleteResult,
   ObjectWithOrigin,
   PlanResult,
@@ -36,6 +37,7 @@ export interface Client {
   describe(kind: string, name: string): Promise<Description>
   apply(text: string, file: string): Promise<ApplyResult>
   delete(ref: string): Promise<DeleteResult>
+  deleteMany(refs: readonly string[]): Promise<DeleteManyResult>
   plan(text?: string, file?: string): Promise<PlanResult>
   show(
     side: 'desired' | 'observed',
@@ -81,11 +83,10 @@ interface Call {
   readonly timeoutMs?: number
 }
 
-/** Objects are written one after the other, each with what it claims: 20 a second on a host that is busy with them. */
-function applyMs(text: string): number {
-  const documents = text.match(/^---/gm)?.length ?? 0
-  return 30_000 + documents * 200
-}
+/** Thousands of objects a second are usual; 5 on a host that is busy with them, before a store whose disk is slow. */
+const manyMs = (objects: number): number => 30_000 + objects * 200
+
+const documentsOf = (text: string): number => text.match(/^---/gm)?.length ?? 0
 
 function send(options: ClientOptions, call: Call): Promise<IncomingMessage> {
   const { socket, signal } = options
@@ -209,8 +210,21 @@ export function createClient(options: ClientOptions): Client {
     describe: (kind, name) =>
       json({ method: 'GET', path: `/v1/describe/${segment(kind)}/${pathOf(name)}`, timeoutMs: 60_000 }),
     apply: (body, file) =>
-      json({ method: 'POST', path: '/v1/apply', query: { file }, body, timeoutMs: applyMs(body) }),
+      json({
+        method: 'POST',
+        path: '/v1/apply',
+        query: { file },
+        body,
+        timeoutMs: manyMs(documentsOf(body)),
+      }),
     delete: ref => json({ method: 'DELETE', path: `/v1/objects/${pathOf(ref)}` }),
+    deleteMany: refs =>
+      json({
+        method: 'POST',
+        path: '/v1/delete',
+        body: JSON.stringify({ refs }),
+        timeoutMs: manyMs(refs.length),
+      }),
     plan: (body = '', file) =>
       json({ method: 'POST', path: '/v1/plan', query: { file }, body, timeoutMs: 60_000 }),
     show: (side, table) =>

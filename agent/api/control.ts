@@ -113,6 +113,13 @@ export interface DeleteResult {
   readonly released?: readonly string[]
 }
 
+export interface DeleteManyResult {
+  /** The highest of them. */
+  readonly revision: number
+  /** In the order in which they were asked for; one that was not deleted has the reason among its problems. */
+  readonly results: readonly (DeleteResult & { readonly ref: string })[]
+}
+
 export interface PlanResult {
   readonly ops: readonly PlannedOp[]
   readonly problems: readonly Problem[]
@@ -140,6 +147,8 @@ export interface Control {
   apply(text: string, file: string): Promise<ApplyResult>
   /** `ref`: kind/name or kind/scope/name. */
   delete(ref: string): Promise<DeleteResult>
+  /** In their order; one that cannot be deleted does not stop the others. */
+  deleteMany(refs: readonly string[]): Promise<DeleteManyResult>
   /** `text`: documents laid over the present model; undefined: what would be repaired now. */
   plan(text: string | undefined, file: string, signal: AbortSignal): Promise<PlanResult>
   /** Objects per table, each with its line of ip, bridge, nft ... */

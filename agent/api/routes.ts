@@ -139,6 +139,19 @@ function tableOf(name: string | undefined): TableName | undefined {
   })
 }
 
+/** `{"refs": ["service/default/web"]}` */
+function refsOf(text: string): readonly string[] {
+  let body: unknown
+  try {
+    body = JSON.parse(text)
+  } catch {
+    body = undefined
+  }
+  const refs = typeof body === 'object' && body !== null && 'refs' in body ? body.refs : undefined
+  if (Array.isArray(refs) && refs.every(ref => typeof ref === 'string')) return refs
+  throw invalid('body', text, 'not {"refs": ["kind/name"]}')
+}
+
 function readiness(control: Control): ApiReply {
   if (control.ready()) return { json: { status: 'ok' } }
   const { hold, sources } = control.status()
@@ -217,6 +230,11 @@ export const routes: readonly Route[] = [
     handle: async (request, control) => ({
       json: await control.apply(await request.body(), fileOf(request)),
     }),
+  },
+  {
+    method: 'POST',
+    path: '/v1/delete',
+    handle: async (request, control) => ({ json: await control.deleteMany(refsOf(await request.body())) }),
   },
   {
     method: 'POST',

@@ -7,7 +7,7 @@ import type { Cli } from './command.js'
 import { hasHostConfig, hostConfig } from './host-config.js'
 import { printable } from './table.js'
 
-export interface ModelAccess extends Pick<Control, 'get' | 'apply' | 'delete'> {
+export interface ModelAccess extends Pick<Control, 'get' | 'apply' | 'delete' | 'deleteMany'> {
   close(): Promise<void>
 }
 

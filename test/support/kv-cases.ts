@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Test } from 'tap'
 import { codeOf } from '../../lib/errors.js'
 import type { Kv, KvBatch, KvEntry, KvTxnResult } from '../../lib/kv/kv.js'
+import { raceOfTwo } from './apply-race.js'
 
 export interface StoreUnderTest {
   /** Another client of the same, initially empty, store. */
@@ -444,6 +445,11 @@ export function kvCases(test: Test, ttl: number, open: () => Promise<StoreUnderT
       seen.stop()
       await seen.end
     },
+  )
+
+  on(
+    'two hosts that write many objects at the same time: what one asks for no other has',
+    async (t, kv, store) => raceOfTwo(t, kv, store.client()),
   )
 
   on('a closed client refuses calls and ends its watches', async (t, kv) => {

@@ -8,7 +8,13 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import t from 'tap'
 import { createClient } from '../../agent/api/client.js'
-import type { Control, ObjectWithOrigin, Status } from '../../agent/api/control.js'
+import type {
+  Control,
+  DeleteManyResult,
+  DeleteResult,
+  ObjectWithOrigin,
+  Status,
+} from '../../agent/api/control.js'
 import { maxBodyBytes, serveApi } from '../../agent/api/server.js'
 import type { Description, EndpointView, ServiceList } from '../../agent/api/views.js'
 import { runCli } from '../../agent/cli/cli.js'
@@ -20,7 +26,7 @@ import { parseDuration } from '../../agent/cli/wait.js'
 import { parseDocuments } from '../../agent/model/document.js'
 import type { ModelObject } from '../../agent/model/kinds.js'
 import type { ServiceValues } from '../../agent/model/service-values.js'
-import { WarrenError } from '../../lib/errors.js'
+import { asError, WarrenError } from '../../lib/errors.js'
 import { silentLog } from '../../lib/log.js'
 import type { Receipt } from '../../lib/reconcile/receipt.js'
 
@@ -123,7 +129,7 @@ const node = {
 
 /** A Control that answers what a test tells it to. */
 function fakeControl(parts: Partial<Control> = {}): Control {
-  return {
+  const control: Control = {
     status: () => status,
     ready: () => true,
     get: async (kind, name) => {
@@ -144,6 +150,18 @@ function fakeControl(parts: Partial<Control> = {}): Control {
     },
     apply: async () => ({ revision: 13, results: [], problems: [] }),
     delete: async () => ({ revision: 14, deleted: true, problems: [] }),
+    deleteMany: async refs => {
+      const results: DeleteManyResult['results'][number][] = []
+      for (const ref of refs) {
+        const failed = (error: unknown): DeleteResult => {
+          const { code, message, hint } = asError(error)
+          const problem = { level: 'error', about: ref, code, message, hint } as const
+          return { revision: 0, deleted: false, problems: [problem] }
+        }
+        results.push({ ref, ...(await control.delete(ref).catch(failed)) })
+      }
+      return { revision: 14, results }
+    },
     plan: async () => ({ ops: [], problems: [], hold: undefined }),
     show: async () => ({}),
     events: after => receipts.filter(({ id }) => id > after),
@@ -151,6 +169,7 @@ function fakeControl(parts: Partial<Control> = {}): Control {
     wait: async () => status,
     ...parts,
   }
+  return control
 }
 
 let sockets = 0

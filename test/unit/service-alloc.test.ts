@@ -13,7 +13,8 @@ import {
   serviceRanges,
 } from '../../agent/model/service-ranges.js'
 import type { Allocation } from '../../agent/model/snapshot.js'
-import { applyObjects, deleteObject } from '../../agent/objects.js'
+import { deleteObject } from '../../agent/object-delete.js'
+import { applyObjects } from '../../agent/objects.js'
 import { createServiceAllocator } from '../../agent/service-alloc.js'
 import { parsePrefix } from '../../lib/net/prefix.js'
 import { PersistentMap } from '../../lib/persistent/map.js'
