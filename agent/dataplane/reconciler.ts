@@ -131,7 +131,8 @@ export class Reconciler {
       this.#last !== undefined &&
       this.#last.hold === undefined &&
       this.#kickedAt === undefined &&
-      this.tables.every(table => table.state === 'converged')
+      this.tables.every(table => table.state === 'converged') &&
+      this.#options.stages.every(({ table }) => table.dirtyAt?.() === undefined)
     )
   }
 

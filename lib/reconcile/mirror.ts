@@ -106,9 +106,12 @@ export class Mirror<T> {
     return known === undefined ? ours : !ours || !this.table.equal(known, object)
   }
 
-  /** When the next retry of a failed op is due (the clock's ms), Infinity when none failed. */
+  /** When the next retry of a failed op is due, or a look that was put off (the clock's ms); Infinity when none is. */
   get retryAt(): number {
-    return this.#failures.retryAt
+    const { retryAt, look } = this.#failures
+    return look === undefined
+      ? Math.min(retryAt, this.table.dirtyAt?.() ?? Number.POSITIVE_INFINITY)
+      : retryAt
   }
 
   get status(): TableStatus {

@@ -31,6 +31,8 @@ export interface Table<T> {
   format(op: TableOp<T>): string
   /** It knows by itself that the kernel may have something else now: the next plan observes. */
   dirty?(): boolean
+  /** When it will be dirty by itself, the clock's ms: its look is dear, and the last one was just now. */
+  dirtyAt?(): number | undefined
   /** This failure is somebody's for a moment, as EBUSY is: not tried 30 s later, but 2 s. */
   brief?(error: WarrenError): boolean
   /** What a person should know of where this table writes to, though nothing failed; as of the last look. */

@@ -6,7 +6,7 @@ import { entryKey, type ServiceBase, type ServiceEntry } from '../../agent/model
 import { systemClock } from '../../lib/clock.js'
 import { type FakeConntrack, type FakePacket, fakeConntrack } from '../../lib/conntrack/fake.js'
 import { FlowReader } from '../../lib/conntrack/flow-reader.js'
-import type { Flow, FlowProtocol } from '../../lib/conntrack/types.js'
+import type { Conntrack, Flow, FlowProtocol } from '../../lib/conntrack/types.js'
 import { Mirror } from '../../lib/reconcile/mirror.js'
 import { createReceipts } from '../../lib/reconcile/receipt.js'
 import type { Desired } from '../../lib/reconcile/table.js'
@@ -376,6 +376,58 @@ t.test('table: a look that somebody else asked for (plan) takes nothing from the
   t.equal((await table.observe(never)).length, 1)
   t.equal((await table.observe(never)).length, 1)
   t.match(await pass(), [/--dport 30053/])
+})
+
+t.test('table: looks that follow one another take a tenth of the time, and none is left out', async t => {
+  let now = 1_000
+  const clock = { ...systemClock, now: () => now }
+  const kernel = fakeConntrack()
+  let cost = 20
+  const slow: Conntrack = {
+    ...kernel,
+    list(filter, signal) {
+      now += cost
+      return kernel.list(filter, signal)
+    },
+  }
+  const entries: Desired<ServiceEntry> = new Map([[entryKey(dnsPort), [dnsPort]]])
+  const table = conntrackTable(slow, {
+    base: () => serviceBase,
+    entries: () => entries,
+    localAddresses: async () => localAddresses,
+    clock,
+  })
+  const mirror = new Mirror(table, clock, createReceipts())
+  const nothing: Desired<Flow> = new Map()
+  const look = async (): Promise<number> => (await mirror.plan(nothing, never)).removes.length
+  t.equal(table.dirty?.(), true, 'a restarted agent looks at once')
+  await look()
+  t.equal(table.dirtyAt?.(), undefined)
+  now += 10_000
+  t.ok(table.touch(undefined, dnsPort))
+  t.equal(table.dirty?.(), true, 'and so does one whose last look is long ago')
+  await look()
+  t.equal(kernel.listed.length, 7, 'at one protocol alone')
+
+  // Its Service comes while the client talks already.
+  kernel.packet(from('udp 192.0.2.10:30053'))
+  table.touch(undefined, dnsPort)
+  t.equal(table.dirty?.(), false, 'not yet')
+  t.equal(mirror.upToDate(nothing), true)
+  t.equal(table.dirtyAt?.(), now + 180, 'nine times as long as it took')
+  t.equal(mirror.retryAt, now + 180, 'the loop knows when')
+  now += 179
+  t.equal(await look(), 0)
+  now += 1
+  t.equal(table.dirty?.(), true)
+  t.equal(await look(), 1, 'what was touched meanwhile is looked at then')
+
+  cost = 100
+  now += 10_000
+  table.touch(undefined, dnsPort)
+  await look()
+  table.touch(undefined, dnsPort)
+  t.equal(table.dirtyAt?.(), now + 250, 'but a large table is not looked at later than that')
 })
 
 t.test('broken messages are left out, and read no further than they go', async t => {

@@ -1,6 +1,7 @@
 // Flows that the rules of Services would not make again: `conntrack -L`. What this table holds is what must go: nothing is
 // wanted of it, and all that it observes is removed. A flow that leads to a live endpoint is none of its objects.
 
+import { type Clock, systemClock } from '../../../lib/clock.js'
 import { formatDelete, formatFlow } from '../../../lib/conntrack/format.js'
 import type { Conntrack, Flow, FlowFilter } from '../../../lib/conntrack/types.js'
 import { hasCode } from '../../../lib/errors.js'
@@ -18,6 +19,8 @@ export interface ConntrackTableOptions {
   localAddresses(signal: AbortSignal): Promise<ReadonlySet<string>>
   /** The userspace proxy's port of an entry, by `entryKey`. */
   portOf?(key: string): number | undefined
+  /** Default: the system's. */
+  readonly clock?: Clock
 }
 
 export interface ConntrackTable extends Table<Flow> {
@@ -42,6 +45,12 @@ interface Scope {
 
 /** Each listing walks the kernel's whole hash table (11 ms for 262,144 buckets) and copies what fits (3 us a flow). */
 const narrowListings = 2
+/**
+ * Looks may take a tenth of the time, while one change follows the other: the next one comes nine times as long after the last
+ * as that took, but not later than this, ms. Until then entry points gather; none is left out.
+ */
+const lookShare = 9
+const lastLookMs = 250
 /** More entry points than this are looked at as all of them. */
 const manyPoints = 1000
 
@@ -108,10 +117,14 @@ class StaleFlows implements ConntrackTable {
   readonly #outstanding = new Set<string>()
   #looked = emptyScope(false)
   #base = ''
+  readonly #clock: Clock
+  /** Not before this is the next look, unless somebody else asks for one. */
+  #lookAt = 0
 
   constructor(conntrack: Conntrack, options: ConntrackTableOptions) {
     this.#conntrack = conntrack
     this.#options = options
+    this.#clock = options.clock ?? systemClock
   }
 
   touch(before: ServiceEntry | undefined, after: ServiceEntry | undefined): boolean {
@@ -137,6 +150,15 @@ class StaleFlows implements ConntrackTable {
   }
 
   dirty(): boolean {
+    return this.#waiting() && this.#clock.now() >= this.#lookAt
+  }
+
+  dirtyAt(): number | undefined {
+    return this.#waiting() ? this.#lookAt : undefined
+  }
+
+  /** Is there anything to look at? */
+  #waiting(): boolean {
     const base = this.#options.base()
     if (base === undefined) return false
     // Another range of cluster IPs, or other addresses that serve nodePorts: no entry point says so.
@@ -155,6 +177,7 @@ class StaleFlows implements ConntrackTable {
     const base = this.#options.base()
     if (base === undefined) return []
     const scope = this.#take()
+    const from = this.#clock.now()
     try {
       const flows: Flow[] = []
       for (const filter of listings(scope, base)) {
@@ -169,6 +192,9 @@ class StaleFlows implements ConntrackTable {
     } catch (error) {
       this.#add(scope)
       throw error
+    } finally {
+      const now = this.#clock.now()
+      this.#lookAt = now + Math.min(lookShare * (now - from), lastLookMs)
     }
   }
 
