@@ -39,7 +39,7 @@ import { anyAddress, instanceId, underlayChoice } from './own.js'
 import { apiPart } from './parts.js'
 import { openPortHolders } from './port-holders.js'
 import { createServiceAllocator } from './service-alloc.js'
-import { createStore } from './store.js'
+import { openStore } from './store.js'
 import { createTenantAllocator } from './tenant-alloc.js'
 import { dhcpServers, namespaceCommand } from './unit.js'
 
@@ -76,7 +76,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
 
   // Read while the model is.
   const ahead = readServicesAhead(kernel.netns, names)
-  const store = createStore({
+  const store = await openStore({
     kv,
     ...('file' in config.store ? { directory: config.store.file } : {}),
     snapshotFile: `${config.stateDir}/snapshot.json`,

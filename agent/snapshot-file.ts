@@ -11,6 +11,7 @@ import { z } from './model/check.js'
 import { createRowReader, createRowWriter, type Noted, type RowLine } from './model/rows.js'
 import type { SavedModel } from './saved-model.js'
 import { readFirstVersion } from './snapshot-first.js'
+import type { ResumePoint } from './sources/kv-resume.js'
 import { version } from './version.js'
 
 export const snapshotVersion = 2
@@ -99,18 +100,22 @@ function sumOf(bytes: Buffer): string {
   return createHash('sha256').update(bytes).digest('base64')
 }
 
-function readLines(bytes: Buffer, text: string): SavedModel | undefined {
-  const lines = elements(text)
-  const head = headSchema.safeParse(lines.next().value)
-  if (!head.success) return undefined
+type Head = z.infer<typeof headSchema>
+
+/** The rest of the lines, in steps of a millisecond or so. */
+function* readLines(
+  bytes: Buffer,
+  { program, store, directory }: Head,
+  lines: Generator<unknown>,
+): Generator<void, SavedModel | undefined> {
   const end = bytes.lastIndexOf('\n', bytes.length - 2) + 1
   const sum = (JSON.parse(bytes.toString('utf8', end).slice(0, -2)) as { readonly sum?: unknown }).sum
   if (sum !== sumOf(bytes.subarray(0, end))) return undefined
-  const { program, store, directory } = head.data
   const objects: Noted[] = []
   const read = createRowReader(objects)
   const allocations: (readonly [string, string])[] = []
   for (const line of lines) {
+    yield
     const { allocations: cells } = line as { readonly allocations?: readonly string[] }
     if (cells === undefined) read(line as RowLine)
     else for (let i = 0; i < cells.length; i += 2) allocations.push([cells[i] ?? '', cells[i + 1] ?? ''])
@@ -120,25 +125,62 @@ function readLines(bytes: Buffer, text: string): SavedModel | undefined {
   return { store: { ...store, format, resume, objects, allocations, trusted }, directory }
 }
 
+function* atOnce<T>(value: T): Generator<void, T> {
+  yield
+  return value
+}
+
+/** A last good model that is being read. */
+export interface OpenModel {
+  /** Where this program may go on in the store, from the head alone: the rest may turn out to be damaged yet. */
+  readonly resume: ResumePoint | undefined
+  /** Reads all of it. Errors: SNAPSHOT. */
+  steps(): Generator<void, SavedModel>
+}
+
 /**
- * Reads the last good model; undefined when there is none yet.
+ * Opens the last good model; undefined when there is none yet.
  * Errors: SNAPSHOT_VERSION (a newer version wrote it), SNAPSHOT (damaged, unreadable). Both mean: start without it.
  */
-export function loadModel(path: string): SavedModel | undefined {
+export function openModel(path: string): OpenModel | undefined {
   const bytes = readBytes(path)
   if (bytes === undefined) return undefined
-  let model: SavedModel | undefined
+  const whole = (model: SavedModel | undefined): SavedModel => {
+    if (model === undefined) throw damaged(path)
+    return model
+  }
   let wrote: number
   try {
-    // Version 1 is an object.
     const text = bytes.toString()
-    const first = !text.startsWith('[')
-    const head: unknown = first ? JSON.parse(text) : elements(text).next().value
-    wrote = versionOf(head)
-    if (first) model = readFirstVersion(head)
-    else if (wrote === snapshotVersion) model = readLines(bytes, text)
+    // Version 1 is an object.
+    if (!text.startsWith('[')) {
+      const value: unknown = JSON.parse(text)
+      wrote = versionOf(value)
+      if (!(wrote > snapshotVersion)) {
+        const model = whole(readFirstVersion(value))
+        return { resume: undefined, steps: () => atOnce(model) }
+      }
+    } else {
+      const lines = elements(text)
+      const first = lines.next().value
+      wrote = versionOf(first)
+      const head = headSchema.safeParse(first)
+      if (head.success) {
+        const { program, store } = head.data
+        return {
+          resume: program === thisProgram() ? store.resume : undefined,
+          *steps() {
+            try {
+              return whole(yield* readLines(bytes, head.data, lines))
+            } catch (error) {
+              throw error instanceof WarrenError ? error : damaged(path, error)
+            }
+          },
+        }
+      }
+    }
   } catch (error) {
-    throw damaged(path, error)
+    throw error instanceof WarrenError ? error : damaged(path, error)
   }
   if (wrote > snapshotVersion)
     throw new WarrenError(
@@ -148,8 +190,15 @@ export function loadModel(path: string): SavedModel | undefined {
         hint: 'start the version that wrote it, or wait until the store is reached',
       },
     )
-  if (model === undefined) throw damaged(path)
-  return model
+  throw damaged(path)
+}
+
+/** Reads the last good model; undefined when there is none yet. Errors: as of `openModel`. */
+export function loadModel(path: string): SavedModel | undefined {
+  const steps = openModel(path)?.steps()
+  for (let step = steps?.next(); step !== undefined; step = steps?.next())
+    if (step.done === true) return step.value
+  return undefined
 }
 
 /** Objects or allocations per piece of the file: some 50 KB at most, 1 ms. */

@@ -3,31 +3,31 @@
 // map that changed, and an object that did not change is the same value as before.
 import { createAlarm } from '../lib/alarm.js'
 import type { Clock } from '../lib/clock.js'
-import { asError, describeError, type WarrenError } from '../lib/errors.js'
+import { describeError, type WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
 import { aborted, type Part, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
 import { PersistentMap } from '../lib/persistent/map.js'
+import {
+  type LastGood,
+  lastGoodNow,
+  readLastGood,
+  type SaverOptions,
+  saveDelayMs,
+  saver,
+} from './last-good.js'
 import type { ParsedObject } from './model/document.js'
 import { formatKey, keyOfRef } from './model/keys.js'
 import { findKind, type ModelObject } from './model/kinds.js'
 import type { Problem } from './model/object.js'
 import { emptySnapshot, fieldOf, type ObjectField, type Origin, type Snapshot } from './model/snapshot.js'
 import { ensureFormat } from './objects.js'
-import { loadModel, saveModel } from './snapshot-file.js'
 import { createDirectorySource, type DirectorySource } from './sources/directory.js'
 import { createKvSource } from './sources/kv.js'
 import { isComing, type SourceStatus } from './sources/source.js'
 
-/** A change reaches the disk this long after the first one that is not there. */
-const saveDelayMs = 1_000
-/** Written whole, a model of 10,000 Services takes half a second: that may be a fiftieth of the time, but each minute once. */
-const saveShare = 50
-const lastSaveDelayMs = 60_000
 /** A reachable store answers in a tenth of that. */
 const patienceMs = 2_000
-/** After a failure to write it. */
-const saveAgainMs = 10_000
 
 export interface StoreOptions {
   readonly kv: Kv
@@ -81,7 +81,17 @@ const noObjects = Object.fromEntries(
 const none: readonly Problem[] = []
 const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
 
-export function createStore(options: StoreOptions): Store {
+/** Reads the last good model beside what else goes on, and asks the store meanwhile (last-good.ts). */
+export async function openStore(options: StoreOptions): Promise<Store> {
+  const { snapshotFile, kv } = options
+  return createStore(options, snapshotFile === undefined ? {} : await readLastGood(snapshotFile, kv))
+}
+
+/** `lastGood`: default, what is in the snapshot file now. Nothing here may hold on to it: it is as large as the model. */
+export function createStore(
+  options: StoreOptions,
+  lastGood: LastGood = options.snapshotFile === undefined ? {} : lastGoodNow(options.snapshotFile),
+): Store {
   const { kv, clock, log } = options
   const kicks = new Set<() => void>()
   const laterKicks = new Set<() => void>()
@@ -89,9 +99,7 @@ export function createStore(options: StoreOptions): Store {
   const conflicts = new Map<string, Problem>()
   let current: Snapshot = emptySnapshot
   let maps: ObjectMaps = noObjects
-  let loaded = false
   let impatient = false
-  let loadError: WarrenError | undefined
   let saveError: WarrenError | undefined
   let parts: readonly (readonly Problem[])[] = []
   let unsaved = false
@@ -110,7 +118,9 @@ export function createStore(options: StoreOptions): Store {
     })
   }
 
-  const store = createKvSource({ ...options, onChange: changed })
+  const { snapshotFile = '' } = options
+  const { error: loadError } = lastGood
+  const store = createKvSource({ ...options, ahead: lastGood.ahead, onChange: changed })
   const stands = async (): Promise<boolean> =>
     (await kv.list(formatKey)).entries.some(entry => entry.key === formatKey)
   const directory: DirectorySource | undefined =
@@ -123,20 +133,15 @@ export function createStore(options: StoreOptions): Store {
           onChange: changed,
         })
 
-  function load(path: string): void {
-    try {
-      const saved = loadModel(path)
-      if (saved === undefined) return
-      store.model.seed(saved.store)
-      if (saved.directory !== undefined) directory?.seed(saved.directory)
-      loaded = true
-      log.info('last good model loaded', { path, objects: saved.store.objects.length })
-    } catch (error) {
-      loadError = asError(error)
-      log.warn('last good model not loaded', { reason: describeError(error) })
-    }
+  function load({ model, error }: LastGood): boolean {
+    if (error !== undefined) log.warn('last good model not loaded', { reason: describeError(error) })
+    if (model === undefined) return false
+    store.model.seed(model.store)
+    if (model.directory !== undefined) directory?.seed(model.directory)
+    log.info('last good model loaded', { path: snapshotFile, objects: model.store.objects.length })
+    return true
   }
-  if (options.snapshotFile !== undefined) load(options.snapshotFile)
+  const loaded = load(lastGood)
 
   function sources(): readonly SourceStatus[] {
     return directory === undefined ? [store.status()] : [store.status(), directory.status()]
@@ -171,7 +176,7 @@ export function createStore(options: StoreOptions): Store {
     for (const error of [loadError, saveError]) {
       if (error === undefined) continue
       const { message, code, hint } = error
-      own.push({ level: 'warning', about: options.snapshotFile ?? '', code, message, hint })
+      own.push({ level: 'warning', about: snapshotFile, code, message, hint })
     }
     const same =
       next.every((list, i) => list === parts[i]) && JSON.stringify(own) === JSON.stringify(parts[2])
@@ -228,35 +233,22 @@ export function createStore(options: StoreOptions): Store {
     laterKicks.delete(alarm.ring)
   }
 
-  /** Saves the last good model a second after it changed, and once more at the end. Never before it is whole. */
-  const saver =
-    (path: string): Part =>
-    async signal => {
-      const dirty = (): boolean => !build().partial && unsaved
-      let delay = saveDelayMs
-      // A call of its own: what it saved is not kept by this loop, which sleeps for a minute.
-      const save = (): Promise<void> =>
-        saveModel(path, { store: store.model.save(), directory: directory?.save() })
-      while (!signal.aborted) {
-        if (!dirty()) await nextChange(signal)
-        await clock.sleep(saveError === undefined ? delay : saveAgainMs, signal).catch(() => undefined)
-        if (!dirty()) continue
-        const from = clock.now()
-        try {
-          unsaved = false
-          await save()
-          if (saveError !== undefined) log.info('last good model saved again', { path })
-          stale ||= saveError !== undefined
-          saveError = undefined
-        } catch (error) {
-          unsaved = true
-          if (saveError === undefined) log.warn('last good model not saved', { reason: describeError(error) })
-          saveError = asError(error)
-          stale = true
-        }
-        delay = Math.min(lastSaveDelayMs, Math.max(saveDelayMs, saveShare * (clock.now() - from)))
-      }
-    }
+  const saving: SaverOptions = {
+    path: snapshotFile,
+    clock,
+    log,
+    dirty: () => !build().partial && unsaved,
+    take() {
+      unsaved = false
+      return { store: store.model.save(), directory: directory?.save() }
+    },
+    failed(error) {
+      unsaved ||= error !== undefined
+      saveError = error
+      stale = true
+    },
+    nextChange,
+  }
 
   function mayInitialise(): boolean {
     if (!(options.initialise ?? directory !== undefined) || directory === undefined) return false
@@ -341,7 +333,7 @@ export function createStore(options: StoreOptions): Store {
           ...(directory === undefined
             ? {}
             : { directory: (inner: AbortSignal) => directory.run(inner), initialiser }),
-          ...(options.snapshotFile === undefined ? {} : { saver: saver(options.snapshotFile) }),
+          ...(snapshotFile === '' ? {} : { saver: saver(saving) }),
         },
         signal,
       )

@@ -4,7 +4,7 @@
 // with a hash of their text, and a store that has exactly these, written at those revisions, and as many keys in all, is
 // the same. Deletes alone, as many on the one way as on the other, would go unnoticed: a list some time after the start
 // looks at everything (sources/kv.ts).
-import type { KvBatch, KvList, KvLook } from '../../lib/kv/kv.js'
+import type { Kv, KvBatch, KvList, KvLook } from '../../lib/kv/kv.js'
 import { textHash } from './text-hash.js'
 
 /** Keys remembered, and those that were written together with the oldest of them. */
@@ -97,6 +97,40 @@ export function createTail(): Tail {
         since,
         live,
         others,
+      }
+    },
+  }
+}
+
+/** Asks the store what it was at that point; undefined: it cannot tell. Errors: as of Kv.look. */
+export function lookAt(kv: Kv, point: ResumePoint, signal?: AbortSignal): Promise<KvLook> | undefined {
+  const { revision, since, newest } = point
+  return kv.look?.('', { revision, since, most: newest.length + 1 }, signal)
+}
+
+/** A look that was asked for before the model was read: a large store needs tenths of a second to answer. */
+export interface LookAhead {
+  readonly point: ResumePoint
+  /** Its answer; the question is dropped when `signal` aborts. */
+  answer(signal: AbortSignal): Promise<KvLook>
+}
+
+export function lookAhead(kv: Kv, point: ResumePoint): LookAhead | undefined {
+  const scope = new AbortController()
+  const looked = lookAt(kv, point, scope.signal)
+  if (looked === undefined) return undefined
+  // Who never asks for the answer need not hear of the failure.
+  looked.catch(() => undefined)
+  return {
+    point,
+    async answer(signal) {
+      const stop = (): void => scope.abort(signal.reason)
+      if (signal.aborted) stop()
+      signal.addEventListener('abort', stop, { once: true })
+      try {
+        return await looked
+      } finally {
+        signal.removeEventListener('abort', stop)
       }
     },
   }

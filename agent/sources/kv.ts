@@ -6,7 +6,7 @@ import type { Kv, KvLook } from '../../lib/kv/kv.js'
 import type { Log } from '../../lib/log.js'
 import type { Problem } from '../model/object.js'
 import { createKvModel, type KvModel } from './kv-model.js'
-import { type CatchUp, createCatchUp, sameHistory } from './kv-resume.js'
+import { type CatchUp, createCatchUp, type LookAhead, lookAt, sameHistory } from './kv-resume.js'
 import { nextStatus, notReadYet, type SourceStatus, settling } from './source.js'
 
 const firstBackoffMs = 100
@@ -28,6 +28,8 @@ export interface KvSourceOptions {
   readonly verifyMs?: number
   /** 0 to 1, for the jitter; default Math.random. */
   readonly random?: () => number
+  /** Asked already, where the last good model stopped. */
+  readonly ahead?: LookAhead | undefined
 }
 
 export interface KvSource {
@@ -56,6 +58,7 @@ export function createKvSource(options: KvSourceOptions): KvSource {
   let timer: Promise<void> | undefined
   /** What happened since the last good model is on its way. */
   let catchUp: CatchUp | undefined
+  let { ahead } = options
 
   function setStatus(error?: string): void {
     const format = model.format().state
@@ -107,11 +110,14 @@ export function createKvSource(options: KvSourceOptions): KvSource {
   async function resume(signal: AbortSignal): Promise<number | undefined> {
     catchUp = undefined
     const point = model.resumePoint()
-    if (point === undefined || kv.look === undefined) return undefined
-    const { revision, since, newest } = point
+    if (point === undefined) return undefined
+    const { revision } = point
+    const asked = ahead?.point === point ? ahead.answer(signal) : lookAt(kv, point, signal)
+    ahead = undefined
+    if (asked === undefined) return undefined
     let look: KvLook
     try {
-      look = await kv.look('', { revision, since, most: newest.length + 1 }, signal)
+      look = await asked
       if (!sameHistory(point, look)) {
         log.info('store is not what it was, listing it', { store: kv.name })
         return undefined

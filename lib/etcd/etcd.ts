@@ -99,7 +99,6 @@ export function etcdKv(options: EtcdOptions): Kv {
       min_mod_revision: String(at.since),
       limit: String(at.most),
     }
-    const answer = await gate.call(`look at "${prefix}"`, '/v3/kv/range', body, { signal, idempotent: true })
     const later = {
       ...keys.range(prefix),
       min_mod_revision: String(at.revision + 1),
@@ -108,10 +107,10 @@ export function etcdKv(options: EtcdOptions): Kv {
       limit: '1',
       keys_only: true,
     }
-    const present = await gate.call(`look at "${prefix}"`, '/v3/kv/range', later, {
-      signal,
-      idempotent: true,
-    })
+    // etcd goes through all keys for each: beside one another.
+    const ask = (range: Json): Promise<Json> =>
+      gate.call(`look at "${prefix}"`, '/v3/kv/range', range, { signal, idempotent: true })
+    const [answer, present] = await Promise.all([ask(body), ask(later)])
     const [last] = arrayOf(present['kvs'])
     return {
       cluster: clusterOf(answer),

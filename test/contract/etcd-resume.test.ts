@@ -9,7 +9,7 @@ import { parseDocuments } from '../../agent/model/document.js'
 import { objectKey } from '../../agent/model/keys.js'
 import type { ModelObject } from '../../agent/model/kinds.js'
 import type { Snapshot } from '../../agent/model/snapshot.js'
-import { createStore, type Store, type StoreOptions } from '../../agent/store.js'
+import { createStore, openStore, type Store, type StoreOptions } from '../../agent/store.js'
 import { systemClock } from '../../lib/clock.js'
 import { etcdKv } from '../../lib/etcd/etcd.js'
 import type { Kv } from '../../lib/kv/kv.js'
@@ -36,6 +36,8 @@ interface Counted {
   readonly kv: Kv
   /** Of everything. */
   lists(): number
+  /** How often it was asked what it was once. */
+  looks(): number
 }
 
 /** `cluster`: what it says of itself, where it would not be told from another one by that. */
@@ -43,8 +45,10 @@ function counted(of: TestEtcd, prefix: string, cluster?: string): Counted {
   const kv = etcdKv({ endpoints: [of.url], prefix })
   t.teardown(() => kv.close())
   let lists = 0
+  let looks = 0
   return {
     lists: () => lists,
+    looks: () => looks,
     kv: {
       ...kv,
       async list(below, signal) {
@@ -53,6 +57,7 @@ function counted(of: TestEtcd, prefix: string, cluster?: string): Counted {
         return cluster === undefined ? list : { ...list, cluster }
       },
       async look(below, at, signal) {
+        looks += 1
         const look = await kv.look?.(below, at, signal)
         if (look === undefined) throw new Error('etcd has look')
         return cluster === undefined ? look : { ...look, cluster }
@@ -65,14 +70,15 @@ interface Run {
   readonly store: Store
   readonly snapshot: Snapshot
   readonly lists: number
+  readonly looks: number
   stop(): Promise<Snapshot>
 }
 
 /** Starts a store and waits until it is whole. */
 async function start(of: Counted, snapshotFile: string, options: Partial<StoreOptions> = {}): Promise<Run> {
   const end = new AbortController()
-  const before = of.lists()
-  const store = createStore({
+  const before = [of.lists(), of.looks()] as const
+  const store = await openStore({
     kv: of.kv,
     clock: systemClock,
     log: silentLog,
@@ -85,7 +91,8 @@ async function start(of: Counted, snapshotFile: string, options: Partial<StoreOp
   return {
     store,
     snapshot: store.snapshot(),
-    lists: of.lists() - before,
+    lists: of.lists() - before[0],
+    looks: of.looks() - before[1],
     async stop() {
       end.abort()
       await running
@@ -165,10 +172,11 @@ t.test('the same store is not listed again, and what happened meanwhile arrives'
   await fill(of.kv, 90)
   const file = join(dir, 'same.json')
   const first = await start(of, file)
-  t.equal(first.lists, 1)
+  t.same([first.lists, first.looks], [1, 0])
   await first.stop()
   const again = await start(of, file)
   t.equal(again.lists, 0, 'nothing is read')
+  t.equal(again.looks, 1, 'it is asked once, before the model is read')
   t.same(plain(again.snapshot), await fresh(of), 'and all is known: objects, records, who lives')
   await again.stop()
 
@@ -223,7 +231,7 @@ t.test(
     t.ok(later.revision > deleted.revision)
     etcd.ctl('compact', String(later.revision))
     const cut = await start(of, file)
-    t.equal(cut.lists, 1, 'its history is gone')
+    t.same([cut.lists, cut.looks], [1, 1], 'its history is gone')
     await until(cut.store, ({ services }) => !services.has('default/s1'))
     t.same(plain(await cut.stop()), await fresh(of))
 
@@ -290,6 +298,7 @@ t.test(
       writeFileSync(file, bad)
       const run = await start(of, file)
       t.equal(run.lists, 1)
+      t.ok(run.looks <= 1, 'the head may be whole')
       t.match(run.snapshot.problems, [{ code: 'SNAPSHOT', level: 'warning' }])
       t.same({ ...(plain(run.snapshot) as object), problems: [] }, await fresh(of))
       await run.stop()
