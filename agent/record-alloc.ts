@@ -4,13 +4,12 @@
 import { createAlarm } from '../lib/alarm.js'
 import type { Clock } from '../lib/clock.js'
 import { describeError } from '../lib/errors.js'
-import type { Kv, KvCompare, KvEntry } from '../lib/kv/kv.js'
+import type { Kv, KvCompare } from '../lib/kv/kv.js'
 import type { Log } from '../lib/log.js'
-import { allocRecord } from './alloc.js'
-import { allocPrefix, formatKey, keyOfRef } from './model/keys.js'
+import { formatKey, keyOfRef } from './model/keys.js'
 import type { Node } from './model/node.js'
 import type { Snapshot } from './model/snapshot.js'
-import { type Claiming, claimTogether, fitsBeside } from './record-claims.js'
+import { type Claiming, claimInParts, claimTogether, fitsBeside, recordOf } from './record-claims.js'
 import { ownerOf } from './sources/kv-records.js'
 import type { Store } from './store.js'
 
@@ -22,8 +21,6 @@ const releaseAfterMs = 60_000
 const many = 1_000
 /** After a failure, or a race that was lost. */
 const againMs = 1_000
-/** A transaction takes 100 writes, and as many comparisons. */
-const chunk = 90
 
 /** The records to claim and to release for one object. */
 export interface RecordPlan {
@@ -106,43 +103,18 @@ export function createRecordAllocator(
     return before * (options.turnMs ?? turnMs)
   }
 
-  async function entryOf(key: string, signal: AbortSignal): Promise<KvEntry | undefined> {
-    return (await kv.list(allocPrefix + key, signal)).entries.find(entry => entry.key === allocPrefix + key)
-  }
-
-  /** Its key in the store, where it stands there: its records go with it, and we hear of those first. */
-  const storedKey = (ref: string): string | undefined =>
-    store.originOf(ref)?.from === 'store' ? keyOfRef(ref) : undefined
-
-  /** False when somebody else was first, or the object is gone. */
-  async function claim(ref: string, claims: RecordPlan['claims'], signal: AbortSignal): Promise<boolean> {
-    const key = storedKey(ref)
-    const object: readonly KvCompare[] = key === undefined ? [] : [{ key, present: true }]
-    for (let at = 0; at < claims.length; at += chunk) {
-      const part = claims.slice(at, at + chunk)
-      const compare: KvCompare[] = [{ key: formatKey, present: true }, ...object]
-      for (const { key, before } of part) {
-        const standing = before === undefined ? undefined : await entryOf(key, signal)
-        if (before !== undefined && (standing === undefined || ownerOf(standing.value) !== before))
-          return false
-        compare.push(
-          standing === undefined
-            ? { key: allocPrefix + key, absent: true }
-            : { key: allocPrefix + key, modRevision: standing.modRevision },
-        )
-      }
-      const puts = part.map(({ key, owner }) => ({
-        key: allocPrefix + key,
-        value: allocRecord(owner, clock.date()),
-      }))
-      if (!(await kv.txn({ compare, puts, deletes: [] }, signal)).ok) return false
-    }
-    return true
+  /**
+   * The object's key, where it stands in the store: its records go with it, and we hear of those first. Undefined: the object
+   * is gone from the model, later than the snapshot that we go by.
+   */
+  function placeOf(ref: string): Pick<Claiming, 'object'> | undefined {
+    const origin = store.originOf(ref)
+    return origin && { object: origin.from === 'store' ? keyOfRef(ref) : undefined }
   }
 
   /** The record goes if it still is the object's, and the object, if it was deleted, still is. */
   async function release(ref: string, key: string, gone: boolean, signal: AbortSignal): Promise<void> {
-    const entry = await entryOf(key, signal)
+    const entry = await recordOf(kv, key, signal)
     const owner = entry === undefined ? undefined : ownerOf(entry.value)
     const of = assignments.recordsOf(ref).get(key)
     if (entry === undefined || owner === undefined || owner !== of) return
@@ -174,7 +146,9 @@ export function createRecordAllocator(
     let wait: number | undefined
     let lost = false
     if (plan.claims.length > 0) {
-      if (await claim(ref, plan.claims, signal)) said(ref, plan.claims)
+      const place = placeOf(ref)
+      const got = place !== undefined && (await claimInParts(kv, plan.claims, place, clock, signal))
+      if (got) said(ref, plan.claims)
       else lost = true
       wait = againMs
     }
@@ -206,11 +180,11 @@ export function createRecordAllocator(
       const full = batch
       batch = []
       if (full.length === 0) return
-      const got = await claimTogether(kv, full, clock.date(), signal)
+      const { got, gone } = await claimTogether(kv, full, clock.date(), signal)
       for (const { ref, claims } of full) {
-        if (!got.has(ref)) continue
-        said(ref, claims)
-        after(ref, againMs)
+        if (got.has(ref)) said(ref, claims)
+        // Its record, or that it is gone, will be heard of.
+        if (got.has(ref) || gone.has(ref)) after(ref, againMs)
       }
     }
     for (const ref of [...pending]) {
@@ -218,7 +192,12 @@ export function createRecordAllocator(
       const { claims, releases } = plan
       const plain =
         claims.length > 0 && releases.length === 0 && claims.every(each => each.before === undefined)
-      const claiming = { ref, claims, object: storedKey(ref) }
+      const place = placeOf(ref)
+      const claiming = { ref, claims, object: place?.object }
+      if (plain && place === undefined) {
+        after(ref, againMs)
+        continue
+      }
       if (plain && fitsBeside([], claiming)) {
         // Two of one round that want the same: the second is looked at again when the first has it.
         if (claims.some(({ key }) => taken.has(key))) continue

@@ -199,8 +199,9 @@ t.test('records that are claimed together: who was beaten to one gets nothing, t
     claiming('gone', 30_003),
     claiming('c', 30_004),
   ]
-  const got = await claimTogether(kv, all, new Date(), new AbortController().signal)
+  const { got, gone } = await claimTogether(kv, all, new Date(), new AbortController().signal)
   t.same([...got], ['service/default/a', 'service/default/c'])
+  t.same([...gone], ['service/default/gone'])
   t.equal(kv.txns.length, 2)
   t.same(
     await keysOf(plain, 'alloc/nodeport/'),
@@ -208,7 +209,7 @@ t.test('records that are claimed together: who was beaten to one gets nothing, t
   )
   await kv.txn({ compare: [], puts: [], deletes: ['format'] })
   t.equal(
-    (await claimTogether(kv, all, new Date(), new AbortController().signal)).size,
+    (await claimTogether(kv, all, new Date(), new AbortController().signal)).got.size,
     0,
     'not without `format`',
   )
