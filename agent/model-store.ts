@@ -5,7 +5,7 @@ import type { Kv } from '../lib/kv/kv.js'
 import type { ApplyResult, Control, DeleteManyResult, DeleteResult, ObjectWithOrigin } from './api/control.js'
 import type { Config } from './config.js'
 import { nearest } from './model/check.js'
-import { type ParsedDocuments, type ParsedObject, parseDocuments, parseObjectText } from './model/document.js'
+import { type ParsedDocuments, type ParsedObject, parseInTurns, parseObjectText } from './model/document.js'
 import { allocPrefix, objectsPrefix } from './model/keys.js'
 import {
   findKind,
@@ -101,6 +101,22 @@ function placed(problem: Problem, at: ParsedObject | undefined): Problem {
   return { ...problem, message: problem.message.replace(problem.about, () => where) }
 }
 
+/** Milliseconds at a time: whoever parses thousands of documents is the agent, who has other things to do. */
+const turnMs = 10
+
+function turns(): () => Promise<void> | undefined {
+  let until = performance.now() + turnMs
+  return () => {
+    if (performance.now() < until) return undefined
+    return new Promise(resolve =>
+      setImmediate(() => {
+        until = performance.now() + turnMs
+        resolve()
+      }),
+    )
+  }
+}
+
 /** Writes every good document of a text; the bad ones are problems with file and line. Errors: those of the store. */
 export async function applyText(
   kv: Kv,
@@ -108,7 +124,7 @@ export async function applyText(
   file: string,
   options: WriteOptions,
 ): Promise<ApplyResult> {
-  const parsed = parseDocuments(text, { file, strict: true })
+  const parsed = await parseInTurns(text, { file, strict: true }, turns())
   const objects = parsed.objects.map(({ object }) => object)
   const done = await applyObjects(kv, objects, options)
   const outcomes = new Map(done.results.map(({ ref, outcome }) => [ref, outcome]))

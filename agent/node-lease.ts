@@ -6,6 +6,7 @@ import { asError, describeError, hasCode } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
 import type { Log } from '../lib/log.js'
 import { containsPrefix, parsePrefix } from '../lib/net/prefix.js'
+import { diffMaps } from '../lib/persistent/map.js'
 import { leaseNodeBlocks, renewEveryMs, renewNodeBlocks } from './lease.js'
 import type { Cluster } from './model/cluster.js'
 import { blockKey } from './model/keys.js'
@@ -42,11 +43,10 @@ function familyOfBlock(block: string): 'ipv4' | 'ipv6' {
 const insideOf = (cluster: Cluster, block: string): boolean =>
   cluster.spec.podCIDRs.some(cidr => containsPrefix(parsePrefix(cidr), parsePrefix(block)))
 
-/** The blocks of `node` inside podCIDRs by the allocation records of the model; of several, the one that it uses. */
-function recorded(snapshot: Snapshot, node: string, cluster: Cluster, used: Lease | undefined): Lease {
+/** The blocks of a node inside podCIDRs by its records (`pool/value`) in the model; of several, the one that it uses. */
+function recorded(records: Iterable<string>, cluster: Cluster, used: Lease | undefined): Lease {
   const lease: { ipv4?: string; ipv6?: string } = {}
-  for (const [key, { owner }] of snapshot.allocations) {
-    if (owner !== node || !key.startsWith('node-')) continue
+  for (const key of records) {
     const block = key.slice(key.indexOf('/') + 1).replace('-', '/')
     const family = familyOfBlock(block)
     if ((lease[family] === undefined || block === used?.[family]) && insideOf(cluster, block))
@@ -79,10 +79,9 @@ export function createNodeLease(options: NodeLeaseOptions): NodeLease {
   let lease: Lease | undefined
   let problem: Problem | undefined
   let again = true
-  /** The last search through the allocations: most kicks change none. */
-  let look:
-    | { readonly allocations: Snapshot['allocations']; readonly cluster: Cluster; readonly known: Lease }
-    | undefined
+  /** Our records among the allocations, of which there are as many as Services and ports. */
+  const records = new Set<string>()
+  let seen: Snapshot['allocations'] = new Map()
   const alarm = createAlarm(clock)
   let renewAt = Number.POSITIVE_INFINITY
 
@@ -108,6 +107,15 @@ export function createNodeLease(options: NodeLeaseOptions): NodeLease {
     return Object.fromEntries(blocks.map(block => [familyOfBlock(block), block]))
   }
 
+  function takeRecords({ allocations }: Snapshot): void {
+    diffMaps(seen, allocations, (key, after) => {
+      if (!key.startsWith('node-')) return
+      if (after?.owner === node) records.add(key)
+      else records.delete(key)
+    })
+    seen = allocations
+  }
+
   async function step(signal: AbortSignal): Promise<void> {
     const snapshot = store.snapshot()
     const cluster = clusterOf(snapshot)
@@ -117,9 +125,8 @@ export function createNodeLease(options: NodeLeaseOptions): NodeLease {
       set(byHand)
       return
     }
-    if (look?.allocations !== snapshot.allocations || look.cluster !== cluster)
-      look = { allocations: snapshot.allocations, cluster, known: recorded(snapshot, node, cluster, lease) }
-    const { known } = look
+    takeRecords(snapshot)
+    const known = recorded(records, cluster, lease)
     if (complete(known, cluster)) {
       if (!stands(lease, snapshot, node, cluster)) set(known)
       renewAt = Math.min(renewAt, clock.now() + renewEveryMs)
