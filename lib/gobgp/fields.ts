@@ -38,9 +38,12 @@ export class Fields {
   /** False at the end. */
   next(): boolean {
     if (this.at >= this.end) return false
-    const tag = this.#varint()
-    this.field = Math.floor(tag / 8)
-    const type = tag % 8
+    // Nearly all tags and lengths are one byte.
+    const first = this.bytes[this.at] as number
+    const tag = first < 128 ? first : this.#varint()
+    if (first < 128) this.at += 1
+    this.field = tag < 128 ? tag >>> 3 : Math.floor(tag / 8)
+    const type = tag & 7
     this.from = this.at
     this.packed = type === 2
     if (type === 0) this.value = this.#varint()
@@ -88,4 +91,17 @@ export function remembered(bytes: Buffer): (from: number, to: number) => string 
     }
     return text
   }
+}
+
+const scratch = Buffer.allocUnsafeSlow(64)
+
+/** "address/length" from the address's text, in one piece: V8 keeps what a template puts together as a tree of its pieces. */
+export function prefixText(bytes: Buffer, from: number, to: number, length: number): string {
+  if (to - from > 60 || length > 99) return `${bytes.toString('latin1', from, to)}/${length}`
+  let at = 0
+  for (let i = from; i < to; i += 1) scratch[at++] = bytes[i] as number
+  scratch[at++] = 47
+  if (length > 9) scratch[at++] = 48 + Math.floor(length / 10)
+  scratch[at++] = 48 + (length % 10)
+  return scratch.toString('latin1', 0, at)
 }

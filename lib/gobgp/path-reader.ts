@@ -1,23 +1,14 @@
 // Paths out of the bytes of gobgpd's answers, read by hand (https://protobuf.dev/programming-guides/encoding): it tells
 // five thousand in a few messages, most with the same attributes, and protobufjs makes a dozen objects of each. Field
 // numbers are those of proto.ts. Errors: RangeError of a message that is cut short.
-import { Fields, listed, remembered } from './fields.js'
+import { type Attributes, readAttribute } from './attribute-reader.js'
+import { Fields, prefixText, remembered } from './fields.js'
 import type { BgpFamily, BgpOrigin, BgpPath } from './types.js'
 
 const origins: readonly BgpOrigin[] = ['igp', 'egp', 'incomplete']
 const typePrefix = 'type.googleapis.com/apipb.'
+const nlriType = `${typePrefix}IPAddressPrefix`
 const none: readonly never[] = []
-
-interface Attributes {
-  nextHop?: string
-  localPref?: number
-  med?: number
-  origin?: number
-  asPath?: readonly number[]
-  communities?: readonly number[]
-  originatorId?: string
-  clusterList?: readonly string[]
-}
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
 
@@ -52,60 +43,6 @@ function pathReader(bytes: Buffer): (from: number, to: number) => BgpPath[] {
     return name
   }
 
-  function readAttribute(name: string, into: Attributes): void {
-    switch (name) {
-      case 'OriginAttribute':
-        into.origin = 0
-        while (inner.next()) if (inner.field === 1) into.origin = inner.value
-        break
-      case 'NextHopAttribute':
-        into.nextHop = ''
-        while (inner.next()) if (inner.field === 1) into.nextHop = inner.text()
-        break
-      case 'MpReachNLRIAttribute': {
-        // The first is the global one; a link-local one may follow (RFC 2545).
-        let first: string | undefined
-        while (inner.next()) if (inner.field === 2) first ??= inner.text()
-        if (first !== undefined) into.nextHop = first
-        break
-      }
-      case 'LocalPrefAttribute':
-        into.localPref = 0
-        while (inner.next()) if (inner.field === 1) into.localPref = inner.value
-        break
-      case 'MultiExitDiscAttribute':
-        into.med = 0
-        while (inner.next()) if (inner.field === 1) into.med = inner.value
-        break
-      case 'AsPathAttribute': {
-        const numbers: number[] = []
-        while (inner.next())
-          if (inner.field === 1) {
-            deeper.over(inner.from, inner.to)
-            while (deeper.next()) if (deeper.field === 2) numbers.push(...listed(deeper))
-          }
-        into.asPath = numbers
-        break
-      }
-      case 'CommunitiesAttribute': {
-        const numbers: number[] = []
-        while (inner.next()) if (inner.field === 1) numbers.push(...listed(inner))
-        into.communities = numbers
-        break
-      }
-      case 'OriginatorIdAttribute':
-        into.originatorId = ''
-        while (inner.next()) if (inner.field === 1) into.originatorId = inner.text()
-        break
-      case 'ClusterListAttribute': {
-        const ids: string[] = []
-        while (inner.next()) if (inner.field === 1) ids.push(inner.text())
-        into.clusterList = ids
-        break
-      }
-    }
-  }
-
   function readAttributes(from: number, to: number): Attributes {
     const length = attributesTo - attributesFrom
     if (
@@ -116,7 +53,7 @@ function pathReader(bytes: Buffer): (from: number, to: number) => BgpPath[] {
       return attributes
     const found: Attributes = {}
     const all = new Fields(bytes).over(from, to)
-    while (all.next()) if (all.field === 2) readAttribute(openAny(all.from, all.to), found)
+    while (all.next()) if (all.field === 2) readAttribute(openAny(all.from, all.to), inner, deeper, found)
     attributesFrom = from
     attributesTo = to
     attributes = found
@@ -126,11 +63,33 @@ function pathReader(bytes: Buffer): (from: number, to: number) => BgpPath[] {
   function readNlri(from: number, to: number): string | undefined {
     if (openAny(from, to) !== 'IPAddressPrefix') return undefined
     let length = 0
-    let address = ''
+    let first = 0
+    let last = 0
     while (inner.next())
       if (inner.field === 1) length = inner.value
-      else if (inner.field === 2) address = inner.text()
-    return `${address}/${length}`
+      else if (inner.field === 2) {
+        first = inner.from
+        last = inner.to
+      }
+    return prefixText(bytes, first, last, length)
+  }
+
+  /**
+   * The same of what gobgpd writes, without a look at each field: type, then length and address. Only for a path of which all
+   * else is as in the last one: its family says that it is an IPAddressPrefix, too.
+   */
+  function readUsualNlri(from: number, to: number): string | undefined {
+    const at = from + 2 + nlriType.length
+    const usual =
+      bytes[from] === 0x0a &&
+      bytes[from + 1] === nlriType.length &&
+      bytes[at] === 0x12 &&
+      at + 2 + (bytes[at + 1] as number) === to &&
+      bytes[at + 2] === 0x08 &&
+      (bytes[at + 3] as number) < 128 &&
+      bytes[at + 4] === 0x12 &&
+      at + 6 + (bytes[at + 5] as number) === to
+    return usual ? prefixText(bytes, at + 6, to, bytes[at + 3] as number) : readNlri(from, to)
   }
 
   function readFamily(from: number, to: number): BgpFamily | undefined {
@@ -176,7 +135,7 @@ function pathReader(bytes: Buffer): (from: number, to: number) => BgpPath[] {
       restTo = to
       return read
     }
-    const prefix = readNlri(path.from, path.to)
+    const prefix = readUsualNlri(path.from, path.to)
     return prefix === undefined ? undefined : { ...last, prefix }
   }
 
