@@ -29,6 +29,25 @@ export interface RibPaths {
 }
 
 const none: readonly never[] = []
+
+/** Of each prefix all that was known and all that is: nothing of one with an empty list. */
+interface Changes {
+  readonly prefixes: string[]
+  readonly before: (readonly BgpPath[])[]
+  readonly after: (readonly BgpPath[])[]
+}
+const noChanges = (): Changes => ({ prefixes: [], before: [], after: [] })
+function note(
+  { prefixes, before, after }: Changes,
+  prefix: string,
+  had: readonly BgpPath[],
+  has: readonly BgpPath[],
+): void {
+  prefixes.push(prefix)
+  before.push(had)
+  after.push(has)
+}
+
 const keyOf = (path: BgpPath): string => path.neighbor ?? ''
 const stale = (path: BgpPath): BgpPath => (path.stale ? path : { ...path, stale: true })
 
@@ -63,8 +82,9 @@ export function createRibPaths(): RibPaths {
   /** By neighbor: how many of its paths there are in all, and of each family how many that are not stale. */
   const counted = new Map<string, Record<BgpFamily | 'all', number>>()
 
-  function count(list: readonly BgpPath[] | undefined, by: 1 | -1): void {
-    for (const path of list ?? []) {
+  function count(list: readonly BgpPath[], by: 1 | -1): void {
+    for (let i = 0; i < list.length; i += 1) {
+      const path = list[i] as BgpPath
       const neighbor = keyOf(path)
       let its = counted.get(neighbor)
       if (its === undefined) {
@@ -77,36 +97,52 @@ export function createRibPaths(): RibPaths {
     }
   }
 
-  /** Of each prefix all that is known; nothing is known of one with an empty list. */
-  function put(changes: readonly (readonly [string, readonly BgpPath[]])[]): void {
-    for (const [prefix, list] of changes) {
-      count(list, 1)
-      count(paths.get(prefix), -1)
+  function put({ prefixes, before, after }: Changes): void {
+    for (let i = 0; i < prefixes.length; i += 1) {
+      count(after[i] as readonly BgpPath[], 1)
+      count(before[i] as readonly BgpPath[], -1)
     }
-    paths = paths.withAll(changes.map(([prefix, list]) => [prefix, list.length === 0 ? undefined : list]))
+    paths = paths.withEach(
+      prefixes,
+      after.map(list => (list.length === 0 ? undefined : list)),
+    )
   }
 
   function learn(found: readonly BgpPath[]): void {
-    const changes = new Map<string, readonly BgpPath[]>()
-    for (const path of found) {
-      if (path.neighbor === undefined || !isNetworkPrefix(path.prefix)) continue
-      told.get(path.neighbor)?.add(path.prefix)
-      const before = changes.get(path.prefix) ?? paths.get(path.prefix) ?? none
-      const known = before.find(other => other.neighbor === path.neighbor)
+    const changes = noChanges()
+    const { prefixes, before, after } = changes
+    /** Where a prefix is among them: it may come more than once. */
+    const places = new Map<string, number>()
+    for (let i = 0; i < found.length; i += 1) {
+      const path = found[i] as BgpPath
+      const { neighbor, prefix } = path
+      if (neighbor === undefined || !isNetworkPrefix(prefix)) continue
+      if (told.size > 0) told.get(neighbor)?.add(prefix)
+      const place = places.get(prefix)
+      const list = place === undefined ? (paths.get(prefix) ?? none) : (after[place] as readonly BgpPath[])
+      const known = list.length === 0 ? undefined : list.find(other => other.neighbor === neighbor)
       if (known === undefined ? path.withdrawn : !path.withdrawn && same(known, path)) continue
-      const others = known === undefined ? before : before.filter(other => other !== known)
-      changes.set(path.prefix, path.withdrawn ? others : [...others, path])
+      const others = known === undefined ? list : list.filter(other => other !== known)
+      const now = path.withdrawn ? others : others.length === 0 ? [path] : [...others, path]
+      if (place !== undefined) {
+        after[place] = now
+        continue
+      }
+      places.set(prefix, prefixes.length)
+      prefixes.push(prefix)
+      before.push(list)
+      after.push(now)
     }
-    put([...changes])
+    put(changes)
   }
 
   function drop(which: (path: BgpPath, prefix: string) => boolean): void {
-    const gone: [string, readonly BgpPath[]][] = []
+    const changes = noChanges()
     for (const [prefix, list] of paths) {
       const left = list.filter(path => !which(path, prefix))
-      if (left.length < list.length) gone.push([prefix, left])
+      if (left.length < list.length) note(changes, prefix, list, left)
     }
-    put(gone)
+    put(changes)
   }
 
   function release(neighbor: string): void {
@@ -135,23 +171,24 @@ export function createRibPaths(): RibPaths {
       drop((path, prefix) => keyOf(path) === neighbor && !seen.has(prefix))
     },
     hold(neighbors, until) {
-      const kept: [string, readonly BgpPath[]][] = []
+      const changes = noChanges()
       for (const [prefix, list] of paths) {
         const theirs = list.map(keyOf).filter(neighbor => neighbors.has(neighbor))
         if (theirs.length === 0) continue
         for (const neighbor of theirs) if (!held.has(neighbor)) held.set(neighbor, until)
-        kept.push([prefix, list.map(path => (neighbors.has(keyOf(path)) ? stale(path) : path))])
+        const kept = list.map(path => (neighbors.has(keyOf(path)) ? stale(path) : path))
+        note(changes, prefix, list, kept)
       }
-      put(kept)
+      put(changes)
     },
     holdAll(until) {
       held = new Map()
-      const kept: [string, readonly BgpPath[]][] = []
+      const changes = noChanges()
       for (const [prefix, list] of paths) {
         for (const path of list) held.set(keyOf(path), until)
-        kept.push([prefix, list.map(stale)])
+        note(changes, prefix, list, list.map(stale))
       }
-      put(kept)
+      put(changes)
     },
     holds: neighbor => (neighbor === undefined ? held.size > 0 : held.has(neighbor)),
     release,

@@ -31,8 +31,14 @@ export function makePrefix(family: AddressFamily, base: bigint, length: number):
   return { family, base: network, length, text: `${numberToAddress(network, family)}/${length}` }
 }
 
+/** Of a canonical IPv4 prefix: its network address and length. */
+export interface Ipv4Prefix {
+  readonly base: number
+  readonly length: number
+}
+
 /** An IPv4 prefix without host bits, read in one go; undefined: it is none, or written otherwise. */
-function readIpv4(text: string): { readonly base: number; readonly length: number } | undefined {
+export function readIpv4(text: string): Ipv4Prefix | undefined {
   let base = 0
   let part = 0
   let digits = 0
@@ -55,7 +61,8 @@ function readIpv4(text: string): { readonly base: number; readonly length: numbe
     if (code === 46) dots += 1
     else slash = true
   }
-  if (!slash || digits === 0 || part > 32 || base % 2 ** (32 - part) !== 0) return undefined
+  if (!slash || digits === 0 || part > 32) return undefined
+  if (part < 32 && (base & (0xffff_ffff >>> part)) !== 0) return undefined
   return { base, length: part }
 }
 

@@ -91,25 +91,28 @@ export class PersistentMap<V> implements ReadonlyMap<string, V> {
 
   /** Many at once, as `with` would do one after the other. */
   withAll(changes: readonly (readonly [string, V | undefined])[]): PersistentMap<V> {
-    const { length } = changes
+    return this.withEach(
+      changes.map(([key]) => key),
+      changes.map(([, value]) => value),
+    )
+  }
+
+  /** The same, of keys and a value for each. */
+  withEach(keys: readonly string[], values: readonly (V | undefined)[]): PersistentMap<V> {
+    const { length } = keys
     if (length < few) {
       let map: PersistentMap<V> = this
-      for (const [key, value] of changes) map = map.with(key, value)
+      for (let i = 0; i < length; i += 1) map = map.with(keys[i] as string, values[i])
       return map
     }
     const hashes = new Int32Array(length)
     const order = new Uint32Array(length)
-    const keys: string[] = []
-    const values: unknown[] = []
     for (let i = 0; i < length; i += 1) {
-      const [key, value] = changes[i] as readonly [string, V | undefined]
-      hashes[i] = hashOf(key)
+      hashes[i] = hashOf(keys[i] as string)
       order[i] = i
-      keys.push(key)
-      values.push(value === undefined ? absent : value)
     }
     const count = { size: this.size }
-    const bulk = { keys, values, hashes }
+    const bulk = { keys, values: values.map(value => (value === undefined ? absent : value)), hashes }
     const root = putAll(this.#root, bulk, order, new Uint32Array(length), 0, length, 0, count)
     return root === this.#root ? this : new PersistentMap<V>(root, count.size)
   }

@@ -2,8 +2,8 @@
 // node that was taken over must not draw other nodes' traffic to itself, a router outside nothing that was not asked of it.
 import type { BgpPath } from '../../../lib/gobgp/types.js'
 import { addressBits } from '../../../lib/net/address.js'
-import { containsPrefix, type Prefix, parsePrefix } from '../../../lib/net/prefix.js'
-import { overlapsAny, withinAny } from '../../../lib/net/ranges.js'
+import { containsPrefix, type Prefix, parsePrefix, readIpv4 } from '../../../lib/net/prefix.js'
+import { lastIpv4, overlapsAny, overlapsIpv4, withinAny, withinIpv4 } from '../../../lib/net/ranges.js'
 import type { BGPPeer } from '../../model/bgp-peer.js'
 import type { GuardContext, Ruling, RulingCode, WantedSession } from '../../model/bgp-state.js'
 import type { Node } from '../../model/node.js'
@@ -107,10 +107,54 @@ function readable(text: string): Prefix | undefined {
   }
 }
 
+/** Where no address of a Service outside of serviceCIDRs is known. */
+export const noServiceAddress = (): boolean => false
+
+/** Of a context: all that a router's prefix must have nothing to do with to be taken as it is. */
+const kept = new WeakMap<GuardContext, readonly Prefix[]>()
+function keptOf(context: GuardContext): readonly Prefix[] {
+  let found = kept.get(context)
+  if (found === undefined) {
+    const { podCIDRs, own, routed = [], serviceCIDRs, onLink = [] } = context
+    found = [...podCIDRs, ...own, ...routed, ...serviceCIDRs, ...onLink, ...never]
+    kept.set(context, found)
+  }
+  return found
+}
+
+const taken = new WeakMap<BGPPeer, Ruling>()
+function takenOf(peer: BGPPeer): Ruling {
+  let found = taken.get(peer)
+  if (found === undefined) {
+    found = { ok: true, as: 'import', peer: peer.metadata.name }
+    taken.set(peer, found)
+  }
+  return found
+}
+
+/**
+ * The ruling on nearly all that a router outside announces by the thousand: IPv4, in its list, nobody else's. Undefined: not
+ * as simple as that.
+ */
+function simpleImport(path: BgpPath, peer: BGPPeer, context: GuardContext): Ruling | undefined {
+  if (path.family !== 'inet' || context.isServiceAddress !== noServiceAddress) return undefined
+  const prefix = readIpv4(path.prefix)
+  if (prefix === undefined || prefix.length === 0) return undefined
+  const first = prefix.base
+  const last = lastIpv4(first, prefix.length)
+  if (!withinIpv4(importsOf(peer), first, last) || overlapsIpv4(keptOf(context), first, last))
+    return undefined
+  return takenOf(peer)
+}
+
 /** What becomes of a path that a neighbor announces; never throws. */
 export function ruling(path: BgpPath, context: GuardContext): Ruling {
   const from = path.neighbor ?? ''
   const session = context.topology.sessions.get(from)
+  if (session?.peer !== undefined) {
+    const simple = simpleImport(path, session.peer, context)
+    if (simple !== undefined) return simple
+  }
   if (session === undefined && !context.retained.has(from))
     return refuse('NO_SESSION', `${from} is none of our peers`)
   const prefix = readable(path.prefix)

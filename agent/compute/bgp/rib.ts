@@ -16,7 +16,7 @@ import { blocksOf, createOwners, type Owners } from './owners.js'
 export interface RibView {
   /** By name of the node, of those that speak BGP. */
   readonly reach: PersistentMap<NodeReach>
-  /** By "bgp/<prefix>". */
+  /** By prefix. */
   readonly imports: PersistentMap<readonly Route[]>
   /** Names of nodes that run, and have a block that is not announced (yet). */
   readonly unannounced: ReadonlySet<string>
@@ -61,6 +61,11 @@ function sameWay(a: Route, b: Route): boolean {
     (a.nextHops.length === b.nextHops.length &&
       a.nextHops.every((hop, i) => hop.via === b.nextHops[i]?.via && hop.dev === b.nextHops[i]?.dev))
   )
+}
+
+function isImport(path: BgpPath, guard: GuardContext): boolean {
+  const verdict = ruling(path, guard)
+  return verdict.ok && verdict.as === 'import'
 }
 
 /** Does the node say it, itself or by a reflector? */
@@ -150,23 +155,20 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
     if (waits && [...now.values()].some(({ how }) => how !== 'rib')) unannounced.add(name)
   }
 
-  /** The change of `imports` that a prefix makes; undefined: none. */
+  /** What is imported of a prefix; the same value as `before` where nothing changed. */
   function importOf(
     prefix: string,
     paths: readonly BgpPath[],
     input: RibInput,
     guard: GuardContext,
-  ): readonly [string, readonly Route[] | undefined] | undefined {
-    const taken = paths.filter(path => {
-      const verdict = ruling(path, guard)
-      return verdict.ok && verdict.as === 'import'
-    })
-    const key = `bgp/${prefix}`
-    const before = imports.get(key)
+    before: readonly Route[] | undefined,
+  ): readonly Route[] | undefined {
+    const taken = paths.every(path => isImport(path, guard))
+      ? paths
+      : paths.filter(path => isImport(path, guard))
     const route = taken.length === 0 ? undefined : importedRoute(prefix, taken, input.importing)
-    if (route === undefined) return before === undefined ? undefined : [key, undefined]
-    if (before?.[0] !== undefined && sameWay(before[0], route)) return undefined
-    return [key, [route]]
+    if (route === undefined) return undefined
+    return before?.[0] !== undefined && sameWay(before[0], route) ? before : [route]
   }
 
   return input => {
@@ -186,9 +188,17 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
       before.peers === input.peers &&
       before.ready === ready &&
       before.facts.inSync === input.facts.inSync
-    const changes: (readonly [string, readonly Route[] | undefined])[] = []
-    const note = (change: ReturnType<typeof importOf>): void => {
-      if (change !== undefined) changes.push(change)
+    const changed: string[] = []
+    const routes: (readonly Route[] | undefined)[] = []
+    const look = (
+      prefix: string,
+      paths: readonly BgpPath[] | undefined,
+      had: readonly Route[] | undefined,
+    ): void => {
+      const has = paths === undefined ? undefined : importOf(prefix, paths, input, guard, had)
+      if (has === had) return
+      changed.push(prefix)
+      routes.push(has)
     }
     if (!same) {
       for (const name of reach.keys()) if (!input.peers.has(name)) reach = reach.delete(name)
@@ -196,19 +206,18 @@ export function createRib(owners: Owners = createOwners()): (input: RibInput) =>
       for (const node of input.peers.values()) lookAt(node, input, guard)
     } else for (const node of moved) lookAt(node, input, guard)
     if (sameGuard) {
-      diffMaps(before.facts.paths, input.facts.paths, (prefix, paths) => {
+      diffMaps(before.facts.paths, input.facts.paths, (prefix, paths, known) => {
         const node = same ? owners.ownerOf(prefix) : undefined
         if (node !== undefined) lookAt(node, input, guard)
-        note(importOf(prefix, paths ?? [], input, guard))
+        // Nothing is imported of a prefix without paths.
+        look(prefix, paths, known === undefined ? undefined : imports.get(prefix))
       })
     } else {
-      for (const key of imports.keys()) {
-        const prefix = key.slice('bgp/'.length)
-        if (!input.facts.paths.has(prefix)) imports = imports.delete(key)
-      }
-      for (const [prefix, paths] of input.facts.paths) note(importOf(prefix, paths, input, guard))
+      for (const prefix of imports.keys())
+        if (!input.facts.paths.has(prefix)) imports = imports.delete(prefix)
+      for (const [prefix, paths] of input.facts.paths) look(prefix, paths, imports.get(prefix))
     }
-    if (changes.length > 0) imports = imports.withAll(changes)
+    if (changed.length > 0) imports = imports.withEach(changed, routes)
     return { reach, imports, unannounced }
   }
 }

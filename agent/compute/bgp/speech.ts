@@ -16,6 +16,7 @@ import type { Self } from '../../model/self.js'
 import { clusterOf, type Snapshot } from '../../model/snapshot.js'
 import type { OverlayContext } from '../overlay/backend.js'
 import { leaseBlocks } from '../overlay/blocks.js'
+import { noServiceAddress } from './guard.js'
 import { createOwners } from './owners.js'
 import { createRib, neededFor } from './rib.js'
 import { type BgpPlan, oldSessions, planBgp, routerIdProblem, settled, speakerProblem } from './role.js'
@@ -29,7 +30,7 @@ const noRoutes: PersistentMap<readonly Route[]> = PersistentMap.empty()
 
 export interface Heard {
   readonly reach: PersistentMap<NodeReach>
-  /** Routes to prefixes outside, by "bgp/<prefix>". */
+  /** Routes to prefixes outside, by prefix. */
   readonly imports: PersistentMap<readonly Route[]>
   readonly state: BgpState | undefined
 }
@@ -112,7 +113,7 @@ export function createBgp(): Bgp {
       routed,
       onLink,
       routedOwnerOf: routedPorts.ownerOf,
-      isServiceAddress: () => false,
+      isServiceAddress: noServiceAddress,
     }),
   )
   const announced = remember(announcedServices)
