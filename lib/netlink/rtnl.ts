@@ -25,6 +25,9 @@ type Result = WarrenError | undefined
 const LINKS_AT_ONCE = 64
 /** Fewer are not worth the way there and back. */
 const FEW_LINKS = 8
+/** Of everything else, which takes the kernel some microseconds each; it takes RTNL anew for each. */
+const FEW = 200
+const MANY_AT_ONCE = 1_600
 
 const families: readonly Family[] = ['inet', 'inet6']
 
@@ -208,7 +211,8 @@ class Rtnetlink implements Rtnl {
         }
       }
     })
-    const failures = await this.writer.batch(messages, signal === undefined ? {} : { signal })
+    const aside = messages.length > FEW ? { aside: true, chunk: MANY_AT_ONCE } : {}
+    const failures = await this.writer.batch(messages, signal === undefined ? aside : { ...aside, signal })
     const again: number[] = []
     for (let k = 0; k < sent.length; k += 1) {
       const failure = failures[k]

@@ -251,12 +251,14 @@ export class Mirror<T> {
     let failed = 0
     const now = this.#clock.now()
     let at: string | undefined
-    ops.forEach((op, i) => {
+    const usual: Why = { cause: this.#first ? 'start' : 'model', since: this.#kickedAt }
+    for (let i = 0; i < ops.length; i += 1) {
+      const op = ops[i] as TableOp<T>
       const object = op.verb === 'remove' ? op.observed : op.desired
       const key = this.table.key(object)
       const error = results[i]
       const before = this.#failures.get(key)
-      const why = before?.why ?? this.#why(op, key)
+      const why = before?.why ?? this.#why(op, key, usual)
       this.#lastCause = why.cause
       if (error === undefined) {
         this.#written += 1
@@ -270,9 +272,9 @@ export class Mirror<T> {
         this.#failed += 1
         this.#failures.add(key, error, why)
         // Told once, and again when it is over: a retry that fails in the same way is no news.
-        if (before?.error.message === error.message) return
+        if (before?.error.message === error.message) continue
       }
-      if (error === undefined && this.#receipts.omit(why.cause)) return
+      if (error === undefined && this.#receipts.omit(why.cause)) continue
       at ??= this.#clock.date().toISOString()
       const receipt: { -readonly [K in keyof NewReceipt]: NewReceipt[K] } = {
         at,
@@ -286,7 +288,7 @@ export class Mirror<T> {
       if (why.hand !== undefined) receipt.hand = why.hand
       if (error !== undefined) receipt.error = error.message
       this.#receipts.add(receipt)
-    })
+    }
     return failed
   }
 
@@ -299,7 +301,7 @@ export class Mirror<T> {
   }
 
   /** Drift: it was as wanted, as far as we knew, and is not any more. Whatever notices came meanwhile only add the hand. */
-  #why(op: TableOp<T>, key: string): Why {
+  #why(op: TableOp<T>, key: string, usual: Why): Why {
     const heard =
       this.#reasons.size === 0 ? undefined : (this.#reasons.get(key) ?? this.#reasons.get(undefined))
     const foreign = (cause: Cause): Why => {
@@ -313,6 +315,6 @@ export class Mirror<T> {
       return this.#because === undefined || this.#because === 'drift'
         ? foreign('drift')
         : { cause: this.#because, since: this.#kickedAt }
-    return { cause: this.#first ? 'start' : 'model', since: this.#kickedAt }
+    return usual
   }
 }

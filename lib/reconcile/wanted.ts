@@ -59,15 +59,18 @@ export class Wanted<T> {
     let clash = false
     const added: (readonly T[])[] = []
     diffMaps(before, desired, (_owner, after, gone) => {
-      for (const object of gone ?? []) {
-        const key = this.#keyOf(object)
-        keys.add(key)
-        if (this.#objects.get(key) === object) this.#objects.delete(key)
-      }
+      if (gone !== undefined)
+        for (const object of gone) {
+          const key = this.#keyOf(object)
+          keys.add(key)
+          if (this.#objects.get(key) === object) this.#objects.delete(key)
+        }
       if (after !== undefined) added.push(after)
     })
-    for (const group of added) {
-      for (const object of group) {
+    for (let i = 0; i < added.length; i += 1) {
+      const group = added[i] as readonly T[]
+      for (let j = 0; j < group.length; j += 1) {
+        const object = group[j] as T
         const key = this.#keyOf(object)
         keys.add(key)
         if (this.#objects.has(key)) clash = true
@@ -77,10 +80,11 @@ export class Wanted<T> {
     // An object wanted twice: the owners' groups are no longer enough to tell who still wants it.
     const all = clash || this.#clashed
     if (all) this.#rebuild(desired)
-    for (const key of keys) {
-      if (this.#objects.has(key)) this.#dropped.delete(key)
-      else this.#dropped.add(key)
-    }
+    // Of nearly all of them, nothing was dropped.
+    keys.forEach(key => {
+      if (!this.#objects.has(key)) this.#dropped.add(key)
+      else if (this.#dropped.size > 0) this.#dropped.delete(key)
+    })
     return { keys, all }
   }
 

@@ -22,7 +22,9 @@ const mainTable = 254
 
 /** Of nearly all the prefix alone: at 5,000 nodes a text that is there costs less than one put together. */
 export function routeKey(route: Route): string {
-  const usual = route.table === mainTable && metric(route) === (route.family === 'inet6' ? 1024 : 0)
+  const usual =
+    route.table === mainTable &&
+    (route.metric === undefined || route.metric === (route.family === 'inet6' ? 1024 : 0))
   return usual ? route.dst : `${route.table} ${route.dst} ${metric(route)}`
 }
 
@@ -84,10 +86,13 @@ function spread(ops: readonly TableOp<Route>[]): readonly TableOp<Route>[] {
   if (ops.length < many) return ops
   return ops.map((op, i) => {
     if (op.verb === 'remove' || i % scopes === 0) return op
-    const { desired } = op
     const own =
-      desired.family === 'inet' && desired.scope === 'global' && desired.nextHops[0]?.via !== undefined
-    return own ? { ...op, desired: { ...desired, scope: i % scopes } } : op
+      op.desired.family === 'inet' &&
+      op.desired.scope === 'global' &&
+      op.desired.nextHops[0]?.via !== undefined
+    if (!own) return op
+    const desired = { ...op.desired, scope: i % scopes }
+    return op.verb === 'add' ? { verb: 'add', desired } : { ...op, desired }
   })
 }
 
@@ -125,11 +130,12 @@ export function routeTable(rtnl: Rtnl): Table<Route> {
     ...table,
     async apply(ops, signal) {
       const results = await table.apply(spread(ops), signal)
-      ops.forEach((op, i) => {
-        if (results[i] !== undefined) return
+      for (let i = 0; i < ops.length; i += 1) {
+        const op = ops[i] as TableOp<Route>
+        if (results[i] !== undefined) continue
         if (op.verb === 'remove') mine.delete(routeKey(op.observed))
         else mine.add(routeKey(op.desired))
-      })
+      }
       return results
     },
   }

@@ -42,15 +42,17 @@ export function rtnlTable<K extends RtnlKind>(spec: RtnlTableSpec<K>, rtnl: Rtnl
       const messages: RtnlOp[] = []
       const owner: number[] = []
       const results: OpResult[] = []
-      for (const [i, op] of ops.entries()) {
+      for (let i = 0; i < ops.length; i += 1) {
         results.push(undefined)
-        for (const message of spec.messages(op)) {
-          messages.push(message)
+        const its = spec.messages(ops[i] as TableOp<ObjectOf<K>>)
+        for (let j = 0; j < its.length; j += 1) {
+          messages.push(its[j] as RtnlOp)
           owner.push(i)
         }
       }
       const answers = await rtnl.apply(messages, signal)
-      for (const [i, error] of answers.entries()) {
+      for (let i = 0; i < answers.length; i += 1) {
+        const error = answers[i]
         if (error === undefined || (messages[i]?.verb === 'delete' && hasCode(error, ...gone))) continue
         results[owner[i] ?? 0] ??= error
       }

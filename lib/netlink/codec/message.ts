@@ -59,6 +59,22 @@ export class MessageWriter {
     return this.slab.subarray(this.start, this.start + align4(length))
   }
 
+  /** Begins with a copy of another message, one that finish() of this writer returned or any other; `set` changes it. */
+  beginLike(message: Buffer): this {
+    this.start = align4(this.at)
+    this.at = this.start
+    this.reserve(message.length)
+    this.slab.set(message, this.at)
+    this.at += message.length
+    return this
+  }
+
+  /** A byte of the message, by its place in it. */
+  set(at: number, value: number): this {
+    this.slab[this.start + at] = value
+    return this
+  }
+
   u8(value: number): this {
     this.reserve(1)
     this.slab[this.at] = value

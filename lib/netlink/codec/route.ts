@@ -94,6 +94,32 @@ function writeNextHops(out: MessageWriter, route: Route, names: DeviceNames): vo
   })
 }
 
+/** The last IPv4 route that a writer wrote: thousands differ from the one before in their destination alone. */
+interface Written {
+  readonly verb: RtnlOp['verb']
+  readonly route: Route
+  readonly message: Buffer
+}
+const lastWritten = new WeakMap<MessageWriter, Written>()
+
+/** Where its destination begins: the first attribute, RTA_DST. */
+const DST_AT = HEADER + RTMSG + 4
+
+/** Is a message of the one that of the other, but for destination and scope? */
+function sameBut(a: Route, b: Route): boolean {
+  return (
+    a.family === 'inet' &&
+    b.family === 'inet' &&
+    a.nextHops === b.nextHops &&
+    a.type === b.type &&
+    a.table === b.table &&
+    a.protocol === b.protocol &&
+    a.metric === b.metric &&
+    a.src === b.src &&
+    a.mtu === b.mtu
+  )
+}
+
 /** Errors: EINVAL for a type that we only look at; ENODEV. */
 export function encodeRoute(
   out: MessageWriter,
@@ -101,6 +127,35 @@ export function encodeRoute(
   route: Route,
   names: DeviceNames,
 ): Buffer {
+  const last = lastWritten.get(out)
+  const like = last?.verb === verb && verb !== 'delete' && sameBut(last.route, route) ? last : undefined
+  const message =
+    (like === undefined ? undefined : encodeLike(out, like.message, route)) ??
+    encodeAnew(out, verb, route, names)
+  // The default route has no RTA_DST.
+  if (like === undefined && route.family === 'inet' && message[HEADER + 1] !== 0)
+    lastWritten.set(out, { verb, route, message })
+  return message
+}
+
+/** Undefined where the destination is no IPv4 prefix, or the default route. */
+function encodeLike(out: MessageWriter, like: Buffer, { dst, scope }: Route): Buffer | undefined {
+  const slash = dst.indexOf('/')
+  const address = ipv4Number(dst, slash < 0 ? dst.length : slash)
+  const length = prefixLength(dst, slash, 'inet')
+  if (address < 0 || length === 0) return undefined
+  return out
+    .beginLike(like)
+    .set(HEADER + 1, length)
+    .set(HEADER + 6, scopeNumber(scope))
+    .set(DST_AT, address >>> 24)
+    .set(DST_AT + 1, address >>> 16)
+    .set(DST_AT + 2, address >>> 8)
+    .set(DST_AT + 3, address)
+    .finish()
+}
+
+function encodeAnew(out: MessageWriter, verb: RtnlOp['verb'], route: Route, names: DeviceNames): Buffer {
   const type = typeNumbers[route.type]
   if (type === undefined)
     throw new WarrenError(`Cannot ${verb} route "${route.dst}": its type is not one that is written`, {
