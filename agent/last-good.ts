@@ -11,7 +11,7 @@ import { loadModel, openModel, saveModel } from './snapshot-file.js'
 import { type LookAhead, lookAhead } from './sources/kv-resume.js'
 
 /** A change reaches the disk this long after the first one that is not there. */
-export const saveDelayMs = 1_000
+const saveDelayMs = 1_000
 /** Written whole, a model of 10,000 Services takes half a second: that may be a fiftieth of the time, but each minute once. */
 const saveShare = 50
 const lastSaveDelayMs = 60_000

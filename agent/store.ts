@@ -1,27 +1,20 @@
 // The sources merged into one revisioned, immutable snapshot. What people wrote in files wins over what stands in the
 // shared store. A snapshot is built when somebody asks for one: any number of changes in between cost one copy of each
 // map that changed, and an object that did not change is the same value as before.
-import { createAlarm } from '../lib/alarm.js'
 import type { Clock } from '../lib/clock.js'
 import { describeError, type WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
 import { aborted, type Part, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
 import { PersistentMap } from '../lib/persistent/map.js'
-import {
-  type LastGood,
-  lastGoodNow,
-  readLastGood,
-  type SaverOptions,
-  saveDelayMs,
-  saver,
-} from './last-good.js'
+import { initialiser } from './initialise.js'
+import { createKicks } from './kicks.js'
+import { type LastGood, lastGoodNow, readLastGood, type SaverOptions, saver } from './last-good.js'
 import type { ParsedObject } from './model/document.js'
 import { formatKey, keyOfRef } from './model/keys.js'
 import { findKind, type ModelObject } from './model/kinds.js'
 import type { Problem } from './model/object.js'
 import { emptySnapshot, fieldOf, type ObjectField, type Origin, type Snapshot } from './model/snapshot.js'
-import { ensureFormat } from './objects.js'
 import { createDirectorySource, type DirectorySource } from './sources/directory.js'
 import { createKvSource } from './sources/kv.js'
 import { isComing, type SourceStatus } from './sources/source.js'
@@ -93,9 +86,7 @@ export function createStore(
   lastGood: LastGood = options.snapshotFile === undefined ? {} : lastGoodNow(options.snapshotFile),
 ): Store {
   const { kv, clock, log } = options
-  const kicks = new Set<() => void>()
-  const laterKicks = new Set<() => void>()
-  let laterDue = false
+  const kicks = createKicks(clock)
   const conflicts = new Map<string, Problem>()
   let current: Snapshot = emptySnapshot
   let maps: ObjectMaps = noObjects
@@ -109,13 +100,7 @@ export function createStore(
 
   function changed(): void {
     stale = true
-    for (const kick of kicks) kick()
-    if (laterDue || laterKicks.size === 0) return
-    laterDue = true
-    setImmediate(() => {
-      laterDue = false
-      for (const kick of laterKicks) kick()
-    })
+    kicks.changed()
   }
 
   const { snapshotFile = '' } = options
@@ -225,14 +210,6 @@ export function createStore(
     return current
   }
 
-  /** Resolves at the next change, or when the signal aborts. */
-  async function nextChange(signal: AbortSignal): Promise<void> {
-    const alarm = createAlarm(clock)
-    laterKicks.add(alarm.ring)
-    await alarm.wait(Number.POSITIVE_INFINITY, signal)
-    laterKicks.delete(alarm.ring)
-  }
-
   const saving: SaverOptions = {
     path: snapshotFile,
     clock,
@@ -247,31 +224,7 @@ export function createStore(
       saveError = error
       stale = true
     },
-    nextChange,
-  }
-
-  function mayInitialise(): boolean {
-    if (!(options.initialise ?? directory !== undefined) || directory === undefined) return false
-    const { model } = store
-    const never = model.formatId() === undefined && model.objects.size === 0
-    if (model.format().state !== 'absent' || !never || !directory.status().inSync) return false
-    return [...directory.objects.keys()].some(ref => ref.startsWith('cluster/'))
-  }
-
-  const initialiser: Part = async signal => {
-    while (!signal.aborted) {
-      if (!mayInitialise()) {
-        await nextChange(signal)
-        continue
-      }
-      try {
-        await ensureFormat(kv, signal)
-        log.info('store made', { store: kv.name })
-      } catch (error) {
-        log.warn('store not made', { store: kv.name, reason: describeError(error) })
-      }
-      await clock.sleep(saveDelayMs, signal).catch(() => undefined)
-    }
+    nextChange: kicks.next,
   }
 
   const patience: Part = async signal => {
@@ -286,22 +239,12 @@ export function createStore(
     ready: () =>
       sources().every(({ everInSync, error }) => everInSync || (loaded && (impatient || !isComing(error)))),
     sources,
-    subscribe(kick) {
-      kicks.add(kick)
-      return () => {
-        kicks.delete(kick)
-      }
-    },
-    subscribeLater(kick) {
-      laterKicks.add(kick)
-      return () => {
-        laterKicks.delete(kick)
-      }
-    },
+    subscribe: kicks.subscribe,
+    subscribeLater: kicks.subscribeLater,
     wait(revision, signal) {
       return new Promise((resolved, reject) => {
         const end = (): void => {
-          kicks.delete(look)
+          unsubscribe()
           signal.removeEventListener('abort', stop)
         }
         const stop = (): void => {
@@ -319,7 +262,7 @@ export function createStore(
           return
         }
         signal.addEventListener('abort', stop, { once: true })
-        kicks.add(look)
+        const unsubscribe = kicks.subscribe(look)
         look()
       })
     },
@@ -330,9 +273,19 @@ export function createStore(
         {
           store: inner => store.run(inner),
           patience,
-          ...(directory === undefined
+          ...(directory === undefined ? {} : { directory: (inner: AbortSignal) => directory.run(inner) }),
+          ...(directory === undefined || options.initialise === false
             ? {}
-            : { directory: (inner: AbortSignal) => directory.run(inner), initialiser }),
+            : {
+                initialiser: initialiser({
+                  kv,
+                  clock,
+                  log,
+                  model: store.model,
+                  directory,
+                  nextChange: kicks.next,
+                }),
+              }),
           ...(snapshotFile === '' ? {} : { saver: saver(saving) }),
         },
         signal,
