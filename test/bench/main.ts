@@ -16,6 +16,7 @@ import { sessionPlot } from './plot.js'
 import { raceRows } from './races.js'
 import { repairRows } from './repair.js'
 import { formatRows, type Row } from './row.js'
+import { serviceApplyRows } from './services-apply.js'
 import { coldChild, serviceColdRows } from './services-cold.js'
 import { serviceConnectRows } from './services-connect.js'
 import { iptablesBench, serviceIptablesRows } from './services-iptables.js'
@@ -71,6 +72,7 @@ const services: Sections = {
     }),
   file: (place, quick) =>
     serviceFileRows(place, { services: 10_000, endpoints: 10 }, quick ? 20 : 100, quick ? 100 : 300),
+  apply: (place, quick) => serviceApplyRows(place, quick ? 1_000 : 10_000),
   connect: (place, quick) =>
     serviceConnectRows(place, 'nftables', [1, 1_000, 10_000, 30_000], quick ? 20 : 60, 1.1),
   stream: (place, quick) =>

@@ -44,6 +44,25 @@ many_endpoints() {
   done | sed 's/endpoints: \[ }$/endpoints: [/'
 }
 
+# COUNT Services without addresses, each in front of the pod whose address is ADDRESS: thousands COUNT ADDRESS
+thousands() {
+  local i
+  for ((i = 0; i < $1; i++)); do
+    document Service "one-$i" 'ports: [{ name: http, port: 80, targetPort: 8080 }]'
+    printf -- '---\n'
+    document Endpoints "one-$i-1" "service: one-$i, endpoints: [{ addresses: [$2], nodeName: h1 }], ports: [{ name: http, port: 8080 }]"
+    printf -- '---\n'
+  done
+}
+names_are() { [[ $(on h1 get services,endpoints -o name) == "$1" ]]; }
+# cluster_ip SERVICE: the one that was allocated for it
+cluster_ip() { on h1 get service "$1" | awk 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == "CLUSTER-IP") at = i } NR == 2 { print $at }'; }
+one_answers() {
+  local address
+  address=$(cluster_ip "$1")
+  [[ $address == 10.0.* ]] && answers h1/p2 "$address" 80
+}
+
 # --- answers ---------------------------------------------------------------------------------------------------------------
 
 # answers_of PLACE ADDRESS PORT COUNT: how many of so many connections a backend answers, each within 0.4 s
