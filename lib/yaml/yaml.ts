@@ -1,7 +1,6 @@
 // YAML text in and out, with positions: the only module that knows the `yaml` package. YAML 1.2 core schema: no
 // "yes"/"no" booleans, no dates, no custom tags. Input is hostile: its size and the growth by aliases are bounded.
 import { isCollection, isMap, isScalar, LineCounter, type Node, parseDocument, stringify } from 'yaml'
-import { readPlain } from './plain.js'
 
 /** A file of this many bytes holds some 20,000 documents; more is a mistake or an attack. */
 export const maxYamlBytes = 8 << 20
@@ -76,15 +75,6 @@ function nodeAt(root: Node | null, path: YamlPath, key: boolean): Node | null {
 }
 
 function read(chunk: Chunk): YamlDocument {
-  const plain = readPlain(chunk.text)
-  if (plain === undefined) return parse(chunk)
-  const { value, line } = plain
-  // Where a value stands is asked for when there is something wrong with it.
-  const lineOf = (path: YamlPath, key?: boolean): number => parse(chunk).lineOf(path, key)
-  return { line: chunk.offset + line + 1, value, error: undefined, lineOf }
-}
-
-function parse(chunk: Chunk): YamlDocument {
   const counter = new LineCounter()
   const lineAt = (position: number): number => chunk.offset + Math.max(1, counter.linePos(position).line)
   const failed = (line: number, message: string): YamlDocument => ({
@@ -120,8 +110,8 @@ function parse(chunk: Chunk): YamlDocument {
 }
 
 /**
- * Every document of a text that is not empty, each parsed by itself, when it is asked for (a quarter of a millisecond for a small
- * one that is not plain): a bad one has an error and stops no other.
+ * Every document of a text that is not empty, each parsed by itself, when it is asked for (a quarter of a millisecond and 10 kB
+ * for a small one): a bad one has an error and stops no other.
  */
 export function* yamlDocuments(text: string): Generator<YamlDocument, undefined> {
   if (Buffer.byteLength(text) > maxYamlBytes) {
