@@ -22,8 +22,18 @@ export function deriveMac(seed: string): string {
   return [first, ...digest.subarray(1, 6)].map(byte => byte.toString(16).padStart(2, '0')).join(':')
 }
 
+/** As eui64(), in eight bytes at `at`. */
+export function writeEui64(into: Uint8Array, at: number, mac: string): void {
+  for (let i = 0; i < 6; i += 1)
+    into[at + (i < 3 ? i : i + 2)] = Number.parseInt(mac.slice(3 * i, 3 * i + 2), 16)
+  into[at] = (into[at] ?? 0) ^ 2
+  into[at + 3] = 0xff
+  into[at + 4] = 0xfe
+}
+
 /** Lower 64 bits of the address that a device with that MAC makes itself (RFC 4291 appendix A): fd00::/64 and fe80::/64 alike. */
 export function eui64(mac: string): bigint {
-  const [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0] = mac.split(':').map(byte => Number.parseInt(byte, 16))
-  return [a ^ 2, b, c, 0xff, 0xfe, d, e, f].reduce((value, byte) => (value << 8n) | BigInt(byte), 0n)
+  const bytes = new DataView(new ArrayBuffer(8))
+  writeEui64(new Uint8Array(bytes.buffer), 0, mac)
+  return bytes.getBigUint64(0)
 }

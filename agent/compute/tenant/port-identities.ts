@@ -1,6 +1,6 @@
 // As whom a port may speak: its MAC with its addresses and the link-local one of that MAC, and its allowed pairs.
-import { numberToAddress } from '../../../lib/net/address.js'
-import { eui64 } from '../../../lib/net/mac.js'
+import { formatAddress } from '../../../lib/net/address.js'
+import { writeEui64 } from '../../../lib/net/mac.js'
 import type { FabricPort } from '../../model/fabric.js'
 
 export interface PortIdentity {
@@ -14,7 +14,12 @@ let known = { mac: '', address: '' }
 
 /** What a device with that MAC gives itself: fe80::/64 and EUI-64 (RFC 4291 appendix A). */
 export function linkLocalOf(mac: string): string {
-  if (known.mac !== mac) known = { mac, address: numberToAddress((0xfe80n << 112n) | eui64(mac), 'inet6') }
+  if (known.mac === mac) return known.address
+  const bytes = new Uint8Array(16)
+  bytes[0] = 0xfe
+  bytes[1] = 0x80
+  writeEui64(bytes, 8, mac)
+  known = { mac, address: formatAddress(bytes) }
   return known.address
 }
 

@@ -114,6 +114,8 @@ export function ruleAdmits(rule: GroupRule, flow: AnyFlow, remote: string, { mem
  * again; of zones of networks that are here.
  */
 export function staleTenantFlows(flows: readonly AnyFlow[], state: FabricState): AnyFlow[] {
+  // A host that just starts: its thousands of ports need not be sorted for that.
+  if (flows.length === 0) return []
   const networks = new Map<number, string>()
   state.networks.forEach(({ zone, ref }) => {
     networks.set(zone, ref)
