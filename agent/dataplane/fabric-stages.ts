@@ -20,7 +20,7 @@ import { fabricConntrackTable } from './tables/fabric-conntrack.js'
 import { fabricFdbTable } from './tables/fabric-fdb.js'
 import { fabricLinkTable } from './tables/fabric-link.js'
 import { filterTable } from './tables/filter.js'
-import { guestTable } from './tables/guest.js'
+import { guestTable, setUpGuest } from './tables/guest.js'
 import { neighborTable } from './tables/neighbor.js'
 import { netnsTable } from './tables/netns.js'
 import { routeTable } from './tables/route.js'
@@ -103,7 +103,7 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
   const nftOf = (space: Space | undefined) => space?.nft ?? nowhere
   const gate = rulesFirst()
   const guests = (): Guest[] => [...(desired()?.guest.values() ?? [])].flat()
-  const ends = linksFirst(guests)
+  const ends = linksFirst(guests, setUpGuest)
   const flows = fabricConntrackTable({
     state: () => desired()?.fabric,
     conntrack: name => spaces.get(name)?.conntrack,
@@ -112,7 +112,13 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
     spacedTable({
       name: 'fabric-link',
       spaces,
-      make: (space, name) => ends.links(gate.links(name, fabricLinkTable({ host: kernel, spaces }, space))),
+      make: (space, name) =>
+        ends.links(
+          gate.links(
+            name,
+            fabricLinkTable({ host: kernel, spaces, plugged: end => ends.plugged(end) }, space),
+          ),
+        ),
     }),
   )
   return [

@@ -5,6 +5,7 @@ import { linksFirst } from '../../agent/dataplane/links-first.js'
 import { madeAgain } from '../../agent/dataplane/made-again.js'
 import type { FabricLink, Guest } from '../../agent/model/desired.js'
 import { WarrenError } from '../../lib/errors.js'
+import type { Netns } from '../../lib/netns/netns.js'
 import { PersistentMap } from '../../lib/persistent/map.js'
 import type { OpResult, Table } from '../../lib/reconcile/table.js'
 
@@ -36,7 +37,10 @@ t.test('guests: nothing is written to a link of that name as long as ours is ref
   const two = guestAt('red/b', '/run/netns/b')
   let wanted = [one, two]
   let answer: OpResult = new WarrenError('it has a link "eth0" already', { code: 'DEVICE_EXISTS' })
-  const gate = linksFirst(() => wanted)
+  const gate = linksFirst(
+    () => wanted,
+    async () => undefined,
+  )
   const written: string[] = []
   const links = gate.links(
     table<FabricLink>(async ops =>
@@ -100,6 +104,67 @@ t.test('guests: nothing is written to a link of that name as long as ours is ref
   wanted = [two]
   await links.apply([{ verb: 'remove', observed: linkAt('pb', two.path) }], signal)
   t.strictSame(await write(), [undefined, undefined, undefined], 'a port that has left holds up nobody')
+})
+
+t.test('guests: what was set up with its link is not written again', async t => {
+  const all = ['a', 'b', 'c'].map(name => guestAt(`red/${name}`, `/run/netns/${name}`))
+  const [one, two] = all as [Guest, Guest, Guest]
+  const ends = new Map<string, OpResult>([
+    [one.path, undefined],
+    [two.path, new WarrenError('no', { code: 'ENETUNREACH' })],
+  ])
+  const gate = linksFirst(
+    () => all,
+    async ({ path }) => ends.get(path),
+  )
+  const netns = {} as Netns
+  let refused = false
+  const links = gate.links(
+    table<FabricLink>(async ops => {
+      await gate.plugged({ path: one.path, dev: 'eth0', netns })
+      await gate.plugged({ path: two.path, dev: 'eth0', netns })
+      await gate.plugged({ path: '/run/netns/unwanted', dev: 'eth0', netns })
+      return ops.map(() => (refused ? new WarrenError('no', { code: 'ENODEV' }) : undefined))
+    }),
+  )
+  const written: string[] = []
+  const guests = gate.guests(() =>
+    table<Guest>(async ops => {
+      for (const op of ops) if (op.verb !== 'remove') written.push(`${op.verb} ${op.desired.port}`)
+      return ops.map(() => undefined)
+    }),
+  )
+  const make = (verb: 'add' | 'change') =>
+    links.apply(
+      all.map(({ path }) => {
+        const desired = linkAt(path, path)
+        return verb === 'add' ? { verb, desired } : { verb, desired, observed: desired }
+      }),
+      signal,
+    )
+  const write = async (desired: readonly Guest[] = all) => {
+    written.length = 0
+    const results = await guests.apply(
+      desired.map(each => ({ verb: 'add' as const, desired: each })),
+      signal,
+    )
+    return results.map(error => error?.code)
+  }
+  await make('add')
+  t.strictSame(await write(), [undefined, 'ENETUNREACH', undefined], 'its own troubles are told')
+  t.strictSame(written, ['add red/c'], 'the other has no link that was just made')
+  t.strictSame(await write(), [undefined, undefined, undefined])
+  t.strictSame(written, ['add red/a', 'add red/b', 'add red/c'], 'the next time it is written')
+  await make('add')
+  await write([{ ...one, mtu: 1400 }])
+  t.strictSame(written, ['add red/a'], 'another thing is wanted meanwhile')
+  await make('change')
+  await write()
+  t.strictSame(written, ['add red/a', 'add red/b', 'add red/c'], 'after a change of a link it is looked at')
+  refused = true
+  await make('add')
+  t.strictSame(await write(), ['NO_LINK', 'NO_LINK', 'NO_LINK'], 'a link that does not go up is none')
+  t.strictSame(written, [])
 })
 
 t.test('taps: one that is there again under its name, between two looks, is another', t => {

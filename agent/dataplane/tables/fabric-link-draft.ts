@@ -3,7 +3,7 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { asError, type WarrenError } from '../../../lib/errors.js'
 import type { Link, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
-import type { Netns } from '../../../lib/netns/netns.js'
+import type { PluggedEnd } from '../links-first.js'
 import type { Space } from '../spaces.js'
 
 export interface LinkDraftOptions {
@@ -12,6 +12,8 @@ export interface LinkDraftOptions {
   readonly host: Rtnl
   readonly signal: AbortSignal
   failed(i: number, error: WarrenError): void
+  /** Sets up an end that was just made in a container. Never rejected. */
+  plugged(end: PluggedEnd): Promise<void>
 }
 
 interface Said {
@@ -19,8 +21,15 @@ interface Said {
   readonly op: RtnlOp
 }
 
-/** Containers' namespaces that are opened until their links are sent; two such lots may be on their way meanwhile. */
+interface Plug {
+  readonly i: number
+  readonly end: PluggedEnd
+}
+
+/** Containers' namespaces that are opened until their links are made and set up; two such lots may be on their way meanwhile. */
 const mostOpened = 128
+/** Containers that are set up at a time: all want RTNL, as does the making of links. */
+const lanes = 2
 /** Of links that are made from now on. */
 const defaults = '/proc/sys/net/ipv6/conf/default'
 
@@ -44,7 +53,10 @@ export class LinkDraft {
   #births: Said[] = []
   /** After the births. */
   #later: Said[] = []
-  #opened: Netns[] = []
+  #plugs: Plug[] = []
+  /** When the containers are set up, too: ports that go up. */
+  #last: Said[] = []
+  readonly #failed = new Set<number>()
   /** The last two that were sent and not waited for. Never rejected. */
   #older: Promise<void> = Promise.resolve()
   #newer: Promise<void> = Promise.resolve()
@@ -68,6 +80,23 @@ export class LinkDraft {
   bear(i: number, link: Link, then: Link): void {
     this.#births.push({ i, op: { verb: 'add', object: link } })
     this.#later.push({ i, op: { verb: 'set', object: then } })
+  }
+
+  /** A link with an end in a container, which is set up before the link is given the rest and goes up. Its handle is closed then. */
+  plug(i: number, { up, alias, port, addrGenMode, ...link }: Link, end: PluggedEnd): void {
+    const { kind, name, info } = link
+    // What it replaces may have gone by itself.
+    this.#failed.delete(i)
+    this.say(i, { verb: 'add', object: link })
+    this.#plugs.push({ i, end })
+    const rest: Link = {
+      ...{ kind, name, info: { kind: 'other', name: info.kind } },
+      ...(alias === undefined ? {} : { alias }),
+      ...(port === undefined ? {} : { port }),
+      ...(addrGenMode === undefined ? {} : { addrGenMode }),
+      ...(up === true ? { up } : {}),
+    }
+    this.#last.push({ i, op: { verb: 'set', object: rest } })
   }
 
   /** The link without what it is born with anyway. */
@@ -100,46 +129,57 @@ export class LinkDraft {
     this.#links = undefined
   }
 
-  /** Where handles go that have to stay open until what needs them is sent. */
-  async handles(): Promise<Netns[]> {
-    if (this.#opened.length >= mostOpened) {
-      await this.#older
-      this.#start()
-    }
-    return this.#opened
+  /** Waits until one more namespace may be opened. */
+  async room(): Promise<void> {
+    if (this.#plugs.length < mostOpened) return
+    await this.#older
+    this.#start()
   }
 
   /** All that was said is done. */
   async flush(): Promise<void> {
     this.#start()
     await Promise.all([this.#older, this.#newer])
+    const last = this.#last
+    this.#last = []
+    await this.#send(this.#options.space.rtnl, this.#unfailed(last))
   }
 
   #start(): void {
-    const [messages, births, later, opened] = [this.#messages, this.#births, this.#later, this.#opened]
+    const [messages, births, later, plugs] = [this.#messages, this.#births, this.#later, this.#plugs]
     this.#messages = []
     this.#births = []
     this.#later = []
-    this.#opened = []
+    this.#plugs = []
     this.#older = Promise.all([this.#older, this.#newer]).then(() => undefined)
-    this.#newer = this.#sendAll(messages, births, later).finally(() => {
-      for (const netns of opened) netns.close()
-    })
+    this.#newer = this.#sendAll(messages, births, later)
+      .then(() => this.#setUp(plugs))
+      .finally(() => {
+        for (const { end } of plugs) end.netns.close()
+      })
   }
 
   async #sendAll(messages: readonly Said[], births: readonly Said[], later: readonly Said[]): Promise<void> {
     const { space, host } = this.#options
-    const failed = new Set<number>()
-    await this.#send(space.rtnl, messages, failed)
-    await this.#send(host, births, failed)
-    await this.#send(
-      space.rtnl,
-      later.filter(({ i }) => !failed.has(i)),
-      failed,
-    )
+    await this.#send(space.rtnl, messages)
+    await this.#send(host, births)
+    await this.#send(space.rtnl, this.#unfailed(later))
   }
 
-  async #send(rtnl: Rtnl, said: readonly Said[], failed: Set<number>): Promise<void> {
+  /** What was refused has nothing more to be said of it. */
+  #unfailed<T extends { readonly i: number }>(all: readonly T[]): readonly T[] {
+    return all.filter(({ i }) => !this.#failed.has(i))
+  }
+
+  async #setUp(plugs: readonly Plug[]): Promise<void> {
+    const rest = this.#unfailed(plugs).values()
+    const lane = async (): Promise<void> => {
+      for (const { end } of rest) await this.#options.plugged(end)
+    }
+    await Promise.all(Array.from({ length: lanes }, lane))
+  }
+
+  async #send(rtnl: Rtnl, said: readonly Said[]): Promise<void> {
     if (said.length === 0) return
     this.#links = undefined
     const ops = said.map(({ op }) => op)
@@ -149,7 +189,7 @@ export class LinkDraft {
     said.forEach(({ i }, n) => {
       const error = answers[n]
       if (error === undefined) return
-      failed.add(i)
+      this.#failed.add(i)
       this.#options.failed(i, error)
     })
   }

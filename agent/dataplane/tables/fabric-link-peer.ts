@@ -6,25 +6,27 @@ import type { FabricLink } from '../../model/desired.js'
 import type { VethPeer } from '../../model/fabric.js'
 import { isNamespace, type Spaces } from '../spaces.js'
 
-/** The end that a container or another namespace of ours has. `opened`: handles to close once it was made. */
-export function peerInfo(link: FabricLink, peer: VethPeer, spaces: Spaces, opened: Netns[]): LinkInfo {
-  const { name, mac, mtu } = peer
-  const info = (netnsFd: number): LinkInfo => ({ kind: 'veth', peer: { name, address: mac, mtu, netnsFd } })
-  if (peer.space !== undefined) {
-    const space = spaces.get(peer.space)
-    if (space === undefined)
-      throw new WarrenError(`Cannot make link "${link.name}": namespace "${peer.space}" is not there`, {
-        code: 'NETNS',
-      })
-    return info(space.netns.fd)
-  }
+/** A veth whose other end is born in that namespace. */
+export function peerInfo({ name, mac, mtu }: VethPeer, { fd }: Netns): LinkInfo {
+  return { kind: 'veth', peer: { name, address: mac, mtu, netnsFd: fd } }
+}
+
+/** Another namespace of ours. */
+export function ownNamespace(link: FabricLink, space: string, spaces: Spaces): Netns {
+  const found = spaces.get(space)
+  if (found !== undefined) return found.netns
+  throw new WarrenError(`Cannot make link "${link.name}": namespace "${space}" is not there`, {
+    code: 'NETNS',
+  })
+}
+
+/** A container's namespace, to be closed by the caller. */
+export function openContainer(link: FabricLink, peer: VethPeer): Netns {
   const path = peer.path ?? ''
   // A name that is just being made, or whose namespace did not survive, is an empty file.
   if (!isNamespace(path)) throw notThere(link, peer)
   try {
-    const netns = openNetns({ path })
-    opened.push(netns)
-    return info(netns.fd)
+    return openNetns({ path })
   } catch (cause) {
     throw notThere(link, peer, cause)
   }

@@ -8,15 +8,18 @@ import { createTap } from '../../../lib/netns/tap.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import type { FabricLink } from '../../model/desired.js'
 import { aliasPrefix } from '../../model/marks.js'
+import type { PluggedEnd } from '../links-first.js'
 import type { Space, Spaces } from '../spaces.js'
 import { changes, equalLink, sameKind } from './fabric-link-changes.js'
 import { LinkDraft } from './fabric-link-draft.js'
-import { peerInfo, peerRefused } from './fabric-link-peer.js'
+import { openContainer, ownNamespace, peerInfo, peerRefused } from './fabric-link-peer.js'
 
 export interface FabricLinkOptions {
   /** The host's namespace. */
   readonly host: { readonly netns: Netns; readonly rtnl: Rtnl }
   readonly spaces: Spaces
+  /** Called with an end that was just made in a container, before its link goes up. Never rejected. */
+  plugged?(end: PluggedEnd): Promise<void>
 }
 
 /** On the alias of a tap that somebody else made: it goes back under its name. */
@@ -82,6 +85,7 @@ class FabricLinks implements Table<FabricLink> {
       space,
       host: this.#options.host.rtnl,
       signal,
+      plugged: async end => this.#options.plugged?.(end),
       failed(i, error) {
         const op = ops[i]
         if (op?.verb === 'remove' && hasCode(error, 'ENODEV')) return
@@ -138,9 +142,20 @@ class FabricLinks implements Table<FabricLink> {
       const { peer } = link
       // Nothing that is plugged into a bridge has IPv6 here (its sysctl says so, too).
       await draft.born(peer === undefined)
-      const info =
-        peer === undefined ? link.info : peerInfo(link, peer, this.#options.spaces, await draft.handles())
-      draft.say(i, { verb: 'add', object: { ...draft.without(bare), ...port, info } })
+      const whole = { ...draft.without(bare), ...port }
+      if (peer === undefined) draft.say(i, { verb: 'add', object: whole })
+      else if (peer.space !== undefined) {
+        const info = peerInfo(peer, ownNamespace(link, peer.space, this.#options.spaces))
+        draft.say(i, { verb: 'add', object: { ...whole, info } })
+      } else {
+        await draft.room()
+        const netns = openContainer(link, peer)
+        draft.plug(
+          i,
+          { ...whole, info: peerInfo(peer, netns) },
+          { path: peer.path ?? '', dev: peer.name, netns },
+        )
+      }
     }
   }
 

@@ -1,8 +1,9 @@
 // What a container finds on its end of a port: addresses, routes, MTU, link up; `ip -n NETNS address show dev eth0`. The
 // namespace is the container's: of all that is there only what a port says is looked at, and nothing else is removed.
 import { asError, WarrenError } from '../../../lib/errors.js'
-import type { RtnlOnce } from '../../../lib/netlink/once.js'
+import { type RtnlOnce, writeOnceAside } from '../../../lib/netlink/once.js'
 import type { Address, Link, Route, RtnlOp } from '../../../lib/netlink/types.js'
+import type { Netns } from '../../../lib/netns/netns.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import type { Guest } from '../../model/desired.js'
 import { guestRouteProtocol } from '../../model/marks.js'
@@ -188,6 +189,20 @@ async function writeAside(op: TableOp<Guest>): Promise<OpResult> {
   if (op.verb === 'remove') return undefined
   const there = await writeInContainer(op.desired, opsOf(op), ignored)
   return there === true ? undefined : missing(op.desired)
+}
+
+/** Writes to an end that was just made: down, bare, and with the MAC and MTU that it was born with. */
+export async function setUpGuest(guest: Guest, netns: Netns): Promise<OpResult> {
+  try {
+    const bare: Guest = { ...guest, mtu: 0, addresses: [], routes: [] }
+    const [up, ...rest] = messages(guest, bare)
+    const { mtu: _born, ...link } = up?.object as Link
+    const ops: RtnlOp[] = [{ verb: 'set', object: link }, ...rest]
+    const there = await writeOnceAside(netns, guest.dev, ops, ignored)
+    return there === true ? undefined : missing(guest)
+  } catch (error) {
+    return asError(error)
+  }
 }
 
 /** Without its link, too: the table of links says why. */
