@@ -6,6 +6,9 @@ import type { BgpPeer } from '../../lib/gobgp/types.js'
 /** A neighbor with another password tries again every few seconds, ms. */
 const suspectMs = 30_000
 
+/** Between the connection and the session. */
+const answering: ReadonlySet<BgpPeer['state']['session']> = new Set(['opensent', 'openconfirm'])
+
 export interface Suspicions {
   /** TCP segments were dropped for their signature just now, somebody's. */
   readonly md5Failures?: boolean
@@ -38,7 +41,9 @@ export function createSuspect(clock: Clock, kernel: KernelTcp): Suspect {
       const before = drops
       drops = kernel.md5Drops()
       if (drops > before && down.length > 0) dropsUntil = clock.now() + suspectMs
-      const silent = down.length === 0 ? undefined : kernel.unanswered()
+      // Who has answered in TCP is not silent; the kernel takes ten milliseconds to tell, and now its paths come.
+      const calls = down.some(({ state }) => !answering.has(state.session))
+      const silent = calls ? kernel.unanswered() : undefined
       const addresses = new Set(down.map(({ config }) => config.address))
       for (const address of addresses) if (silent?.has(address)) until.set(address, clock.now() + suspectMs)
       for (const address of until.keys()) if (!addresses.has(address)) until.delete(address)
