@@ -25,6 +25,7 @@ import { openSpaces } from './dataplane/spaces.js'
 import { watchSysctls } from './dataplane/sysctl-watch.js'
 import { dhcpTable } from './dataplane/tables/dhcp.js'
 import { readServicesAhead } from './dataplane/tables/service-ahead.js'
+import { startLastsWhile } from './heap.js'
 import { createHostWatch } from './host-watch.js'
 import { holdIdentity, type Instance } from './identity.js'
 import type { ConfigReloads } from './live-config.js'
@@ -145,6 +146,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     onChange: () => reconciler.kick(),
     notice: (table, by) => reconciler.notice(table, by),
   })
+  startLastsWhile(bgp.expects)
 
   const { look, self, desired, revision, ownRecord } = createLook({
     config,

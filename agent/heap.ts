@@ -87,6 +87,14 @@ function compileAfter(budget: number): void {
   if (process.versions.v8.startsWith('11.')) setFlagsFromString(`--interrupt-budget=${budget}`)
 }
 
+/** Whether more is to come that a start is not over without. */
+const awaited = new Set<() => boolean>()
+
+/** The start lasts as long as that is true, too: what comes late is as much as what came at first. */
+export function startLastsWhile(more: () => boolean): void {
+  awaited.add(more)
+}
+
 /** Call it first. */
 export function growFreelyAtStart(): void {
   // V8 takes a code cache only under the flags under which it was written: those of the launcher (scripts/build.mjs).
@@ -98,7 +106,8 @@ export function growFreelyAtStart(): void {
     const now = performance.eventLoopUtilization()
     const { utilization } = performance.eventLoopUtilization(now, last)
     last = now
-    if (utilization > idleShare && performance.now() < longestStartMs) return
+    const goesOn = utilization > idleShare || [...awaited].some(more => more())
+    if (goesOn && performance.now() < longestStartMs) return
     clearInterval(timer)
     setFlagsFromString(`--heap-growing-percent=${steadyPercent}`)
     compileAfter(steadyBudget)

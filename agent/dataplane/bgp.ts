@@ -31,6 +31,8 @@ export interface BgpPart {
   readonly tables: BgpTables
   /** Undefined where BGP is not spoken. */
   facts(): BgpFacts | undefined
+  /** Whether a router that we take prefixes of has not said yet which: they may be thousands. */
+  expects(): boolean
   /** Whether what stood before this process began is known: nothing may be swept sooner. */
   ready(): boolean
   kick(): void
@@ -68,6 +70,13 @@ export function seedPaths(routes: readonly Route[], peers: Iterable<BGPPeer>): B
     }
   }
   return paths
+}
+
+/** Is there a router that we take prefixes of and that has not said all? */
+export function isAwaited({ sessions }: BgpFacts, peers: Iterable<BGPPeer>): boolean {
+  for (const { spec } of peers)
+    if (spec.import.length > 0 && sessions.get(spec.address)?.synced !== true) return true
+  return false
 }
 
 const isBgp = (snapshot: Snapshot): boolean => clusterOf(snapshot)?.spec.backend.type === 'bgp'
@@ -120,6 +129,7 @@ export function createBgpPart(options: BgpPartOptions): BgpPart {
   return {
     tables,
     facts: () => (wanted() ? rib.facts() : undefined),
+    expects: () => isBgp(snapshot()) && isAwaited(rib.facts(), snapshot().bgpPeers.values()),
     ready: () => seeded || !wanted(),
     kick: rib.kick,
     refresh: () => rib.refresh().catch(() => undefined),
