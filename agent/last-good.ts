@@ -6,7 +6,7 @@ import { asError, describeError, type WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
 import type { Part } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
-import type { SavedModel } from './saved-model.js'
+import type { ModelToSave, SavedModel } from './saved-model.js'
 import { loadModel, openModel, saveModel } from './snapshot-file.js'
 import { type LookAhead, lookAhead } from './sources/kv-resume.js'
 
@@ -65,7 +65,7 @@ export interface SaverOptions {
   /** Is there a whole model, with something in it that is not on disk? */
   dirty(): boolean
   /** What to write; from then on only what changes later counts as not on disk. */
-  take(): SavedModel
+  take(): ModelToSave
   /** It was not written, and why; undefined: it was again. */
   failed(error: WarrenError | undefined): void
   /** Resolves at the next change, or when the signal aborts. */

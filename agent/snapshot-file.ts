@@ -9,7 +9,7 @@ import { dirname } from 'node:path'
 import { codeOf, WarrenError } from '../lib/errors.js'
 import { z } from './model/check.js'
 import { createRowReader, createRowWriter, type Noted, type RowLine } from './model/rows.js'
-import type { SavedModel } from './saved-model.js'
+import type { ModelToSave, SavedModel } from './saved-model.js'
 import { readFirstVersion } from './snapshot-first.js'
 import type { ResumePoint } from './sources/kv-resume.js'
 import { version } from './version.js'
@@ -204,7 +204,7 @@ export function loadModel(path: string): SavedModel | undefined {
 /** Objects or allocations per piece of the file: some 50 KB at most, 1 ms. */
 const pieceSize = 200
 
-function* pieces({ store, directory }: SavedModel): Generator<string> {
+function* pieces({ store, directory }: ModelToSave): Generator<string> {
   const { objects, allocations, trusted, ...rest } = store
   yield `[${JSON.stringify({ version: snapshotVersion, program: thisProgram(), store: rest, directory })},\n`
   const rows = createRowWriter()
@@ -213,15 +213,21 @@ function* pieces({ store, directory }: SavedModel): Generator<string> {
     for (const line of rows(objects.slice(at, at + pieceSize))) text += `${JSON.stringify(line)},\n`
     yield text
   }
-  for (let at = 0; at < allocations.length; at += 5 * pieceSize)
-    yield `${JSON.stringify({ allocations: allocations.slice(at, at + 5 * pieceSize).flat() })},\n`
+  const line = (cells: readonly string[]): string => `${JSON.stringify({ allocations: cells })},\n`
+  let cells: string[] = []
+  for (const [value, { owner }] of allocations) {
+    if (cells.push(value, owner) < 10 * pieceSize) continue
+    yield line(cells)
+    cells = []
+  }
+  if (cells.length > 0) yield line(cells)
 }
 
 /**
  * Writes it piece by piece, so that 10,000 Services (3 MB) hold up no event for longer than a millisecond.
  * Errors: SNAPSHOT_WRITE.
  */
-export async function saveModel(path: string, model: SavedModel): Promise<void> {
+export async function saveModel(path: string, model: ModelToSave): Promise<void> {
   const draft = `${path}.${process.pid}.tmp`
   try {
     mkdirSync(dirname(path), { recursive: true })

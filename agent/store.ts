@@ -123,7 +123,7 @@ export function createStore(
     if (model === undefined) return false
     store.model.seed(model.store)
     if (model.directory !== undefined) directory?.seed(model.directory)
-    log.info('last good model loaded', { path: snapshotFile, objects: model.store.objects.length })
+    log.info('last good model loaded', { path: snapshotFile, objects: store.model.objects.size })
     return true
   }
   const loaded = load(lastGood)

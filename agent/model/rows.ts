@@ -68,7 +68,7 @@ function usualEndpoints({ metadata, spec }: Endpoints): boolean {
 }
 
 /** Objects to lines, in the order in which they are to be read again. */
-export function createRowWriter(): (all: readonly Noted[]) => readonly RowLine[] {
+export function createRowWriter(): (all: readonly Omit<Noted, 'ref'>[]) => readonly RowLine[] {
   const numbers = new Map<string, number>()
   return all => {
     const words: unknown[] = []

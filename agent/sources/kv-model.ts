@@ -21,6 +21,7 @@ import {
   readFormat,
   type SavedStore,
   type StoredObject,
+  type StoreToSave,
   storeProblems,
 } from './kv-records.js'
 import { createRemovals } from './kv-removals.js'
@@ -52,7 +53,8 @@ export interface KvModel {
   /** Lets the removals take effect whose time has come. */
   due(now: number): void
   take(): KvChanges
-  save(): SavedStore
+  /** O(objects), without a look at any. */
+  save(): StoreToSave
 }
 
 const isNode = (ref: string): boolean => ref.startsWith('node/')
@@ -322,8 +324,8 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       revision,
       lost: lost || format.state === 'absent',
       held: [...held.refs],
-      objects: Array.from(objects, ([ref, stored]) => ({ ref, ...stored })),
-      allocations: Array.from(allocations, ([value, { owner }]) => [value, owner] as const),
+      objects: Array.from(objects.values()),
+      allocations,
       trusted: true,
       resume: whole()
         ? tail.point(

@@ -1,8 +1,10 @@
 // The small records of a shared store beside the objects, and the words for what is wrong with a store.
 import type { KvEntry } from '../../lib/kv/kv.js'
+import type { PersistentMap } from '../../lib/persistent/map.js'
 import { allocPrefix, formatVersion, pools } from '../model/keys.js'
 import type { ModelObject } from '../model/kinds.js'
 import type { Problem } from '../model/object.js'
+import type { Allocation } from '../model/snapshot.js'
 import type { ResumePoint } from './kv-resume.js'
 
 /** Lines of problems that a status can show before it is noise. */
@@ -40,6 +42,13 @@ export interface SavedStore {
 
 export interface SavedObject extends StoredObject {
   readonly ref: string
+}
+
+/** The same on its way to the disk, as it was at one moment: nothing of it is changed any more, and nothing was copied piece by piece. */
+export interface StoreToSave extends Omit<SavedStore, 'objects' | 'allocations'> {
+  readonly objects: readonly StoredObject[]
+  /** By `pool/value`. */
+  readonly allocations: PersistentMap<Allocation>
 }
 
 export type Format =
