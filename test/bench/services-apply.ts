@@ -34,6 +34,9 @@ function documents(services: number): string {
   return parts.join('---\n')
 }
 
+/** An agent's start, with a heap that may grow as it likes, is over then (agent/heap.ts). */
+const startMs = 8_000
+
 interface Ran {
   readonly ms: number
   /** Highest resident memory of the command, MB. */
@@ -134,6 +137,7 @@ async function rowsOn(
   forget(place, 1)
   const daemon = startDaemon(place, 1, store)
   await daemon.converged(60_000)
+  await delay(startMs)
   const file = join(place.dir, 'apply.yaml')
   writeFileSync(file, documents(services))
   const socket = join(place.dir, 'h1', 'warrend.sock')
