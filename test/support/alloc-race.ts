@@ -21,15 +21,48 @@ export interface AllocRace {
   end(): Promise<void>
 }
 
-/** `create` makes the allocator of a node; all of them run until `end`. */
+/** Hears and writes a few milliseconds later than others: then it plans by what is not so any more. */
+function lagging(kv: Kv, ms: number): Kv {
+  const lag = (): Promise<unknown> => new Promise(resolve => setTimeout(resolve, ms))
+  return {
+    ...kv,
+    async txn(txn, signal) {
+      await lag()
+      return kv.txn(txn, signal)
+    },
+    watch(prefix, from, { onBatch }, signal) {
+      let heard: KvBatch[] = []
+      const tell = (): void => {
+        const all = heard
+        heard = []
+        if (!signal.aborted) all.forEach(onBatch)
+      }
+      return kv.watch(
+        prefix,
+        from,
+        {
+          onBatch(batch) {
+            if (heard.push(batch) === 1) setTimeout(tell, ms)
+          },
+        },
+        signal,
+      )
+    },
+  }
+}
+
+/** `create` makes the allocator of a node; all of them run until `end`. `lagMs`: the second hears that much later, the third twice. */
 export async function allocRace(
   nodes: readonly string[],
   create: (options: AllocatorOptions) => Allocator,
+  lagMs = 0,
 ): Promise<AllocRace> {
-  const kv = memoryKv()
+  const shared = memoryKv()
+  const kv: Kv = shared
   await ensureFormat(kv)
   const stop = new AbortController()
-  const runs = nodes.flatMap(node => {
+  const runs = nodes.flatMap((node, i) => {
+    const kv = lagMs === 0 ? shared : lagging(shared, lagMs * i)
     const store = createStore({ kv, clock: systemClock, log: silentLog, graceMs: 20 })
     const common = { kv, store, node, clock: systemClock, log: silentLog, identityHeld: () => true }
     const allocator = create({ ...common, turnMs: 0, releaseAfterMs: 30 })

@@ -259,6 +259,26 @@ t.test('plan: the last value of a range is given, and then there is none', async
   })
 })
 
+t.test('allocator: agents that hear of Services in other pieces than each other', async t => {
+  const race = await allocRace(['a', 'b', 'c', 'd'], createServiceAllocator, 3)
+  t.teardown(() => race.end())
+  const small = { ...single, spec: { ...single.spec, serviceCIDRs: ['10.0.0.0/25'] } }
+  await applyObjects(race.kv, [small])
+  for (let from = 0; from < 100; from += 10) {
+    await applyObjects(
+      race.kv,
+      Array.from({ length: 10 }, (_, i) => service(`s${from + i}`, 'type: NodePort')),
+    )
+    await new Promise(resolve => setTimeout(resolve, from % 4))
+  }
+  await race.until(200)
+  const owners = [...(await race.records()).values()]
+  t.equal(owners.length, 200, 'a cluster IP and a nodePort each')
+  t.equal(new Set(owners).size, 200, 'nobody has two')
+  t.strictSame(race.robbed, [], 'no record ever went from one owner to another')
+  await race.end()
+})
+
 t.test(
   'allocator: agents that race give every Service one cluster IP of its own, and take back what nobody needs',
   async t => {
