@@ -1,6 +1,7 @@
 // Records of many objects claimed in one transaction: each absent until now, each object still there. Where somebody else was
 // first, the objects that it concerns are left out and the others are tried again.
 import type { Clock } from '../lib/clock.js'
+import { hasCode } from '../lib/errors.js'
 import type { Kv, KvCompare, KvEntry } from '../lib/kv/kv.js'
 import { allocRecord } from './alloc.js'
 import { allocPrefix, formatKey } from './model/keys.js'
@@ -52,7 +53,22 @@ export async function claimTogether(
         puts.push({ key: allocPrefix + key, value: allocRecord(owner, date) })
       }
     }
-    const result = await kv.txn({ compare, puts, deletes: [] }, signal)
+    const result = await kv.txn({ compare, puts, deletes: [] }, signal).catch((error: unknown) => {
+      if (rest.length > 1 && hasCode(error, 'EINVAL')) return undefined
+      throw error
+    })
+    if (result === undefined) {
+      // More than this store takes: etcd with a small --max-txn-ops.
+      const half = rest.length >> 1
+      const parts = [
+        await claimTogether(kv, rest.slice(0, half), date, signal),
+        await claimTogether(kv, rest.slice(half), date, signal),
+      ]
+      return {
+        got: new Set(parts.flatMap(part => [...part.got])),
+        gone: new Set([...gone, ...parts.flatMap(part => [...part.gone])]),
+      }
+    }
     if (result.ok) return { got: new Set(rest.map(({ ref }) => ref)), gone }
     const found = new Set(result.found.map(({ key }) => key))
     if (!found.has(formatKey)) break
