@@ -1,24 +1,19 @@
 // The composition root: the only place that makes real things. Sources feed the store, compute makes the desired
 // state of it, the reconciler makes that true, the API shows it. Lifetimes: runTogether.
-import { readFileSync } from 'node:fs'
 import { type Clock, systemClock } from '../lib/clock.js'
 import type { Kv } from '../lib/kv/kv.js'
 import { aborted, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
 import { createAnswers } from '../lib/probe/answers.js'
 import { createReceipts } from '../lib/reconcile/receipt.js'
-import { notify } from '../lib/systemd/notify.js'
 import { createCompute } from './compute/compute.js'
 import type { Config } from './config.js'
-import { createControl } from './control.js'
 import { createBgpPart } from './dataplane/bgp.js'
 import { openHostProxy } from './dataplane/host-proxy.js'
 import { openKernel } from './dataplane/kernel.js'
-import { linkCounters } from './dataplane/link-counters.js'
 import { acquireLock } from './dataplane/lock.js'
 import { runMonitor } from './dataplane/monitor.js'
 import { orderedStages, ownDevices, ownTables } from './dataplane/order.js'
-import { portDrops } from './dataplane/port-drops.js'
 import { Reconciler } from './dataplane/reconciler.js'
 import { createSpaceMonitor } from './dataplane/space-monitor.js'
 import { openSpaces } from './dataplane/spaces.js'
@@ -27,17 +22,15 @@ import { dhcpTable } from './dataplane/tables/dhcp.js'
 import { readServicesAhead } from './dataplane/tables/service-ahead.js'
 import { startLastsWhile } from './heap.js'
 import { createHostWatch } from './host-watch.js'
-import { holdIdentity, type Instance } from './identity.js'
+import { holdIdentity } from './identity.js'
 import type { ConfigReloads } from './live-config.js'
 import { createLook } from './look.js'
 import { createMeters } from './metrics/meters.js'
-import { metricsPart } from './metrics/part.js'
 import { namesOf } from './model/marks.js'
 import { createNodeLease } from './node-lease.js'
-import { notifyPart } from './notify-part.js'
 import { publishRecord } from './objects.js'
-import { anyAddress, instanceId, underlayChoice } from './own.js'
-import { apiPart } from './parts.js'
+import { outsideParts } from './outside.js'
+import { anyAddress, thisInstance, underlayChoice } from './own.js'
 import { openPortHolders } from './port-holders.js'
 import { createServiceAllocator } from './service-alloc.js'
 import { openStore } from './store.js'
@@ -208,47 +201,25 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   })
   const onPass = new Set<() => void>([() => spaceMonitor.sync()])
 
-  const control = createControl({
-    config,
+  const outside = outsideParts({
+    ...{
+      config,
+      startedAt,
+      startup,
+      kv,
+      store,
+      reconciler,
+      receipts,
+      lease,
+      self,
+      desired,
+      onPass,
+      clock,
+      log,
+    },
+    ...{ kernel, proxy, spaces, bgp, meters, names },
     version: options.version,
-    startedAt,
-    startup,
-    kv,
-    store,
-    reconciler,
-    conntrack: kernel.conntrack,
-    proxied: () => proxy.proxy.stats(),
-    counters: (space, link) => {
-      const netns = spaces.get(space)?.netns
-      return netns === undefined ? undefined : linkCounters(netns, link)
-    },
-    drops: async (space, keys) => {
-      const netns = spaces.get(space)?.netns
-      return netns === undefined ? [] : await portDrops(netns, keys)
-    },
-    receipts,
-    lease,
-    self,
-    desired,
-    applied: () => appliedRevision,
-    bgpRefresh: bgp.refresh,
-    bgpFacts: bgp.facts,
-    onPass,
-    clock,
-  })
-
-  const passes = { onPass, clock }
-  const metrics = metricsPart({
-    ...passes,
-    ...{ config, log, control, meters, store, desired, names, spaces },
-    host: kernel.netns,
-    bgp: bgp.facts,
-    proxied: () => proxy.proxy.stats(),
-  })
-  const api = apiPart({ ...passes, control, config, log })
-  const service = notifyPart({
-    ...passes,
-    ...{ log, reconciler, notify, sources: store.sources, reloads: options.reloads },
+    reloads: options.reloads,
     applied: () => appliedRevision,
   })
   options.reloads?.onReload.add(() => {
@@ -256,13 +227,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     reconciler.kick()
   })
 
-  const instance: Instance = {
-    instanceId: instanceId(config.stateDir),
-    bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
-    pid: process.pid,
-    address: '',
-    startedAt: startedAt.toISOString(),
-  }
+  const instance = thisInstance(config.stateDir, startedAt)
   store.subscribe(meters.storeChanged)
   // What the kernel gets goes first: the others would take a third of the time until it has it.
   store.subscribe(() => reconciler.kick())
@@ -322,9 +287,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
         spaces: inner => spaceMonitor.run(inner),
         dhcp: inner =>
           dhcp.watch(inner, (_key, gone) => reconciler.notice('dhcp', `dnsmasq (pid ${gone.pid} ended)`)),
-        api,
-        metrics,
-        service,
+        ...outside,
       },
       signal,
     )

@@ -6,6 +6,7 @@ import { networkInterfaces } from 'node:os'
 import { codeOf, hasCode, WarrenError } from '../lib/errors.js'
 import { isLinkLocal } from '../lib/net/address.js'
 import type { Config } from './config.js'
+import type { Instance } from './identity.js'
 import type { UnderlayChoice } from './sources/host.js'
 import type { Store } from './store.js'
 
@@ -29,6 +30,17 @@ export function instanceId(stateDir: string): string {
     })
   }
   return id
+}
+
+/** This process, as the store says who runs as a node. Its address is told when it is known. */
+export function thisInstance(stateDir: string, startedAt: Date): Instance {
+  return {
+    instanceId: instanceId(stateDir),
+    bootId: readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim(),
+    pid: process.pid,
+    address: '',
+    startedAt: startedAt.toISOString(),
+  }
 }
 
 /** For people, where the underlay is not known yet: some address of this host. */

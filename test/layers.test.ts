@@ -81,7 +81,7 @@ const foundation = [
  */
 const layers: readonly (readonly [layer: string, matches: (path: string) => boolean])[] = [
   ['main, cli', path => path === 'agent/main.ts' || path.startsWith('agent/cli/')],
-  ['agent.ts', path => /^agent\/(agent|control|control-parts|tenant-control|parts)\.ts$/.test(path)],
+  ['agent.ts', path => /^agent\/(agent|control|control-parts|outside|tenant-control|parts)\.ts$/.test(path)],
   ['doctor, support', path => path.startsWith('agent/doctor/') || path.startsWith('agent/support/')],
   ['api, attach, metrics', path => /^agent\/(api|attach|metrics)\//.test(path)],
   ['dataplane', path => path.startsWith('agent/dataplane/')],
