@@ -51,6 +51,13 @@ const idleRetryMs = 1000
 const driftShare = 2000
 /** Times driftMs, at most. */
 const mostDrift = 5
+/**
+ * After the second pass in a row of more than so many ops, as thousands of objects make them that somebody applies, with more of
+ * them waiting already: the next one comes after as long again as that took, but not later than this, ms. Half as many passes,
+ * each with twice as much.
+ */
+const bulkOps = 20
+const gatherMs = 20
 
 export class Reconciler {
   readonly #options: ReconcilerOptions
@@ -65,6 +72,9 @@ export class Reconciler {
   /** When the last pass began, and whether it wrote nothing. */
   #passedAt = 0
   #idle = false
+  /** How many passes in a row wrote a lot, and whether there is more already. */
+  #bulks = 0
+  #more = false
   /** Removals were left out: the next pass that may remove has to look at everything. */
   #keeping = false
   readonly #failures: FailureLog
@@ -177,6 +187,8 @@ export class Reconciler {
         const rest = Math.min(driftShare * (clock.now() - from), mostDrift * driftMs)
         nextDrift = from + Math.max(driftMs, rest)
       }
+      if (this.#bulks > 1 && this.#more)
+        await clock.sleep(Math.min(gatherMs, clock.now() - from), signal).catch(() => undefined)
       // Let what waits in the event loop (notices, API calls) in before the next pass.
       await new Promise<void>(resolve => setImmediate(resolve))
     }
@@ -215,6 +227,7 @@ export class Reconciler {
     const started = clock.now()
     this.#passedAt = started
     this.#idle = true
+    this.#more = false
     const desired = this.#options.desired()
     if (desired === undefined) return
     if (this.#keeping && desired.keep !== true)
@@ -261,6 +274,8 @@ export class Reconciler {
       for (const mirror of looked) mirror.settle()
     }
     this.#passes += 1
+    this.#bulks = ops > bulkOps ? this.#bulks + 1 : 0
+    this.#more = this.#kickedAt !== undefined
     this.#report({ ops, failed, ms: clock.now() - started, problems: desired.problems, hold: desired.hold })
   }
 
