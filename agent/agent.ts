@@ -15,12 +15,13 @@ import { acquireLock } from './dataplane/lock.js'
 import { runMonitor } from './dataplane/monitor.js'
 import { orderedStages, ownDevices, ownTables } from './dataplane/order.js'
 import { Reconciler } from './dataplane/reconciler.js'
+import { rehearseRoutes } from './dataplane/rehearsal.js'
 import { createSpaceMonitor } from './dataplane/space-monitor.js'
 import { openSpaces } from './dataplane/spaces.js'
 import { watchSysctls } from './dataplane/sysctl-watch.js'
 import { dhcpTable } from './dataplane/tables/dhcp.js'
 import { readServicesAhead } from './dataplane/tables/service-ahead.js'
-import { startLastsWhile } from './heap.js'
+import { startLastsFor } from './heap.js'
 import { createHostWatch } from './host-watch.js'
 import { holdIdentity } from './identity.js'
 import type { ConfigReloads } from './live-config.js'
@@ -139,7 +140,10 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     onChange: () => reconciler.kick(),
     notice: (table, by) => reconciler.notice(table, by),
   })
-  startLastsWhile(bgp.expects)
+  startLastsFor({
+    more: () => bgp.expects() !== undefined,
+    prepare: async () => void (await rehearseRoutes(() => bgp.expects() === 'session')),
+  })
 
   const { look, self, desired, revision, ownRecord } = createLook({
     config,

@@ -19,6 +19,7 @@ const startPercent = 100
  * 5,000 nodes would stay slow (0.8 % of a core in place of 0.2). Later V8s do not know the flag, and count calls.
  */
 const startBudget = 1_000_000
+const preparingBudget = 20_000
 const steadyBudget = 67_584
 /** The start is over when the event loop had nothing to do for half of such a time. */
 const lookMs = 3_000
@@ -87,12 +88,26 @@ function compileAfter(budget: number): void {
   if (process.versions.v8.startsWith('11.')) setFlagsFromString(`--interrupt-budget=${budget}`)
 }
 
-/** Whether more is to come that a start is not over without. */
-const awaited = new Set<() => boolean>()
+/** What is to come yet that a start is not over without. */
+interface Awaited {
+  /** What comes late is as much as what came at first: the start lasts as long as that is true. */
+  more(): boolean
+  /** Called once, when there is nothing else to do but to wait for it. */
+  prepare(): Promise<void>
+}
+const awaited = new Set<Awaited>()
 
-/** The start lasts as long as that is true, too: what comes late is as much as what came at first. */
-export function startLastsWhile(more: () => boolean): void {
-  awaited.add(more)
+export function startLastsFor(what: Awaited): void {
+  awaited.add(what)
+}
+
+/** While it runs a function is compiled by TurboFan as soon as it was seen a few hundred times. */
+async function prepare(): Promise<void> {
+  collect()
+  compileAfter(preparingBudget)
+  // Nothing depends on it but how long the rest takes.
+  for (const each of awaited) if (each.more()) await each.prepare().catch(() => undefined)
+  compileAfter(startBudget)
 }
 
 /** Call it first. */
@@ -102,12 +117,21 @@ export function growFreelyAtStart(): void {
   setFlagsFromString(`--heap-growing-percent=${startPercent}`)
   compileAfter(startBudget)
   let last = performance.eventLoopUtilization()
+  let preparing: 'yes' | 'over' | undefined
   const timer = setInterval(() => {
     const now = performance.eventLoopUtilization()
     const { utilization } = performance.eventLoopUtilization(now, last)
     last = now
-    const goesOn = utilization > idleShare || [...awaited].some(more => more())
-    if (goesOn && performance.now() < longestStartMs) return
+    const late = performance.now() >= longestStartMs
+    if (preparing === 'yes' || (utilization > idleShare && !late)) return
+    if (!late && [...awaited].some(({ more }) => more())) {
+      if (preparing === 'over') return
+      preparing = 'yes'
+      void prepare().finally(() => {
+        preparing = 'over'
+      })
+      return
+    }
     clearInterval(timer)
     setFlagsFromString(`--heap-growing-percent=${steadyPercent}`)
     compileAfter(steadyBudget)

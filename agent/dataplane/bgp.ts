@@ -31,8 +31,8 @@ export interface BgpPart {
   readonly tables: BgpTables
   /** Undefined where BGP is not spoken. */
   facts(): BgpFacts | undefined
-  /** Whether a router that we take prefixes of has not said yet which: they may be thousands. */
-  expects(): boolean
+  /** Of routers that we take prefixes of, by the thousand maybe: one has no session yet, one has not said all. */
+  expects(): 'session' | 'prefixes' | undefined
   /** Whether what stood before this process began is known: nothing may be swept sooner. */
   ready(): boolean
   kick(): void
@@ -72,11 +72,19 @@ export function seedPaths(routes: readonly Route[], peers: Iterable<BGPPeer>): B
   return paths
 }
 
-/** Is there a router that we take prefixes of and that has not said all? */
-export function isAwaited({ sessions }: BgpFacts, peers: Iterable<BGPPeer>): boolean {
-  for (const { spec } of peers)
-    if (spec.import.length > 0 && sessions.get(spec.address)?.synced !== true) return true
-  return false
+/** What routers that we take prefixes of have not said yet; sooner than a session what comes with one. */
+export function awaitedOf(
+  { sessions }: BgpFacts,
+  peers: Iterable<BGPPeer>,
+): 'session' | 'prefixes' | undefined {
+  let found: 'session' | undefined
+  for (const { spec } of peers) {
+    const session = sessions.get(spec.address)
+    if (spec.import.length === 0 || session?.synced === true) continue
+    if (session?.state.session === 'established') return 'prefixes'
+    found = 'session'
+  }
+  return found
 }
 
 const isBgp = (snapshot: Snapshot): boolean => clusterOf(snapshot)?.spec.backend.type === 'bgp'
@@ -129,7 +137,7 @@ export function createBgpPart(options: BgpPartOptions): BgpPart {
   return {
     tables,
     facts: () => (wanted() ? rib.facts() : undefined),
-    expects: () => isBgp(snapshot()) && isAwaited(rib.facts(), snapshot().bgpPeers.values()),
+    expects: () => (isBgp(snapshot()) ? awaitedOf(rib.facts(), snapshot().bgpPeers.values()) : undefined),
     ready: () => seeded || !wanted(),
     kick: rib.kick,
     refresh: () => rib.refresh().catch(() => undefined),

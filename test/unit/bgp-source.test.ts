@@ -1,9 +1,10 @@
 // The BGP speaker beside us as a source of facts and as tables, over a gobgpd in memory: what it and its neighbors do in
 // the worst order, and that nothing is taken for gone which only is not known.
 import t, { type Test } from 'tap'
-import { isAwaited, seedPaths } from '../../agent/dataplane/bgp.js'
+import { awaitedOf, seedPaths } from '../../agent/dataplane/bgp.js'
 import { bgpStages } from '../../agent/dataplane/bgp-stages.js'
 import { unansweredIn } from '../../agent/dataplane/bgp-tcp.js'
+import { rehearseRoutes } from '../../agent/dataplane/rehearsal.js'
 import { bgpTables } from '../../agent/dataplane/tables/bgp.js'
 import type { BgpFacts } from '../../agent/model/bgp-facts.js'
 import { bgpPeerSchema } from '../../agent/model/bgp-peer.js'
@@ -448,10 +449,10 @@ t.test('rib: routes of a former life are kept until their router has spoken, and
     [`203.0.113.0/24 ${h2} ${h2}`, `203.0.113.0/24 ${h3} ${h3}`, `198.51.100.0/24 ${h2} 192.0.2.99`],
   )
   const w = await world(t, { seed: seeds })
-  const awaited = (...peers: readonly ReturnType<typeof tor>[]): boolean => isAwaited(w.rib.facts(), peers)
+  const awaited = (...peers: readonly ReturnType<typeof tor>[]) => awaitedOf(w.rib.facts(), peers)
   t.same(w.paths(), ['198.51.100.0/24 2 stale', '203.0.113.0/24 2 stale', '203.0.113.0/24 3 stale'])
   await w.clock.pass(30_000)
-  t.equal(awaited(tor('a', h2, ['203.0.113.0/24'])), true)
+  t.equal(awaited(tor('a', h2, ['203.0.113.0/24'])), 'session')
   w.join(h2, '203.0.113.0/24')
   await w.clock.pass(500)
   t.same(w.paths(), ['203.0.113.0/24 2', '203.0.113.0/24 3 stale'])
@@ -460,11 +461,17 @@ t.test('rib: routes of a former life are kept until their router has spoken, and
       awaited(tor('a', h2, ['203.0.113.0/24']), tor('b', h3, [])),
       awaited(tor('a', h2, ['203.0.113.0/24']), tor('b', h3, ['203.0.113.0/24'])),
     ],
-    [false, true],
+    [undefined, 'session'],
     'a router that we take prefixes of, until it has said all',
   )
   await w.clock.pass(40_000)
   t.same(w.paths(), ['203.0.113.0/24 2'])
+})
+
+t.test('rehearsal: every prefix of it goes all the way, until it is for real', async t => {
+  t.equal(await rehearseRoutes(() => true), 3000)
+  const turns = [true, true, false]
+  t.equal(await rehearseRoutes(() => turns.shift() ?? false), 1000)
 })
 
 t.test('rib: hostile paths, a suspected password, and wanted, not wanted, wanted', async t => {

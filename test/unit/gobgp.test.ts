@@ -2,6 +2,7 @@
 import t from 'tap'
 import { describeError, hasCode } from '../../lib/errors.js'
 import { lacksRestartBits, peerDifferences } from '../../lib/gobgp/compare.js'
+import { examplePaths } from '../../lib/gobgp/example-paths.js'
 import { gobgpFailure } from '../../lib/gobgp/failure.js'
 import { wirePath, wireWithdrawal } from '../../lib/gobgp/path-codec.js'
 import { readDestination, readTableEvent } from '../../lib/gobgp/path-reader.js'
@@ -10,6 +11,7 @@ import { accepts, covers, desiredPolicies } from '../../lib/gobgp/policy.js'
 import type { BgpEvent, BgpPeerConfig } from '../../lib/gobgp/types.js'
 import { openWatch } from '../../lib/gobgp/watch.js'
 import { loadWire } from '../../lib/gobgp/wire.js'
+import type { Draft, Messages } from '../../lib/gobgp/wire-types.js'
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex')
 
@@ -33,6 +35,31 @@ void t.test('bytes are those of protoc with the field numbers of gobgp.proto', a
   const event = wire.decode('WatchEventResponse', Buffer.from('120e0803120a2a082a01316806880105', 'hex'))
   t.equal(event.peer?.type, 3)
   t.match(event.peer?.peer?.state, { neighborAddress: '1', sessionState: 6 })
+})
+
+void t.test('the example of a watch is read as gobgpd would be understood', async t => {
+  const wire = await loadWire()
+  const bytes = examplePaths('192.0.2.1', 300, 3)
+  const { table } = wire.decode('WatchEventResponse', bytes)
+  t.match(table?.paths, [
+    { neighborIp: '192.0.2.1', sourceAsn: 64496, sourceId: '192.0.2.1', family: { afi: 1, safi: 1 } },
+    {},
+    {},
+  ])
+  const again = wire.encode('WatchEventResponse', { table } as Draft<Messages['WatchEventResponse']>)
+  t.equal(hex(again), hex(bytes), 'as protobuf writes it')
+  const read = readTableEvent(bytes) ?? []
+  t.same(
+    read.map(({ prefix }) => prefix),
+    ['100.65.44.0/24', '100.65.45.0/24', '100.65.46.0/24'],
+  )
+  t.match(read[2], {
+    neighbor: '192.0.2.1',
+    nextHop: '192.0.2.1',
+    asPath: [64496],
+    origin: 'igp',
+    peerAsn: 64496,
+  })
 })
 
 void t.test('a path and its withdrawal, as they are sent and read again', async t => {
