@@ -82,21 +82,21 @@ export class LinkDraft {
     this.#later.push({ i, op: { verb: 'set', object: then } })
   }
 
-  /** A link with an end in a container, which is set up before the link is given the rest and goes up. Its handle is closed then. */
-  plug(i: number, { up, alias, port, addrGenMode, ...link }: Link, end: PluggedEnd): void {
+  /**
+   * A link with an end in a container, which is set up before the link goes up. Its handle is closed then. All else is said while
+   * it is down: of a link that is up the kernel tells everybody each time.
+   */
+  plug(i: number, { up, ...link }: Link, end: PluggedEnd): void {
     const { kind, name, info } = link
     // What it replaces may have gone by itself.
     this.#failed.delete(i)
     this.say(i, { verb: 'add', object: link })
     this.#plugs.push({ i, end })
-    const rest: Link = {
-      ...{ kind, name, info: { kind: 'other', name: info.kind } },
-      ...(alias === undefined ? {} : { alias }),
-      ...(port === undefined ? {} : { port }),
-      ...(addrGenMode === undefined ? {} : { addrGenMode }),
-      ...(up === true ? { up } : {}),
-    }
-    this.#last.push({ i, op: { verb: 'set', object: rest } })
+    if (up !== true) return
+    this.#last.push({
+      i,
+      op: { verb: 'set', object: { kind, name, info: { kind: 'other', name: info.kind }, up } },
+    })
   }
 
   /** The link without what it is born with anyway. */
