@@ -10,6 +10,8 @@ export interface Kicks {
   subscribeLater(kick: () => void): () => void
   /** Resolves at the next change, or when the signal aborts. */
   next(signal: AbortSignal): Promise<void>
+  /** Resolves with what `look` finds, now or at a change to come; rejects with the signal's reason. */
+  until<T>(look: () => T | undefined, signal: AbortSignal): Promise<T>
 }
 
 export function createKicks(clock: Clock): Kicks {
@@ -25,6 +27,7 @@ export function createKicks(clock: Clock): Kicks {
         to.delete(kick)
       }
     }
+  const subscribe = subscriber(kicks)
   const subscribeLater = subscriber(later)
 
   return {
@@ -37,7 +40,7 @@ export function createKicks(clock: Clock): Kicks {
         for (const kick of later) kick()
       })
     },
-    subscribe: subscriber(kicks),
+    subscribe,
     subscribeLater,
     async next(signal) {
       const alarm = createAlarm(clock)
@@ -45,5 +48,29 @@ export function createKicks(clock: Clock): Kicks {
       await alarm.wait(Number.POSITIVE_INFINITY, signal)
       end()
     },
+    until: (look, signal) =>
+      new Promise((resolve, reject) => {
+        if (signal.aborted) {
+          reject(signal.reason)
+          return
+        }
+        const end = (): void => {
+          unsubscribe()
+          signal.removeEventListener('abort', stop)
+        }
+        const stop = (): void => {
+          end()
+          reject(signal.reason)
+        }
+        const kicked = (): void => {
+          const found = look()
+          if (found === undefined) return
+          end()
+          resolve(found)
+        }
+        signal.addEventListener('abort', stop, { once: true })
+        const unsubscribe = subscribe(kicked)
+        kicked()
+      }),
   }
 }

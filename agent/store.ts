@@ -65,7 +65,7 @@ export interface Store {
   run(signal: AbortSignal): Promise<void>
 }
 
-type ObjectMaps = Readonly<Record<ObjectField, PersistentMap<ModelObject>>>
+type ObjectMaps = Record<ObjectField, PersistentMap<ModelObject>>
 
 const noObjects = Object.fromEntries(
   Object.values(fieldOf).map(field => [field, PersistentMap.empty<ModelObject>()]),
@@ -89,7 +89,7 @@ export function createStore(
   const kicks = createKicks(clock)
   const conflicts = new Map<string, Problem>()
   let current: Snapshot = emptySnapshot
-  let maps: ObjectMaps = noObjects
+  const maps: ObjectMaps = { ...noObjects }
   let impatient = false
   let saveError: WarrenError | undefined
   let parts: readonly (readonly Problem[])[] = []
@@ -163,8 +163,11 @@ export function createStore(
       const { message, code, hint } = error
       own.push({ level: 'warning', about: snapshotFile, code, message, hint })
     }
+    const known = parts[2] ?? none
     const same =
-      next.every((list, i) => list === parts[i]) && JSON.stringify(own) === JSON.stringify(parts[2])
+      next.every((list, i) => list === parts[i]) &&
+      own.length === known.length &&
+      (own.length === 0 || JSON.stringify(own) === JSON.stringify(known))
     if (same) return current.problems
     parts = [...next, own]
     return parts.flat()
@@ -175,7 +178,7 @@ export function createStore(
     stale = false
     const taken = store.model.take()
     const refs = directory === undefined ? taken.refs : new Set([...taken.refs, ...directory.take()])
-    const changes: Partial<Record<ObjectField, (readonly [string, ModelObject | undefined])[]>> = {}
+    const changes = new Map<ObjectField, (readonly [string, ModelObject | undefined])[]>()
     for (const ref of refs) {
       const object = resolve(ref)
       const slash = ref.indexOf('/')
@@ -183,30 +186,45 @@ export function createStore(
       const info = findKind(ref.slice(0, slash))
       if (info === undefined) continue
       const field = fieldOf[info.kind]
-      const changed = changes[field]
-      if (changed === undefined) changes[field] = [[name, object]]
-      else changed.push([name, object])
+      const list = changes.get(field)
+      if (list === undefined) changes.set(field, [[name, object]])
+      else list.push([name, object])
     }
-    for (const [field, changed] of Object.entries(changes)) {
-      const key = field as ObjectField
-      maps = { ...maps, [key]: (maps[key] as PersistentMap<ModelObject>).withAll(changed) }
-    }
+    let same = true
+    changes.forEach((list, field) => {
+      const after = maps[field].withAll(list)
+      same &&= after === maps[field]
+      maps[field] = after
+    })
     const heldChanged = refs.size > 0 && (store.model.held.size > 0 || current.held.size > 0)
     const stamp = `${store.model.formatId()} ${store.model.format().state}`
     const allocations = store.model.allocations()
     if (refs.size > 0 || allocations !== current.allocations || stamp !== lastStamp) unsaved = true
     lastStamp = stamp
-    const next = {
-      revision: store.model.revision(),
-      partial: current.partial && !sources().every(source => source.everInSync),
-      ...(maps as Pick<Snapshot, ObjectField>),
-      allocations,
-      live: taken.live ? new Set(store.model.live) : current.live,
-      held: heldChanged ? new Set([...store.model.held].map(nameOf)) : current.held,
-      problems: listProblems(),
-    }
-    const same = (Object.keys(next) as (keyof typeof next)[]).every(key => next[key] === current[key])
-    if (!same) current = { ...next, generation: current.generation + 1 }
+    const revision = store.model.revision()
+    const partial = current.partial && !sources().every(source => source.everInSync)
+    const live = taken.live ? new Set(store.model.live) : current.live
+    const held = heldChanged ? new Set([...store.model.held].map(nameOf)) : current.held
+    const problems = listProblems()
+    // By name: a loop over the fields took more than all the rest, for each change anew.
+    same &&=
+      revision === current.revision &&
+      partial === current.partial &&
+      allocations === current.allocations &&
+      live === current.live &&
+      held === current.held &&
+      problems === current.problems
+    if (!same)
+      current = {
+        ...(maps as Pick<Snapshot, ObjectField>),
+        generation: current.generation + 1,
+        revision,
+        partial,
+        allocations,
+        live,
+        held,
+        problems,
+      }
     return current
   }
 
@@ -241,31 +259,11 @@ export function createStore(
     sources,
     subscribe: kicks.subscribe,
     subscribeLater: kicks.subscribeLater,
-    wait(revision, signal) {
-      return new Promise((resolved, reject) => {
-        const end = (): void => {
-          unsubscribe()
-          signal.removeEventListener('abort', stop)
-        }
-        const stop = (): void => {
-          end()
-          reject(signal.reason)
-        }
-        const look = (): void => {
-          const snapshot = build()
-          if (snapshot.partial || snapshot.revision < revision) return
-          end()
-          resolved(snapshot)
-        }
-        if (signal.aborted) {
-          reject(signal.reason)
-          return
-        }
-        signal.addEventListener('abort', stop, { once: true })
-        const unsubscribe = kicks.subscribe(look)
-        look()
-      })
-    },
+    wait: (revision, signal) =>
+      kicks.until(() => {
+        const snapshot = build()
+        return snapshot.partial || snapshot.revision < revision ? undefined : snapshot
+      }, signal),
     originOf,
     handWritten: () => [...(directory?.objects.values() ?? [])],
     async run(signal) {
