@@ -25,7 +25,7 @@ export interface KvTxn {
   readonly deletes: readonly string[]
 }
 
-/** `ok: false` when a comparison failed; then nothing was written and `found` has the compared keys as they are. */
+/** `ok: false` when a comparison failed; then nothing was written and `found` has the compared keys as they are now, or were then. */
 export type KvTxnResult =
   | { readonly ok: true; readonly revision: number }
   | { readonly ok: false; readonly revision: number; readonly found: readonly KvEntry[] }
