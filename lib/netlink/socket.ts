@@ -234,8 +234,11 @@ function chunkEnd(messages: readonly Buffer[], from: number, most: number): numb
   let bytes = 0
   let to = from
   while (to < messages.length && to - from < most) {
-    bytes += (messages[to] as Buffer).length
+    const message = messages[to] as Buffer
+    bytes += message.length
     if (bytes > CHUNK_BYTES && to > from) break
+    // Nor beyond its slab (see joined), where it is long enough.
+    if (to - from >= CHUNK_MESSAGES && message.buffer !== messages[from]?.buffer) break
     to += 1
   }
   return to
