@@ -54,9 +54,10 @@ const mostDrift = 5
 /**
  * After the second pass in a row of more than so many ops, as thousands of objects make them that somebody applies, with more of
  * them waiting already: the next one comes after as long again as that took, but not later than this, ms. Half as many passes,
- * each with twice as much.
+ * each with twice as much. One of hundreds of ops, as 5,000 prefixes of a router make them, is large enough as it is.
  */
 const bulkOps = 20
+const largeOps = 500
 const gatherMs = 20
 
 export class Reconciler {
@@ -274,7 +275,7 @@ export class Reconciler {
       for (const mirror of looked) mirror.settle()
     }
     this.#passes += 1
-    this.#bulks = ops > bulkOps ? this.#bulks + 1 : 0
+    this.#bulks = ops > bulkOps && ops < largeOps ? this.#bulks + 1 : 0
     this.#more = this.#kickedAt !== undefined
     this.#report({ ops, failed, ms: clock.now() - started, problems: desired.problems, hold: desired.hold })
   }

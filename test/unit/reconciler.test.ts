@@ -93,6 +93,9 @@ t.test('a pass follows a kick at once, but gathers while thousands of objects co
     ],
     'but not for longer than 20 ms',
   )
+  meanwhile = names(1600)
+  await kicked(names(1000), 2)
+  t.same([ops.splice(2), slept.length], [[600, 600], 2], 'nor after hundreds at a time')
   stop.abort()
   await running
 })
