@@ -7,10 +7,12 @@
 // backup), nodes that the store lacks stay in force ("held") until they publish again, are deleted while `format`
 // stands, or their block has another owner; objects of other kinds go the ordinary way.
 import type { KvBatch, KvEntry, KvList } from '../../lib/kv/kv.js'
-import { PersistentMap } from '../../lib/persistent/map.js'
+import type { PersistentMap } from '../../lib/persistent/map.js'
 import { allocPrefix, formatKey, keyOfRef, livePrefix, objectsPrefix, refOfKey } from '../model/keys.js'
 import type { Problem } from '../model/object.js'
 import type { Allocation } from '../model/snapshot.js'
+import { KvAllocations } from './kv-allocations.js'
+import { KvFaults } from './kv-faults.js'
 import { createHeld } from './kv-held.js'
 import { checkObject, kindOf, readObject } from './kv-objects.js'
 import {
@@ -22,7 +24,6 @@ import {
   type SavedStore,
   type StoredObject,
   type StoreToSave,
-  storeProblems,
 } from './kv-records.js'
 import { createRemovals } from './kv-removals.js'
 import { createTail, type ResumePoint } from './kv-resume.js'
@@ -61,9 +62,8 @@ const isNode = (ref: string): boolean => ref.startsWith('node/')
 
 export function createKvModel(name: string, graceMs: number): KvModel {
   const objects = new Map<string, StoredObject>()
-  const bad = new Map<string, readonly Problem[]>()
-  const unknownKinds = new Map<string, string>()
-  let allocations: PersistentMap<Allocation> = PersistentMap.empty()
+  const faults = new KvFaults()
+  const allocations = new KvAllocations()
   const live = new Set<string>()
   const held = createHeld()
   /** Keys of the store that say nothing of the model. */
@@ -76,17 +76,12 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   let formatId: string | undefined
   let lost = false
   let revision = 0
-  let problems: readonly Problem[] | undefined
-  /** What `problems` was last. */
-  let told: readonly Problem[] = []
-  /** Records of a whole store: put into `allocations` together. */
-  let gathered: [string, Allocation | undefined][] | undefined
   let changedRefs = new Set<string>()
   let changedLive = false
 
   function change(ref: string): void {
     changedRefs.add(ref)
-    problems = undefined
+    faults.changed()
   }
 
   function release(ref: string): void {
@@ -107,17 +102,17 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       return
     }
     const info = kindOf(ref)
-    problems = undefined
-    bad.delete(entry.key)
+    faults.changed()
+    faults.clear(entry.key)
     if (info === undefined) {
-      unknownKinds.set(entry.key, ref.slice(0, ref.indexOf('/')))
+      faults.addUnknown(entry.key, ref.slice(0, ref.indexOf('/')))
       return
     }
     pending.delete(ref)
     const known = objects.get(ref)
     const read = readObject(entry, ref, info, known, name)
     if ('problems' in read) {
-      bad.set(entry.key, read.problems)
+      faults.add(entry.key, read.problems)
       return
     }
     release(ref)
@@ -127,7 +122,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
   }
 
   function forget(key: string, now: number): void {
-    if (bad.delete(key) || unknownKinds.delete(key)) problems = undefined
+    faults.clear(key)
     const ref = refOfKey(key)
     if (ref !== undefined && objects.has(ref)) pending.add(ref, now, revision)
   }
@@ -142,14 +137,11 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     if (owner === undefined) {
       const message = `Cannot use ${name}: ${entry.key}: it names no owner`
       const hint = 'delete the key; its owner claims it again'
-      bad.set(entry.key, [{ level: 'error', about: entry.key, code: 'ALLOC', message, hint }])
-      problems = undefined
+      faults.add(entry.key, [{ level: 'error', about: entry.key, code: 'ALLOC', message, hint }])
       return
     }
-    if (bad.delete(entry.key)) problems = undefined
-    if (allocations.get(value)?.owner === owner) return
-    if (gathered === undefined) allocations = allocations.set(value, { owner })
-    else gathered.push([value, { owner }])
+    faults.clear(entry.key)
+    if (!allocations.set(value, owner)) return
     const loser = held.loserOf(value, owner)
     if (loser !== undefined) remove(loser)
   }
@@ -169,8 +161,8 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     others.delete(key)
     if (key.startsWith(objectsPrefix)) forget(key, now)
     else if (key.startsWith(allocPrefix)) {
-      if (bad.delete(key)) problems = undefined
-      allocations = allocations.delete(poolValue(key) ?? '')
+      faults.clear(key)
+      allocations.delete(poolValue(key) ?? '')
     } else if (key.startsWith(livePrefix)) {
       if (live.delete(key.slice(livePrefix.length))) changedLive = true
     }
@@ -180,7 +172,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     lost ||= objects.size > 0
     pending.clear() // not believed: what they wait for may be the wipe
     format = next
-    problems = undefined
+    faults.changed()
   }
 
   /** Everything in force that the store does not have: held, or on its way out. */
@@ -206,17 +198,11 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     format = next
     formatId = next.id
     lost = false
-    problems = undefined
+    faults.changed()
     const there = new Set(entries.map(({ key }) => key))
-    for (const key of [...bad.keys(), ...unknownKinds.keys()]) {
-      if (there.has(key)) continue
-      bad.delete(key)
-      unknownKinds.delete(key)
-    }
+    faults.keepOnly(there)
     others.clear()
-    gathered = []
-    for (const value of allocations.keys())
-      if (!there.has(allocPrefix + value)) gathered.push([value, undefined])
+    allocations.begin(there)
     for (const node of live) {
       if (there.has(livePrefix + node)) continue
       live.delete(node)
@@ -224,34 +210,22 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     }
     reconcileMissing(there, hold, now)
     for (const entry of entries) see(entry)
-    allocations = allocations.withAll(gathered)
-    gathered = undefined
-    for (const ref of held.losers(block => allocations.get(block)?.owner)) remove(ref)
+    allocations.end()
+    for (const ref of held.losers(block => allocations.ownerOf(block))) remove(ref)
   }
 
   /** What is in force is all that the store says, and the number of its keys is known. */
-  const whole = (): boolean => format.state === 'present' && pending.size + bad.size + unknownKinds.size === 0
+  const whole = (): boolean => format.state === 'present' && pending.size + faults.size === 0
 
   return {
     objects,
-    allocations: () => allocations,
+    allocations: () => allocations.all,
     live,
     held: held.refs,
     format: () => format,
     formatId: () => formatId,
     revision: () => pending.reached(revision),
-    problems() {
-      if (problems !== undefined) return problems
-      const found = storeProblems({ name, format, size: objects.size, held: held.refs, unknownKinds, bad })
-      // The same value as long as it says the same: what is made of it need not be made again.
-      if (
-        found.length !== told.length ||
-        (found.length > 0 && JSON.stringify(found) !== JSON.stringify(told))
-      )
-        told = found
-      problems = told
-      return problems
-    },
+    problems: () => faults.list(() => ({ name, format, size: objects.size, held: held.refs })),
     seed(saved) {
       formatId = saved.format
       lost = saved.lost
@@ -263,9 +237,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
         objects.set(ref, { modRevision, hash, object: good })
         change(ref)
       }
-      allocations = allocations.withAll(
-        saved.allocations.map(([value, owner]) => [value, { owner }] as const),
-      )
+      allocations.seed(saved.allocations)
       for (const ref of saved.held) {
         const object = objects.get(ref)?.object
         if (object?.kind === 'Node') held.add(ref, object)
@@ -275,7 +247,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     resume() {
       if (point === undefined || formatId === undefined) return
       format = { state: 'present', id: formatId }
-      problems = undefined
+      faults.changed()
       tail.restore(point)
       for (const key of point.others) others.add(key)
       for (const node of point.live) live.add(node)
@@ -325,12 +297,12 @@ export function createKvModel(name: string, graceMs: number): KvModel {
       lost: lost || format.state === 'absent',
       held: [...held.refs],
       objects: Array.from(objects.values()),
-      allocations,
+      allocations: allocations.all,
       trusted: true,
       resume: whole()
         ? tail.point(
             revision,
-            objects.size - held.refs.size + allocations.size + live.size + others.size,
+            objects.size - held.refs.size + allocations.all.size + live.size + others.size,
             [...live],
             [...others],
           )
