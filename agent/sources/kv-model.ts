@@ -18,9 +18,9 @@ import { checkObject, kindOf, readObject } from './kv-objects.js'
 import {
   type Format,
   type KvChanges,
-  ownerOf,
   poolValue,
   readFormat,
+  readOwner,
   type SavedStore,
   type StoredObject,
   type StoreToSave,
@@ -97,24 +97,15 @@ export function createKvModel(name: string, graceMs: number): KvModel {
 
   function accept(entry: KvEntry): void {
     const ref = refOfKey(entry.key)
-    if (ref === undefined) {
-      others.add(entry.key)
-      return
-    }
+    if (ref === undefined) return void others.add(entry.key)
     const info = kindOf(ref)
     faults.changed()
     faults.clear(entry.key)
-    if (info === undefined) {
-      faults.addUnknown(entry.key, ref.slice(0, ref.indexOf('/')))
-      return
-    }
+    if (info === undefined) return faults.addUnknown(entry.key, ref.slice(0, ref.indexOf('/')))
     pending.delete(ref)
     const known = objects.get(ref)
     const read = readObject(entry, ref, info, known, name)
-    if ('problems' in read) {
-      faults.add(entry.key, read.problems)
-      return
-    }
+    if ('problems' in read) return faults.add(entry.key, read.problems)
     release(ref)
     if (read === known) return
     objects.set(ref, read)
@@ -129,17 +120,9 @@ export function createKvModel(name: string, graceMs: number): KvModel {
 
   function allocate(entry: KvEntry): void {
     const value = poolValue(entry.key)
-    if (value === undefined) {
-      others.add(entry.key)
-      return
-    }
-    const owner = ownerOf(entry.value)
-    if (owner === undefined) {
-      const message = `Cannot use ${name}: ${entry.key}: it names no owner`
-      const hint = 'delete the key; its owner claims it again'
-      faults.add(entry.key, [{ level: 'error', about: entry.key, code: 'ALLOC', message, hint }])
-      return
-    }
+    if (value === undefined) return void others.add(entry.key)
+    const owner = readOwner(entry, name)
+    if (typeof owner !== 'string') return faults.add(entry.key, [owner.problem])
     faults.clear(entry.key)
     if (!allocations.set(value, owner)) return
     const loser = held.loserOf(value, owner)

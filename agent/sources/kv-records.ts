@@ -93,6 +93,15 @@ export function poolValue(key: string): string | undefined {
   return value.length > 0 && pools.includes(pool) ? [pool, ...value].join('/') : undefined
 }
 
+/** The owner that a record of `alloc/` names, or what is wrong with it. `name`: of the store. */
+export function readOwner(entry: KvEntry, name: string): string | { readonly problem: Problem } {
+  const owner = ownerOf(entry.value)
+  if (owner !== undefined) return owner
+  const message = `Cannot use ${name}: ${entry.key}: it names no owner`
+  const hint = 'delete the key; its owner claims it again'
+  return { problem: { level: 'error', about: entry.key, code: 'ALLOC', message, hint } }
+}
+
 export interface StoreState {
   readonly name: string
   readonly format: Format
