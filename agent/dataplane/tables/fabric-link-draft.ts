@@ -12,8 +12,8 @@ export interface LinkDraftOptions {
   readonly host: Rtnl
   readonly signal: AbortSignal
   failed(i: number, error: WarrenError): void
-  /** Sets up an end that was just made in a container. Never rejected. */
-  plugged(end: PluggedEnd): Promise<void>
+  /** Sets up an end that was just made in a container, before its link goes up. Never rejected. Undefined: that is done later. */
+  readonly plugged: ((end: PluggedEnd) => Promise<void>) | undefined
 }
 
 interface Said {
@@ -83,16 +83,18 @@ export class LinkDraft {
   }
 
   /**
-   * A link with an end in a container, which is set up before the link goes up. Its handle is closed then. All else is said while
-   * it is down: of a link that is up the kernel tells everybody each time.
+   * A link with an end in a container, whose handle is closed then. Where the end is set up first, all but "up" is said while the
+   * link is down: of one that is up the kernel tells everybody each time.
    */
-  plug(i: number, { up, ...link }: Link, end: PluggedEnd): void {
+  plug(i: number, link: Link, end: PluggedEnd): void {
+    const { up, ...down } = link
     const { kind, name, info } = link
+    const whole = this.#options.plugged === undefined
     // What it replaces may have gone by itself.
     this.#failed.delete(i)
-    this.say(i, { verb: 'add', object: link })
+    this.say(i, { verb: 'add', object: whole ? link : down })
     this.#plugs.push({ i, end })
-    if (up !== true) return
+    if (whole || up !== true) return
     this.#last.push({
       i,
       op: { verb: 'set', object: { kind, name, info: { kind: 'other', name: info.kind }, up } },
@@ -172,9 +174,11 @@ export class LinkDraft {
   }
 
   async #setUp(plugs: readonly Plug[]): Promise<void> {
+    const { plugged } = this.#options
+    if (plugged === undefined) return
     const rest = this.#unfailed(plugs).values()
     const lane = async (): Promise<void> => {
-      for (const { end } of rest) await this.#options.plugged(end)
+      for (const { end } of rest) await plugged(end)
     }
     await Promise.all(Array.from({ length: lanes }, lane))
   }

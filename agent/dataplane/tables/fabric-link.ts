@@ -18,9 +18,15 @@ export interface FabricLinkOptions {
   /** The host's namespace. */
   readonly host: { readonly netns: Netns; readonly rtnl: Rtnl }
   readonly spaces: Spaces
-  /** Called with an end that was just made in a container, before its link goes up. Never rejected. */
-  plugged?(end: PluggedEnd): Promise<void>
+  /** Called with an end that was just made in a container, before its link goes up, where many are made. Never rejected. */
+  readonly plugged?: (end: PluggedEnd) => Promise<void>
 }
+
+/**
+ * So many ports go up when their containers are set up. Of fewer each container gets its address last: what is sent as soon as
+ * there is one is not lost, which by ARP would cost a second.
+ */
+const manyLinks = 64
 
 /** On the alias of a tap that somebody else made: it goes back under its name. */
 const borrowed = 'borrowed'
@@ -85,7 +91,7 @@ class FabricLinks implements Table<FabricLink> {
       space,
       host: this.#options.host.rtnl,
       signal,
-      plugged: async end => this.#options.plugged?.(end),
+      plugged: ops.length < manyLinks ? undefined : this.#options.plugged,
       failed(i, error) {
         const op = ops[i]
         if (op?.verb === 'remove' && hasCode(error, 'ENODEV')) return
