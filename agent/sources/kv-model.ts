@@ -101,11 +101,11 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     const info = kindOf(ref)
     faults.changed()
     faults.clear(entry.key)
-    if (info === undefined) return faults.addUnknown(entry.key, ref.slice(0, ref.indexOf('/')))
+    if (info === undefined) return void faults.addUnknown(entry.key, ref.slice(0, ref.indexOf('/')))
     pending.delete(ref)
     const known = objects.get(ref)
     const read = readObject(entry, ref, info, known, name)
-    if ('problems' in read) return faults.add(entry.key, read.problems)
+    if ('problems' in read) return void faults.add(entry.key, read.problems)
     release(ref)
     if (read === known) return
     objects.set(ref, read)
@@ -122,7 +122,7 @@ export function createKvModel(name: string, graceMs: number): KvModel {
     const value = poolValue(entry.key)
     if (value === undefined) return void others.add(entry.key)
     const owner = readOwner(entry, name)
-    if (typeof owner !== 'string') return faults.add(entry.key, [owner.problem])
+    if (typeof owner !== 'string') return void faults.add(entry.key, [owner.problem])
     faults.clear(entry.key)
     if (!allocations.set(value, owner)) return
     const loser = held.loserOf(value, owner)
