@@ -9,6 +9,7 @@ import type { Receipts } from '../../lib/reconcile/receipt.js'
 import type { Desired, TableOp } from '../../lib/reconcile/table.js'
 import type { DesiredState, TableName } from '../model/desired.js'
 import { FailureLog } from './failure-log.js'
+import { Drift, Gathering } from './pace.js'
 import { type PlannedOp, planOps } from './plan.js'
 import type { Stage } from './stage.js'
 
@@ -47,18 +48,6 @@ export interface Seen {
 
 /** Milliseconds. */
 const idleRetryMs = 1000
-/** 60 s up to 30 ms for a look; 5,000 nodes take 100 ms or more. */
-const driftShare = 2000
-/** Times driftMs, at most. */
-const mostDrift = 5
-/**
- * After the second pass in a row of more than so many ops, as thousands of objects make them that somebody applies, with more of
- * them waiting already: the next one comes after as long again as that took, but not later than this, ms. Half as many passes,
- * each with twice as much. One of hundreds of ops, as 5,000 prefixes of a router make them, is large enough as it is.
- */
-const bulkOps = 20
-const largeOps = 500
-const gatherMs = 20
 
 export class Reconciler {
   readonly #options: ReconcilerOptions
@@ -73,9 +62,7 @@ export class Reconciler {
   /** When the last pass began, and whether it wrote nothing. */
   #passedAt = 0
   #idle = false
-  /** How many passes in a row wrote a lot, and whether there is more already. */
-  #bulks = 0
-  #more = false
+  readonly #gathering = new Gathering()
   /** Removals were left out: the next pass that may remove has to look at everything. */
   #keeping = false
   readonly #failures: FailureLog
@@ -168,28 +155,25 @@ export class Reconciler {
 
   async run(signal: AbortSignal): Promise<void> {
     const { clock, driftMs } = this.#options
-    let nextDrift = clock.now() + driftMs
+    const drift = new Drift(clock, driftMs)
     signal.addEventListener('abort', () => this.#kick?.(), { once: true })
     while (!signal.aborted) {
       if (this.#kickedAt === undefined) {
-        const due = Math.min(nextDrift, this.#retryAt())
+        const due = Math.min(drift.next, this.#retryAt())
         await this.#waitForKick(Math.max(0, due - clock.now()))
         if (signal.aborted) return
       }
       const from = clock.now()
-      const due = from >= nextDrift
+      const due = from >= drift.next
       if (due) for (const mirror of this.#mirrors.values()) mirror.invalidate()
       const first = this.#passes === 0
       this.#aliveAt = from
       await this.#exclusive(() => this.#pass(signal))
       this.#aliveAt = undefined
       // The first pass looks at everything, too.
-      if (due || (first && this.#passes > 0)) {
-        const rest = Math.min(driftShare * (clock.now() - from), mostDrift * driftMs)
-        nextDrift = from + Math.max(driftMs, rest)
-      }
-      if (this.#bulks > 1 && this.#more)
-        await clock.sleep(Math.min(gatherMs, clock.now() - from), signal).catch(() => undefined)
+      if (due || (first && this.#passes > 0)) drift.looked(from)
+      const wait = this.#gathering.waitMs(clock.now() - from)
+      if (wait > 0) await clock.sleep(wait, signal).catch(() => undefined)
       // Let what waits in the event loop (notices, API calls) in before the next pass.
       await new Promise<void>(resolve => setImmediate(resolve))
     }
@@ -228,7 +212,7 @@ export class Reconciler {
     const started = clock.now()
     this.#passedAt = started
     this.#idle = true
-    this.#more = false
+    this.#gathering.began()
     const desired = this.#options.desired()
     if (desired === undefined) return
     if (this.#keeping && desired.keep !== true)
@@ -275,8 +259,7 @@ export class Reconciler {
       for (const mirror of looked) mirror.settle()
     }
     this.#passes += 1
-    this.#bulks = ops > bulkOps && ops < largeOps ? this.#bulks + 1 : 0
-    this.#more = this.#kickedAt !== undefined
+    this.#gathering.passed(ops, this.#kickedAt !== undefined)
     this.#report({ ops, failed, ms: clock.now() - started, problems: desired.problems, hold: desired.hold })
   }
 
