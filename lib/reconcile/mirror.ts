@@ -5,16 +5,10 @@
 import type { Clock } from '../clock.js'
 import { asError, type WarrenError } from '../errors.js'
 import { Failures, type Why } from './failures.js'
+import { Hands, type Notice } from './hands.js'
 import type { Cause, NewReceipt, Receipts } from './receipt.js'
 import type { Desired, Table, TableOp } from './table.js'
 import { Wanted } from './wanted.js'
-
-/** A foreign hand on one of our objects. */
-export interface Notice {
-  /** Key in the table, where the notice tells. */
-  readonly key?: string
-  readonly hand?: string
-}
 
 export interface TableStatus {
   readonly name: string
@@ -36,10 +30,6 @@ export interface TablePlan<T> {
   readonly removes: readonly TableOp<T>[]
 }
 
-interface Heard extends Notice {
-  readonly at: number
-}
-
 export class Mirror<T> {
   readonly table: Table<T>
   readonly #clock: Clock
@@ -50,10 +40,7 @@ export class Mirror<T> {
   #before: ReadonlyMap<string, T> | undefined
   readonly #wanted: Wanted<T>
   readonly #failures: Failures
-  /** Notices since the last observe, and those that the running pass answers. */
-  #heard: Heard[] = []
-  /** By key; those that tell none under undefined. */
-  readonly #reasons = new Map<string | undefined, Heard>()
+  readonly #hands = new Hands()
   /** No pass is over yet. */
   #first = true
   /** Why the last op was written; why the table below which ours stands was. */
@@ -84,8 +71,7 @@ export class Mirror<T> {
   invalidate(notice?: Notice): void {
     this.#stale = true
     this.#failures.retryNow()
-    if (notice !== undefined && this.#heard.length < 1000)
-      this.#heard.push({ ...notice, at: this.#clock.now() })
+    if (notice !== undefined) this.#hands.hear(notice, this.#clock.now())
   }
 
   /** What this table stands on was written, by us: what fell with it is no drift unless that was. */
@@ -187,8 +173,7 @@ export class Mirror<T> {
 
   async #observe(signal: AbortSignal): Promise<boolean> {
     this.#stale = false
-    for (const heard of this.#heard) if (!this.#reasons.has(heard.key)) this.#reasons.set(heard.key, heard)
-    this.#heard = []
+    this.#hands.look()
     try {
       const objects = await this.table.observe(signal)
       this.#observed += 1
@@ -295,19 +280,14 @@ export class Mirror<T> {
   /** The pass is over: what was heard before it is answered. */
   settle(): void {
     if (this.#mirror !== undefined) this.#first = false
-    if (this.#reasons.size > 0) this.#reasons.clear()
+    this.#hands.settle()
     this.#because = undefined
     this.#before = this.#mirror === undefined ? this.#before : undefined
   }
 
   /** Drift: it was as wanted, as far as we knew, and is not any more. Whatever notices came meanwhile only add the hand. */
   #why(op: TableOp<T>, key: string, usual: Why): Why {
-    const heard =
-      this.#reasons.size === 0 ? undefined : (this.#reasons.get(key) ?? this.#reasons.get(undefined))
-    const foreign = (cause: Cause): Why => {
-      const since = heard?.at ?? this.#kickedAt
-      return heard?.hand === undefined ? { cause, since } : { cause, since, hand: heard.hand }
-    }
+    const foreign = (cause: Cause): Why => this.#hands.why(key, cause, this.#kickedAt)
     const known = this.#before?.get(key)
     if (op.verb === 'remove')
       return this.#wanted.wasDropped(key) ? { cause: 'model', since: this.#kickedAt } : foreign('orphan')
