@@ -102,7 +102,7 @@ const missing = (name: string): boolean => name === 'kube-proxy' && kubeProxyPro
 
 const tenants: Sections = {
   stream: (place, quick) => tenantStreamRows(place, quick ? 2 : 9),
-  cold: (place, quick) => (quick ? tenantColdRows(place, 10, 20) : tenantColdRows(place, 100, 20)),
+  cold: (place, quick) => (quick ? tenantColdRows(place, 10, 20, 1) : tenantColdRows(place, 100, 20, 5)),
   path: (place, quick) => tenantPathRows(place, 10, quick ? 10 : 100, 20, quick ? 10 : 40),
   remote: (place, quick) => tenantRemoteRows(place, 10, 1_000, quick ? 1 : 3, quick ? 20 : 50),
   port: (place, quick) => (quick ? tenantPortRows(place, 10, 20, 10) : tenantPortRows(place, 100, 20, 50)),
