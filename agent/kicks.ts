@@ -48,29 +48,19 @@ export function createKicks(clock: Clock): Kicks {
       await alarm.wait(Number.POSITIVE_INFINITY, signal)
       end()
     },
-    until: (look, signal) =>
-      new Promise((resolve, reject) => {
-        if (signal.aborted) {
-          reject(signal.reason)
-          return
-        }
-        const end = (): void => {
-          unsubscribe()
-          signal.removeEventListener('abort', stop)
-        }
-        const stop = (): void => {
-          end()
-          reject(signal.reason)
-        }
-        const kicked = (): void => {
+    async until(look, signal) {
+      const alarm = createAlarm(clock)
+      const end = subscribe(alarm.ring)
+      try {
+        for (;;) {
+          signal.throwIfAborted()
           const found = look()
-          if (found === undefined) return
-          end()
-          resolve(found)
+          if (found !== undefined) return found
+          await alarm.wait(Number.POSITIVE_INFINITY, signal)
         }
-        signal.addEventListener('abort', stop, { once: true })
-        const unsubscribe = subscribe(kicked)
-        kicked()
-      }),
+      } finally {
+        end()
+      }
+    },
   }
 }
