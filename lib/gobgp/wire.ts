@@ -26,7 +26,8 @@ export function loadWire(): Promise<Wire> {
 
 async function makeWire(): Promise<Wire> {
   const protobuf = (await import('protobufjs')).default
-  const { root } = protobuf.parse(gobgpProto)
+  // Resolved as a whole it writes lists of numbers packed, as proto3 does; type by type it would not know the syntax.
+  const root = protobuf.parse(gobgpProto).root.resolveAll()
   const types = new Map<string, ReturnType<typeof root.lookupType>>()
   const typeOf = (name: MessageName): ReturnType<typeof root.lookupType> => {
     let type = types.get(name)

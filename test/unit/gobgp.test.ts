@@ -31,6 +31,11 @@ void t.test('bytes are those of protoc with the field numbers of gobgp.proto', a
     '0a001206' + '0a0408011001',
     '1: {}, 2: {1: {1: 1, 2: true}}',
   )
+  t.equal(
+    hex(wire.encode('CommunitiesAttribute', { communities: [64496, 5] })),
+    '0a04f0f70305',
+    '1: [64496, 5], packed',
+  )
   // A field that proto.ts does not know (flops = 17) is read past.
   const event = wire.decode('WatchEventResponse', Buffer.from('120e0803120a2a082a01316806880105', 'hex'))
   t.equal(event.peer?.type, 3)
