@@ -6,6 +6,7 @@ import { systemClock } from '../../lib/clock.js'
 import { examplePaths } from '../../lib/gobgp/example-paths.js'
 import { readTableEvent } from '../../lib/gobgp/path-reader.js'
 import type { BgpPath } from '../../lib/gobgp/types.js'
+import { loadWire } from '../../lib/gobgp/wire.js'
 import { parsePrefix } from '../../lib/net/prefix.js'
 import { MessageWriter } from '../../lib/netlink/codec/message.js'
 import { encodeOp } from '../../lib/netlink/codec/op.js'
@@ -94,11 +95,12 @@ export async function rehearseRoutes(goOn: () => boolean): Promise<number> {
   const none = PersistentMap.empty<readonly Route[]>()
   const mirror = new Mirror(routeTable(rtnl), systemClock, createReceipts())
   const { signal } = new AbortController()
+  const wire = await loadWire()
   compute(input(known.all(), rest))
   await mirror.plan(new Map(), signal)
   let taken = 0
   for (let i = 0; i < times && goOn(); i += 1) {
-    known.learn(readTableEvent(examplePaths(router, i * prefixes, prefixes)) ?? [])
+    known.learn(readTableEvent(examplePaths(wire, router, i * prefixes, prefixes)) ?? [])
     await turn()
     const { imports } = compute(input(known.all(), rest))
     await turn()

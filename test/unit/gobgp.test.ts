@@ -44,7 +44,7 @@ void t.test('bytes are those of protoc with the field numbers of gobgp.proto', a
 
 void t.test('the example of a watch is read as gobgpd would be understood', async t => {
   const wire = await loadWire()
-  const bytes = examplePaths('192.0.2.1', 300, 3)
+  const bytes = examplePaths(wire, '192.0.2.1', 300, 3)
   const { table } = wire.decode('WatchEventResponse', bytes)
   t.match(table?.paths, [
     { neighborIp: '192.0.2.1', sourceAsn: 64496, sourceId: '192.0.2.1', family: { afi: 1, safi: 1 } },
