@@ -2,6 +2,7 @@
 // told with the reason; nothing stops the rest.
 import { setMaxListeners } from 'node:events'
 import { asError } from '../../lib/errors.js'
+import { inLanes } from '../../lib/lanes.js'
 import { deadline } from '../../lib/lifetime.js'
 import type { Item, Taken } from './item.js'
 import type { Redactor } from './redact.js'
@@ -88,44 +89,38 @@ export async function collect(
   const taken: (Omit<BundleFile, 'text'> & { readonly raw: string; readonly at: number })[] = []
   const leftOut: (LeftOut & { readonly at: number })[] = []
   let bytes = 0
-  let next = 0
-  const worker = async (): Promise<void> => {
-    for (let at = next; at < items.length; at = next) {
-      next += 1
-      const item = items[at] as Item
-      const { path, from } = item
-      const miss = (reason: string): void => void leftOut.push({ path, from, reason, at })
-      if (all.aborted) {
-        signal.throwIfAborted()
-        miss(`${limits.totalMs / 1000} s were over`)
-        continue
-      }
-      progress(item)
-      const begun = performance.now()
-      try {
-        const { content, cut } = await takeOne(item, all)
-        const raw = 'json' in content ? jsonText(redactor.value(content.json) ?? null) : content.text
-        const size = Buffer.byteLength(raw)
-        if (bytes + size > limits.totalBytes) {
-          miss(`the bundle would be larger than ${limits.totalBytes} bytes`)
-          continue
-        }
-        bytes += size
-        taken.push({
-          path,
-          from,
-          raw,
-          at,
-          ms: Math.round(performance.now() - begun),
-          ...(cut === undefined ? {} : { cut }),
-        })
-      } catch (error) {
-        signal.throwIfAborted()
-        miss(asError(error).message)
-      }
+  await inLanes(atOnce, items.entries(), async ([at, item]) => {
+    const { path, from } = item
+    const miss = (reason: string): void => void leftOut.push({ path, from, reason, at })
+    if (all.aborted) {
+      signal.throwIfAborted()
+      miss(`${limits.totalMs / 1000} s were over`)
+      return
     }
-  }
-  await Promise.all(Array.from({ length: atOnce }, worker))
+    progress(item)
+    const begun = performance.now()
+    try {
+      const { content, cut } = await takeOne(item, all)
+      const raw = 'json' in content ? jsonText(redactor.value(content.json) ?? null) : content.text
+      const size = Buffer.byteLength(raw)
+      if (bytes + size > limits.totalBytes) {
+        miss(`the bundle would be larger than ${limits.totalBytes} bytes`)
+        return
+      }
+      bytes += size
+      taken.push({
+        path,
+        from,
+        raw,
+        at,
+        ms: Math.round(performance.now() - begun),
+        ...(cut === undefined ? {} : { cut }),
+      })
+    } catch (error) {
+      signal.throwIfAborted()
+      miss(asError(error).message)
+    }
+  })
   const ordered = <T extends { readonly at: number }>(list: readonly T[]): readonly T[] =>
     [...list].sort((a, b) => a.at - b.at)
   // Only now all secrets are known: one that is found last may stand in what came first.

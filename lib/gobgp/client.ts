@@ -1,5 +1,6 @@
 // The client of one GoBGP 3 over its unix socket. Nothing is remembered here: what gobgpd has is asked of it.
 import { WarrenError } from '../errors.js'
+import { inLanes } from '../lanes.js'
 import { lacksRestartBits, peerDifferences } from './compare.js'
 import { globalMistake, peerMistake } from './mistakes.js'
 import { pathRefusal, wirePath, wireWithdrawal } from './path-codec.js'
@@ -162,7 +163,7 @@ export function gobgpClient(options: GobgpOptions): Gobgp {
         for (const i of good) results[i] = error as WarrenError
         return results
       }
-      await each(good, async i => {
+      await inLanes(inFlight, good, async i => {
         results[i] = await one(pathOf(i), what(items[i] as T))
       })
     }
@@ -271,14 +272,6 @@ function* chunks(
   path: (i: number) => Draft<WirePath>,
 ): Iterable<{ readonly paths: readonly Draft<WirePath>[] }> {
   for (let at = 0; at < indices.length; at += chunk) yield { paths: indices.slice(at, at + chunk).map(path) }
-}
-
-async function each(indices: readonly number[], f: (i: number) => Promise<void>): Promise<void> {
-  const queue = indices[Symbol.iterator]()
-  const worker = async (): Promise<void> => {
-    for (const i of queue) await f(i)
-  }
-  await Promise.all(Array.from({ length: inFlight }, worker))
 }
 
 function readEvent(bytes: Buffer, wire: Wire): BgpEvent | undefined {

@@ -5,6 +5,7 @@ import { dnsmasqTexts } from '../../../lib/dnsmasq/config.js'
 import type { DnsmasqServer, Dnsmasqs, GoneDnsmasq } from '../../../lib/dnsmasq/dnsmasq.js'
 import type { DnsmasqTexts } from '../../../lib/dnsmasq/types.js'
 import { asError, WarrenError } from '../../../lib/errors.js'
+import { inLanes } from '../../../lib/lanes.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import type { DhcpServer } from '../../model/dhcp.js'
 
@@ -91,14 +92,10 @@ export function dhcpTable(servers: Dnsmasqs): DhcpTable {
       })),
     async apply(ops, signal) {
       const results: OpResult[] = new Array<OpResult>(ops.length).fill(undefined)
-      const rest = ops.entries()
-      const work = async (): Promise<void> => {
-        for (const [i, op] of rest) {
-          signal.throwIfAborted()
-          results[i] = await write(op)
-        }
-      }
-      await Promise.all(Array.from({ length: Math.min(atOnce, ops.length) }, work))
+      await inLanes(atOnce, ops.entries(), async ([i, op]) => {
+        signal.throwIfAborted()
+        results[i] = await write(op)
+      })
       return results
     },
     format(op) {

@@ -2,6 +2,7 @@
 // of what they cost one by one; and while the kernel works on some, the next are made ready.
 import { readFileSync, writeFileSync } from 'node:fs'
 import { asError, type WarrenError } from '../../../lib/errors.js'
+import { inLanes } from '../../../lib/lanes.js'
 import type { Link, Rtnl, RtnlOp } from '../../../lib/netlink/types.js'
 import type { PluggedEnd } from '../links-first.js'
 import type { Space } from '../spaces.js'
@@ -176,11 +177,7 @@ export class LinkDraft {
   async #setUp(plugs: readonly Plug[]): Promise<void> {
     const { plugged } = this.#options
     if (plugged === undefined) return
-    const rest = this.#unfailed(plugs).values()
-    const lane = async (): Promise<void> => {
-      for (const { end } of rest) await plugged(end)
-    }
-    await Promise.all(Array.from({ length: lanes }, lane))
+    await inLanes(lanes, this.#unfailed(plugs), ({ end }) => plugged(end))
   }
 
   async #send(rtnl: Rtnl, said: readonly Said[]): Promise<void> {

@@ -1,6 +1,7 @@
 // What a container finds on its end of a port: addresses, routes, MTU, link up; `ip -n NETNS address show dev eth0`. The
 // namespace is the container's: of all that is there only what a port says is looked at, and nothing else is removed.
 import { asError, WarrenError } from '../../../lib/errors.js'
+import { inLanes } from '../../../lib/lanes.js'
 import { type RtnlOnce, writeOnceAside } from '../../../lib/netlink/once.js'
 import type { Address, Link, Route, RtnlOp } from '../../../lib/netlink/types.js'
 import type { Netns } from '../../../lib/netns/netns.js'
@@ -126,18 +127,14 @@ export function guestTable(wanted: () => Iterable<Guest>): Table<Guest> {
     },
     async apply(ops, signal) {
       const results: OpResult[] = new Array(ops.length).fill(undefined)
-      const rest = ops.entries()
-      const lane = async (): Promise<void> => {
-        for (const [i, op] of rest) {
-          signal.throwIfAborted()
-          try {
-            results[i] = ops.length > atOnce ? await writeAside(op) : write(op)
-          } catch (error) {
-            results[i] = asError(error)
-          }
+      await inLanes(lanes, ops.entries(), async ([i, op]) => {
+        signal.throwIfAborted()
+        try {
+          results[i] = ops.length > atOnce ? await writeAside(op) : write(op)
+        } catch (error) {
+          results[i] = asError(error)
         }
-      }
-      await Promise.all(Array.from({ length: lanes }, lane))
+      })
       return results
     },
     format(op) {
