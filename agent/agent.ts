@@ -6,6 +6,7 @@ import { aborted, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
 import { createAnswers } from '../lib/probe/answers.js'
 import { createReceipts } from '../lib/reconcile/receipt.js'
+import { createAllocators } from './allocators.js'
 import { createCompute } from './compute/compute.js'
 import type { Config } from './config.js'
 import { createBgpPart } from './dataplane/bgp.js'
@@ -15,13 +16,12 @@ import { acquireLock } from './dataplane/lock.js'
 import { runMonitor } from './dataplane/monitor.js'
 import { orderedStages, ownDevices, ownTables } from './dataplane/order.js'
 import { Reconciler } from './dataplane/reconciler.js'
-import { rehearseRoutes } from './dataplane/rehearsal.js'
+import { rehearseAtStart } from './dataplane/rehearsal.js'
 import { createSpaceMonitor } from './dataplane/space-monitor.js'
 import { openSpaces } from './dataplane/spaces.js'
 import { watchSysctls } from './dataplane/sysctl-watch.js'
 import { dhcpTable } from './dataplane/tables/dhcp.js'
 import { readServicesAhead } from './dataplane/tables/service-ahead.js'
-import { startLastsFor } from './heap.js'
 import { createHostWatch } from './host-watch.js'
 import { holdIdentity } from './identity.js'
 import type { ConfigReloads } from './live-config.js'
@@ -33,9 +33,7 @@ import { publishRecord } from './objects.js'
 import { outsideParts } from './outside.js'
 import { anyAddress, thisInstance, underlayChoice } from './own.js'
 import { openPortHolders } from './port-holders.js'
-import { createServiceAllocator } from './service-alloc.js'
 import { openStore } from './store.js'
-import { createTenantAllocator } from './tenant-alloc.js'
 import { dhcpServers, namespaceCommand } from './unit.js'
 
 export interface AgentOptions {
@@ -98,13 +96,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   })
   // Their first look is at every object: after what stands in the model has been made true.
   const mayAllocate = (): boolean => identity && reconciler.passes > 0
-  const allocating = { kv, store, node: config.node, clock, log, identityHeld: mayAllocate }
-  const services = createServiceAllocator(allocating)
-  const tenants = createTenantAllocator(allocating)
-  const allocate = (): void => {
-    services.kick()
-    tenants.kick()
-  }
+  const allocators = createAllocators(config, { kv, store, clock, log, identityHeld: mayAllocate })
   const host = createHostWatch({
     kernel,
     choice: () => underlayChoice(config, store),
@@ -140,10 +132,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
     onChange: () => reconciler.kick(),
     notice: (table, by) => reconciler.notice(table, by),
   })
-  startLastsFor({
-    more: () => bgp.expects() !== undefined,
-    prepare: async () => void (await rehearseRoutes(() => bgp.expects() === 'session')),
-  })
+  rehearseAtStart(bgp)
 
   const { look, self, desired, revision, ownRecord } = createLook({
     config,
@@ -189,7 +178,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
       if (report.hold === undefined) mark('first-pass')
       if (report.failed === 0 && report.hold === undefined) appliedRevision = revision()
       if (desired()?.record.size !== 0 && report.failed === 0 && report.hold === undefined) mark('published')
-      if (reconciler.passes === 1) allocate()
+      if (reconciler.passes === 1) allocators.kick()
       onPass.forEach(listener => {
         listener()
       })
@@ -198,7 +187,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const spaceMonitor = createSpaceMonitor({
     spaces,
     reconciler,
-    desired: desired,
+    desired,
     host: kernel.netns,
     clock,
     isOurs: portId => kernel.rtnl.portIds.has(portId) || kernel.nft.portIds.has(portId),
@@ -206,22 +195,25 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
   const onPass = new Set<() => void>([() => spaceMonitor.sync()])
 
   const outside = outsideParts({
-    ...{
-      config,
-      startedAt,
-      startup,
-      kv,
-      store,
-      reconciler,
-      receipts,
-      lease,
-      self,
-      desired,
-      onPass,
-      clock,
-      log,
-    },
-    ...{ kernel, proxy, spaces, bgp, meters, names },
+    config,
+    startedAt,
+    startup,
+    kv,
+    store,
+    reconciler,
+    receipts,
+    lease,
+    self,
+    desired,
+    onPass,
+    clock,
+    log,
+    kernel,
+    proxy,
+    spaces,
+    bgp,
+    meters,
+    names,
     version: options.version,
     reloads: options.reloads,
     applied: () => appliedRevision,
@@ -271,7 +263,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
               onHeld: () => {
                 mark('identity')
                 identity = true
-                allocate()
+                allocators.kick()
                 kick()
               },
               onLost: reason => {
@@ -282,8 +274,7 @@ export async function runAgent(options: AgentOptions, signal: AbortSignal): Prom
           ),
         // Without the role a block would only be kept from those who have it.
         lease: inner => (config.roles.includes('cluster') ? lease.run(inner) : aborted(inner)),
-        services: inner => (config.roles.includes('cluster') ? services.run(inner) : aborted(inner)),
-        tenants: inner => (config.roles.includes('fabric') ? tenants.run(inner) : aborted(inner)),
+        ...allocators.parts,
         reconciler: inner => reconciler.run(inner),
         proxy: inner => proxy.proxy.run(inner),
         bgp: inner => bgp.run(inner),

@@ -17,8 +17,10 @@ import { createReceipts } from '../../lib/reconcile/receipt.js'
 import { noServiceAddress } from '../compute/bgp/guard.js'
 import { createRib, type RibInput } from '../compute/bgp/rib.js'
 import { createUnion } from '../compute/bgp/union.js'
+import { startLastsFor } from '../heap.js'
 import { bgpPeerSchema } from '../model/bgp-peer.js'
 import { createRibPaths } from '../sources/rib-paths.js'
+import type { BgpPart } from './bgp.js'
 import { routeTable } from './tables/route.js'
 
 /** RFC 5737 and RFC 6598: addresses that are nobody's. */
@@ -111,4 +113,12 @@ export async function rehearseRoutes(goOn: () => boolean): Promise<number> {
     await turn()
   }
   return taken
+}
+
+/** A start of the agent lasts until the routers that it takes prefixes of have told them; until one has a session, it rehearses. */
+export function rehearseAtStart(bgp: Pick<BgpPart, 'expects'>): void {
+  startLastsFor({
+    more: () => bgp.expects() !== undefined,
+    prepare: async () => void (await rehearseRoutes(() => bgp.expects() === 'session')),
+  })
 }
