@@ -67,6 +67,16 @@ export function createLook(parts: LookParts): Look {
     }
   }
 
+  /**
+   * Until the name is known to be ours nothing is published under it; a record written by hand is not ours to write.
+   * What the store has of it stays as it is: an operation to keep it would not be "nothing written" after a restart.
+   */
+  function recordOf(state: DesiredState, own: Node | undefined): DesiredState['record'] {
+    const name = `node/${config.node}`
+    if (parts.identityHeld() && store.originOf(name)?.from !== 'file') return state.record
+    return new Map(own === undefined ? [] : [[name, [own]]])
+  }
+
   function look(): DesiredState | undefined {
     const facts = parts.host()
     if (facts === undefined || !store.ready() || !parts.bgp.ready()) return undefined
@@ -80,12 +90,7 @@ export function createLook(parts: LookParts): Look {
     self = selfOf(facts)
     const state = parts.compute(snapshot, self)
     revision = snapshot.revision
-    const byHand = store.originOf(`node/${config.node}`)?.from === 'file'
-    // Until the name is known to be ours nothing is published under it; a record written by hand is not ours to write.
-    // What the store has of it stays as it is: an operation to keep it would not be "nothing written" after a restart.
-    const kept: DesiredState['record'] = new Map(own === undefined ? [] : [[`node/${config.node}`, [own]]])
-    const record = parts.identityHeld() && !byHand ? state.record : kept
-    desired = { ...state, record, problems: [...state.problems, ...parts.problems()] }
+    desired = { ...state, record: recordOf(state, own), problems: [...state.problems, ...parts.problems()] }
     return desired
   }
 

@@ -94,7 +94,8 @@ export function createStore(
   let saveError: WarrenError | undefined
   let parts: readonly (readonly Problem[])[] = []
   let unsaved = false
-  let lastStamp = ''
+  let lastId: string | undefined
+  let lastState = ''
   /** Something may have changed since `current` was built: it is asked for a dozen times between two changes. */
   let stale = true
 
@@ -155,21 +156,29 @@ export function createStore(
     return written?.object ?? stored?.object
   }
 
-  function listProblems(): readonly Problem[] {
-    const next = [store.problems(), directory?.problems() ?? none]
+  function ownProblems(): readonly Problem[] {
+    if (conflicts.size === 0 && loadError === undefined && saveError === undefined) return none
     const own: Problem[] = [...conflicts.values()]
     for (const error of [loadError, saveError]) {
       if (error === undefined) continue
       const { message, code, hint } = error
       own.push({ level: 'warning', about: snapshotFile, code, message, hint })
     }
-    const known = parts[2] ?? none
+    return own
+  }
+
+  function listProblems(): readonly Problem[] {
+    const stored = store.problems()
+    const written = directory?.problems() ?? none
+    const own = ownProblems()
+    const [storedThen, writtenThen, ownThen = none] = parts
     const same =
-      next.every((list, i) => list === parts[i]) &&
-      own.length === known.length &&
-      (own.length === 0 || JSON.stringify(own) === JSON.stringify(known))
+      stored === storedThen &&
+      written === writtenThen &&
+      own.length === ownThen.length &&
+      (own.length === 0 || JSON.stringify(own) === JSON.stringify(ownThen))
     if (same) return current.problems
-    parts = [...next, own]
+    parts = [stored, written, own]
     return parts.flat()
   }
 
@@ -181,14 +190,11 @@ export function createStore(
     const changes = new Map<ObjectField, (readonly [string, ModelObject | undefined])[]>()
     for (const ref of refs) {
       const object = resolve(ref)
-      const slash = ref.indexOf('/')
-      const name = ref.slice(slash + 1)
-      const info = findKind(ref.slice(0, slash))
+      const info = findKind(ref.slice(0, ref.indexOf('/')))
       if (info === undefined) continue
-      const field = fieldOf[info.kind]
-      const list = changes.get(field)
-      if (list === undefined) changes.set(field, [[name, object]])
-      else list.push([name, object])
+      const list = changes.get(fieldOf[info.kind])
+      if (list === undefined) changes.set(fieldOf[info.kind], [[nameOf(ref), object]])
+      else list.push([nameOf(ref), object])
     }
     let same = true
     changes.forEach((list, field) => {
@@ -197,16 +203,17 @@ export function createStore(
       maps[field] = after
     })
     const heldChanged = refs.size > 0 && (store.model.held.size > 0 || current.held.size > 0)
-    const stamp = `${store.model.formatId()} ${store.model.format().state}`
+    const id = store.model.formatId()
+    const { state } = store.model.format()
     const allocations = store.model.allocations()
-    if (refs.size > 0 || allocations !== current.allocations || stamp !== lastStamp) unsaved = true
-    lastStamp = stamp
+    unsaved ||= refs.size > 0 || allocations !== current.allocations || id !== lastId || state !== lastState
+    ;[lastId, lastState] = [id, state]
     const revision = store.model.revision()
     const partial = current.partial && !sources().every(source => source.everInSync)
     const live = taken.live ? new Set(store.model.live) : current.live
     const held = heldChanged ? new Set([...store.model.held].map(nameOf)) : current.held
     const problems = listProblems()
-    // By name: a loop over the fields took more than all the rest, for each change anew.
+    // By name: a loop over the fields would take more than all the rest.
     same &&=
       revision === current.revision &&
       partial === current.partial &&

@@ -147,7 +147,8 @@ function batchesOf(keys: Keys, response: Response): KvBatch[] {
 }
 
 /** Fragments of one response: the last revision of the one goes on in the next. */
-function joined(parts: readonly KvBatch[], more: readonly KvBatch[]): KvBatch[] {
+function joined(parts: readonly KvBatch[], more: KvBatch[]): KvBatch[] {
+  if (parts.length === 0) return more
   const last = parts.at(-1)
   const [first, ...rest] = more
   if (last === undefined || first === undefined || last.revision !== first.revision)

@@ -144,10 +144,11 @@ export class Connection {
         timer = setInterval(() => setImmediate(() => setImmediate(late)), timeout)
       }
       const send = (): void => {
-        watch()
         raw.socket.send(data, undefined, error => {
           if (error !== undefined && this.job === job) this.finish(failureOf(error))
         })
+        // Only now: the kernel has worked through it when send() is back.
+        if (over === undefined) watch()
       }
       this.job = job
       raw.socket.ref()

@@ -21,14 +21,30 @@ export type { Changed } from './trie.js'
 
 /** Changes that cost less one by one. */
 const few = 4
+/** Of so many changes a version knows itself how it came of the one before. */
+const mostSteps = 16
+
+/** How a version came of another: the difference of the two needs no walk then. */
+interface Step<V> {
+  readonly before: TrieNode | undefined
+  readonly changes: readonly (readonly [string, V | undefined, V | undefined])[]
+}
+
+interface Made {
+  readonly root: TrieNode | undefined
+  readonly size: number
+}
 
 /** Values are never undefined. */
 export class PersistentMap<V> implements ReadonlyMap<string, V> {
   readonly #root: TrieNode | undefined
+  /** Holds the way to what changed in the last version, and nothing of those before it. */
+  readonly #step: Step<V> | undefined
   readonly size: number
 
-  private constructor(root: TrieNode | undefined, size: number) {
+  private constructor(root: TrieNode | undefined, size: number, step?: Step<V>) {
     this.#root = root
+    this.#step = step
     this.size = size
   }
 
@@ -60,8 +76,11 @@ export class PersistentMap<V> implements ReadonlyMap<string, V> {
   }
 
   get(key: string): V | undefined {
+    return this.#at(key, hashOf(key))
+  }
+
+  #at(key: string, hash: number): V | undefined {
     let node = this.#root
-    const hash = hashOf(key)
     for (let shift = 0; node?.kind === 'branch'; shift += bits) node = node.children[slotOf(hash, shift)]
     if (node === undefined) return undefined
     const at = placeOf(node.cells, hash, key)
@@ -74,19 +93,22 @@ export class PersistentMap<V> implements ReadonlyMap<string, V> {
 
   /** The same map where `key` has that value already. */
   set(key: string, value: V): PersistentMap<V> {
-    const root = put(this.#root, key, value, hashOf(key), 0)
-    return root === this.#root ? this : new PersistentMap<V>(root, this.size + (this.has(key) ? 0 : 1))
+    return this.with(key, value)
   }
 
   /** The same map where `key` is not in it. */
   delete(key: string): PersistentMap<V> {
-    const root = put(this.#root, key, absent, hashOf(key), 0)
-    return root === this.#root ? this : new PersistentMap<V>(root, this.size - 1)
+    return this.with(key, undefined)
   }
 
   /** `set`, or `delete` for undefined. */
   with(key: string, value: V | undefined): PersistentMap<V> {
-    return value === undefined ? this.delete(key) : this.set(key, value)
+    const hash = hashOf(key)
+    const root = put(this.#root, key, value === undefined ? absent : value, hash, 0)
+    if (root === this.#root) return this
+    const known = this.#at(key, hash)
+    const size = this.size + (value === undefined ? 0 : 1) - (known === undefined ? 0 : 1)
+    return new PersistentMap<V>(root, size, { before: this.#root, changes: [[key, value, known]] })
   }
 
   /** Many at once, as `with` would do one after the other. */
@@ -100,11 +122,20 @@ export class PersistentMap<V> implements ReadonlyMap<string, V> {
   /** The same, of keys and a value for each. */
   withEach(keys: readonly string[], values: readonly (V | undefined)[]): PersistentMap<V> {
     const { length } = keys
-    if (length < few) {
-      let map: PersistentMap<V> = this
-      for (let i = 0; i < length; i += 1) map = map.with(keys[i] as string, values[i])
-      return map
-    }
+    if (length === 1) return this.with(keys[0] as string, values[0])
+    const made = length < few ? this.#oneByOne(keys, values) : this.#atOnce(keys, values)
+    if (made.root === this.#root) return this
+    return new PersistentMap<V>(made.root, made.size, this.#stepTo(keys, values))
+  }
+
+  #oneByOne(keys: readonly string[], values: readonly (V | undefined)[]): Made {
+    let map: PersistentMap<V> = this
+    for (let i = 0; i < keys.length; i += 1) map = map.with(keys[i] as string, values[i])
+    return { root: map.#root, size: map.size }
+  }
+
+  #atOnce(keys: readonly string[], values: readonly (V | undefined)[]): Made {
+    const { length } = keys
     const hashes = new Int32Array(length)
     const order = new Uint32Array(length)
     for (let i = 0; i < length; i += 1) {
@@ -114,12 +145,25 @@ export class PersistentMap<V> implements ReadonlyMap<string, V> {
     const count = { size: this.size }
     const bulk = { keys, values: values.map(value => (value === undefined ? absent : value)), hashes }
     const root = putAll(this.#root, bulk, order, new Uint32Array(length), 0, length, 0, count)
-    return root === this.#root ? this : new PersistentMap<V>(root, count.size)
+    return { root, size: count.size }
+  }
+
+  /** Undefined: too many, or one key twice. */
+  #stepTo(keys: readonly string[], values: readonly (V | undefined)[]): Step<V> | undefined {
+    if (keys.length > mostSteps || new Set(keys).size < keys.length) return undefined
+    const changes: (readonly [string, V | undefined, V | undefined])[] = []
+    keys.forEach((key, i) => {
+      const known = this.get(key)
+      if (!Object.is(known, values[i])) changes.push([key, values[i], known])
+    })
+    return { before: this.#root, changes }
   }
 
   /** Calls `changed` for each key that differs from `before`: O(changed) where one came from the other. */
   diff(before: PersistentMap<V>, changed: Changed<V>): void {
-    compare(before.#root, this.#root, changed as Changed<unknown>)
+    if (this.#step !== undefined && this.#step.before === before.#root)
+      for (const [key, after, then] of this.#step.changes) changed(key, after, then)
+    else compare(before.#root, this.#root, changed as Changed<unknown>)
   }
 
   forEach(f: (value: V, key: string, map: ReadonlyMap<string, V>) => void): void {

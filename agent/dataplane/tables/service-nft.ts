@@ -13,16 +13,10 @@ import { type ServicesAhead, type SetReader, withAhead } from './service-ahead.j
 import type { Id } from './service-codec.js'
 import { commitElements } from './service-commit.js'
 import { ElementWriter, emptyState, type ServiceState, type Space } from './service-elements.js'
-import {
-  type Footprint,
-  footprintOf,
-  isPlain,
-  nothing,
-  type ProxyOptions,
-  unchanged,
-} from './service-footprint.js'
-import { ObservedEntry, strays } from './service-observed.js'
+import { type Footprint, footprintOf, nothing, type ProxyOptions, unchanged } from './service-footprint.js'
+import { strays } from './service-observed.js'
 import { readServices } from './service-scan.js'
+import { Standing } from './service-standing.js'
 import { Leavers, purgeSticky } from './service-sticky.js'
 
 export interface ServiceNftOptions {
@@ -72,18 +66,15 @@ class ServiceNft implements ServiceNftTable {
   private readonly options: ServiceNftOptions
   private reader: SetReader
   private readonly states = new Map<Family, ServiceState>()
-  /**
-   * By key: what entries of the mirror have in the kernel, where it is not what each would be given from nothing (an
-   * endpoint that came later has another slot).
-   */
-  private readonly kept = new Map<string, Footprint>()
   private readonly shapes = new ElementShapes()
+  private readonly standing: Standing
   private purging: Promise<void> = Promise.resolve()
   private leavers = new Leavers()
 
   constructor(nft: Nft, options: ServiceNftOptions) {
     this.nft = nft
     this.options = options
+    this.standing = new Standing(options.proxy)
     this.reader = options.ahead === undefined ? nft : withAhead(nft, options.ahead)
     for (const family of options.families)
       this.states.set(family, emptyState(serviceSets(family, options.names)))
@@ -100,28 +91,12 @@ class ServiceNft implements ServiceNftTable {
     return { space, id: space.codec.of(entry) }
   }
 
-  /** What an entry of the mirror has in the kernel. */
-  private standing(entry: ServiceEntry): Footprint {
-    if (entry instanceof ObservedEntry) return entry.footprint
-    return this.kept.get(entryKey(entry)) ?? footprintOf(entry, nothing)
-  }
-
-  private keep(key: string, footprint: Footprint, plain: boolean): void {
-    if (!plain) this.kept.set(key, footprint)
-    else if (this.kept.size > 0) this.kept.delete(key)
-  }
-
   equal(desired: ServiceEntry, observed: ServiceEntry): boolean {
-    if (observed.port === 0 || !this.states.has(desired.family)) return false
-    const before = this.standing(observed)
-    return unchanged(before, footprintOf(desired, before, this.options.proxy))
+    return observed.port !== 0 && this.states.has(desired.family) && this.standing.equal(desired, observed)
   }
 
   mirrored(desired: ServiceEntry, observed?: ServiceEntry): ServiceEntry {
-    if (observed !== undefined) {
-      const footprint = this.standing(observed)
-      this.keep(entryKey(desired), footprint, isPlain(desired, footprint))
-    }
+    if (observed !== undefined) this.standing.take(desired, observed)
     return desired
   }
 
@@ -160,13 +135,12 @@ class ServiceNft implements ServiceNftTable {
       }
       const space = entry.kind === 'nodeport' ? state.np : state.vip
       const id = space.codec.of(entry)
-      const before = op.verb === 'add' ? nothing : this.standing(op.observed)
-      const after = op.verb === 'remove' ? nothing : footprintOf(entry, before, this.options.proxy)
+      const { before, after } = this.standing.look(op)
       writer.difference(space, id, before, after, index)
       const key = entryKey(entry)
       // A start: nothing but what its entries tell.
       const plain = before === nothing && entry.proxied !== true
-      if (plain && after.affinity === '' && !this.kept.has(key)) continue
+      if (plain && after.affinity === '' && !this.standing.isKept(key)) continue
       changes.push({ key, space, id, before, after, entry: op.verb === 'remove' ? undefined : entry })
     }
     let base = 0
@@ -185,7 +159,7 @@ class ServiceNft implements ServiceNftTable {
       written: () => {
         for (const state of swept) state.strays = []
         for (const { key, space, id, after, entry } of changes) {
-          this.keep(key, after, entry === undefined || isPlain(entry, after))
+          this.standing.keep(key, after, entry)
           if (after.affinity !== '') space.sticky.add(id)
           else if (space.sticky.size > 0) space.sticky.delete(id)
         }
@@ -264,8 +238,7 @@ class ServiceNft implements ServiceNftTable {
     const place = entry.port === 0 ? undefined : this.place(entry)
     if (entry.port === 0) writer.strays(0)
     else if (place !== undefined) {
-      const from = op.verb === 'add' ? nothing : this.standing(op.observed)
-      const to = op.verb === 'remove' ? nothing : footprintOf(entry, from, this.options.proxy)
+      const { before: from, after: to } = this.standing.look(op)
       const written = op.verb === 'change' && unchanged(from, to)
       writer.difference(place.space, place.id, written ? footprintOf(op.observed, nothing) : from, to, 0)
     }
