@@ -20,8 +20,6 @@ export interface AllocOptions {
   readonly signal?: AbortSignal
   /** Wall clock; default Date. */
   readonly date?: () => Date
-  /** Values that are not to be had although no record says so. */
-  readonly avoid?: ReadonlySet<string>
 }
 
 export function allocKey(pool: string, value: string): string {
@@ -91,47 +89,6 @@ async function tryClaim(
   return tryClaim(kv, pool, value, owner, options) // it was released between the comparison and the answer
 }
 
-/**
- * The first of the candidates that `owner` has already or that nobody has. The pool is listed once; a race that is lost
- * costs one more transaction.
- * Errors: EXHAUSTED, and the store's.
- */
-export async function claim(
-  kv: Kv,
-  pool: string,
-  candidates: Iterable<string>,
-  owner: string,
-  options: AllocOptions = {},
-): Promise<Allocation> {
-  const known = await listPool(kv, pool, options.signal)
-  let tried = 0
-  for (const value of candidates) {
-    tried += 1
-    const taken = known.get(value)
-    if (taken?.owner === owner) return taken
-    if (taken !== undefined || options.avoid?.has(value)) continue
-    const record = await tryClaim(kv, pool, value, owner, options)
-    if (record.owner === owner) return record
-  }
-  throw new WarrenError(`Cannot allocate from pool "${pool}" for "${owner}": all ${tried} values are taken`, {
-    code: 'EXHAUSTED',
-    hint: 'make the pool larger, or delete what is not needed any more',
-  })
-}
-
-/** That value and no other. Errors: CONFLICT naming the owner, and the store's. */
-export async function claimExact(
-  kv: Kv,
-  pool: string,
-  value: string,
-  owner: string,
-  options: AllocOptions = {},
-): Promise<Allocation> {
-  const record = await tryClaim(kv, pool, value, owner, options)
-  if (record.owner === owner) return record
-  throw conflict(pool, value, owner, record.owner)
-}
-
 function conflict(pool: string, value: string, owner: string, holder: string): WarrenError {
   return new WarrenError(
     `Cannot allocate "${value}" from pool "${pool}" for "${owner}": "${holder}" has it`,
@@ -162,23 +119,5 @@ export async function renew(
     const puts = [{ key, value: allocRecord(owner, date) }]
     const result = await kv.txn({ compare, puts, deletes: [] }, options.signal)
     if (result.ok) return { ...record, renewed: date.getTime(), modRevision: result.revision }
-  }
-}
-
-/** Gives a value back; false when it was not `owner`'s. */
-export async function release(
-  kv: Kv,
-  pool: string,
-  value: string,
-  owner: string,
-  signal?: AbortSignal,
-): Promise<boolean> {
-  const key = allocKey(pool, value)
-  for (;;) {
-    const entry = (await kv.list(key, signal)).entries.find(found => found.key === key)
-    const record = entry === undefined ? undefined : readAllocation(entry)
-    if (record?.owner !== owner) return false
-    const compare: KvCompare[] = [{ key, modRevision: record.modRevision }]
-    if ((await kv.txn({ compare, puts: [], deletes: [key] }, signal)).ok) return true
   }
 }

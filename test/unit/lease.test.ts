@@ -1,6 +1,6 @@
 // The allocator, node block leases and node identity over the memory store, on simulated time.
 import t from 'tap'
-import { claim, claimExact, listPool, ownedBy, release, renew } from '../../agent/alloc.js'
+import { listPool, ownedBy, renew } from '../../agent/alloc.js'
 import { startIndex } from '../../agent/blocks.js'
 import { holdIdentity, type Instance } from '../../agent/identity.js'
 import {
@@ -14,7 +14,7 @@ import type { Lease } from '../../agent/model/self.js'
 import { asError, hasCode } from '../../lib/errors.js'
 import type { Kv } from '../../lib/kv/kv.js'
 import { type MemoryKv, memoryKv } from '../../lib/kv/memory.js'
-import { create, put } from '../support/kv-cases.js'
+import { put } from '../support/kv-cases.js'
 import { type Random, random } from '../support/random.js'
 import { type SimClock, simClock } from '../support/sim-clock.js'
 
@@ -26,44 +26,24 @@ const errorOf = (promise: Promise<unknown>) => promise.then(() => undefined, asE
 
 void t.test('alloc', async t => {
   const kv = memoryKv()
-  await t.test(
-    'claim gives the first candidate that nobody has, and the same one to the same owner again',
-    async t => {
-      await create(kv, 'alloc/vni/1', '{"owner":"a"}')
-      t.match(await claim(kv, 'vni', ['1', '2', '3'], 'b', { avoid: new Set(['2']) }), {
-        value: '3',
-        owner: 'b',
-      })
-      t.match(await claim(kv, 'vni', ['4', '3'], 'b'), { value: '4' }, 'the order of the candidates decides')
-      t.match(await claim(kv, 'vni', ['3', '4'], 'b'), { value: '3' })
-      t.match(await errorOf(claim(kv, 'vni', ['1', '3'], 'c')), {
-        code: 'EXHAUSTED',
-        message: /pool "vni" for "c": all 2/,
-      })
-    },
-  )
-  await t.test('twenty owners racing for twenty values get one each', async t => {
-    const values = Array.from({ length: 20 }, (_, n) => String(n))
-    const got = await Promise.all(values.map(owner => claim(kv.client(), 'race', values, `o${owner}`)))
-    t.equal(new Set(got.map(({ value }) => value)).size, 20)
-  })
-  await t.test('claimExact, renew and release respect the owner', async t => {
+  await t.test('renew claims what nobody has, and respects the owner', async t => {
     const date = (): Date => new Date(5_000)
-    t.match(await claimExact(kv, 'ip', 'x', 'a', { date }), { owner: 'a', renewed: 5_000 })
-    t.match(await claimExact(kv, 'ip', 'x', 'a'), { owner: 'a', renewed: 5_000 })
-    t.match(await errorOf(claimExact(kv, 'ip', 'x', 'b')), { code: 'CONFLICT', message: /"a" has it/ })
-    t.match(await errorOf(renew(kv, 'ip', 'x', 'b')), { code: 'CONFLICT' })
+    t.match(await renew(kv, 'ip', 'x', 'a', { date }), { owner: 'a', renewed: 5_000 })
+    t.match(await errorOf(renew(kv, 'ip', 'x', 'b')), { code: 'CONFLICT', message: /"a" has it/ })
     await renew(kv, 'ip', 'x', 'a', { date: () => new Date(6_000) })
     t.match(await ownedBy(kv, 'ip', 'a'), [{ value: 'x', renewed: 6_000 }])
-    t.equal(await release(kv, 'ip', 'x', 'b'), false)
-    t.equal(await release(kv, 'ip', 'x', 'a'), true)
-    t.equal(await release(kv, 'ip', 'x', 'a'), false)
-    t.match(await renew(kv, 'ip', 'x', 'a'), { owner: 'a' }, 'writes a lost record again')
+    t.same(await ownedBy(kv, 'ip', 'b'), [])
+    await kv.txn({ compare: [], puts: [], deletes: ['alloc/ip/x'] })
+    t.match(await renew(kv, 'ip', 'x', 'b'), { owner: 'b' }, 'what was lost is anybody`s')
+  })
+  await t.test('of twenty owners who race for one value one gets it', async t => {
+    const owners = Array.from({ length: 20 }, (_, n) => `o${n}`)
+    const got = await Promise.allSettled(owners.map(owner => renew(kv.client(), 'race', '1', owner)))
+    t.equal(got.filter(({ status }) => status === 'fulfilled').length, 1)
   })
   await t.test('a record that is no JSON is taken all the same', async t => {
     await put(kv, 'alloc/odd/1', 'not JSON')
-    t.match(await claim(kv, 'odd', ['1', '2'], 'a'), { value: '2' })
-    t.match(await errorOf(claimExact(kv, 'odd', '1', 'a')), { code: 'CONFLICT' })
+    t.match(await errorOf(renew(kv, 'odd', '1', 'a')), { code: 'CONFLICT' })
   })
 })
 
