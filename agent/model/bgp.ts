@@ -15,7 +15,6 @@ export const bgpPasswordSchema = z
   .describe('TCP MD5 password of the sessions (RFC 2385).')
 
 export const bgpTopologySchema = z.enum(['mesh', 'reflectors', 'auto'])
-export type BgpTopology = z.infer<typeof bgpTopologySchema>
 
 export const clusterBgpSchema = z.strictObject({
   asn: asnSchema.default(64512).describe('Autonomous system of all nodes (RFC 6793).'),

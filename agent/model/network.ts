@@ -184,4 +184,3 @@ export const networkSchema = z.strictObject({
 })
 
 export type Network = z.infer<typeof networkSchema>
-export type Subnet = z.infer<typeof subnetSchema>

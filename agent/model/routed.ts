@@ -1,7 +1,7 @@
 // Networks of type routed: what they need of the cluster, which prefixes are theirs, and which port has which address.
 // Their addresses are unique, by records alloc/port-ip/routed/-/ADDRESS of the allocator; so a record leads to its port.
 import { familyOf } from '../../lib/net/address.js'
-import { containsAddress, overlaps, type Prefix, parsePrefix } from '../../lib/net/prefix.js'
+import { overlaps, type Prefix, parsePrefix } from '../../lib/net/prefix.js'
 import { diffMaps } from '../../lib/persistent/map.js'
 import { Multimap } from '../../lib/persistent/multimap.js'
 import type { Cluster } from './cluster.js'
@@ -196,9 +196,4 @@ export function createRoutedPorts(): RoutedPorts {
       return changed
     },
   }
-}
-
-/** Is the address within one of the prefixes? */
-export function withinSome(prefixes: readonly Prefix[], address: string): boolean {
-  return prefixes.some(each => containsAddress(each, address))
 }

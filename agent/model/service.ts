@@ -223,7 +223,6 @@ export const serviceSchema = z.strictObject({
 
 export type Service = z.infer<typeof serviceSchema>
 export type ServicePort = z.infer<typeof servicePortSchema>
-export type Protocol = z.infer<typeof protocolSchema>
 
 export const headless = (service: Service): boolean => service.spec.clusterIPs?.includes('None') === true
 

@@ -9,9 +9,6 @@ import { WarrenError } from '../errors.js'
 /** Bytes before the inner frame. */
 export const headerLength = 8
 
-/** UDP destination port (IANA). */
-export const defaultPort = 4789
-
 /** 24 bits. */
 export const largestVni = 0xff_ffff
 

@@ -41,13 +41,3 @@ export type PeerBackend = (
 ) => PeerPlan
 
 export const nothing: PeerPlan = { route: [], neighbor: [], fdb: [], element: [], problems: [] }
-
-export function join(plans: readonly PeerPlan[]): PeerPlan {
-  return {
-    route: plans.flatMap(plan => plan.route),
-    neighbor: plans.flatMap(plan => plan.neighbor),
-    fdb: plans.flatMap(plan => plan.fdb),
-    element: plans.flatMap(plan => plan.element),
-    problems: plans.flatMap(plan => plan.problems),
-  }
-}
