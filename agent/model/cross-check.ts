@@ -22,6 +22,7 @@ import {
 } from './service-check.js'
 import type { RecordView } from './service-plan.js'
 import { type Allocation, clusterInForce } from './snapshot.js'
+import { some } from './some.js'
 import { tenantProblems } from './tenant-checks.js'
 
 export interface WriteCheck {
@@ -47,10 +48,6 @@ function problem(
   hint: string,
 ): Problem {
   return { level, about, code, message, hint }
-}
-
-function some(names: readonly string[]): string {
-  return names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '')
 }
 
 function tooFewBlocks(cluster: Cluster, prefix: Prefix, nodes: number): Problem | undefined {

@@ -12,6 +12,7 @@ import { headless, type Service, serviceName } from './service.js'
 import { givenAddresses, serviceOfOwner, serviceProblem } from './service-claims.js'
 import { planRecords, type RecordPlan, type RecordView } from './service-plan.js'
 import { type ServiceRanges, serviceRangeProblems, serviceRanges } from './service-ranges.js'
+import { some } from './some.js'
 
 /** Services as they stand after a write, and the records as they stand before it. */
 export interface ServiceBook {
@@ -231,8 +232,7 @@ export function rangeProblems(
   if (left.length === 0) return all
   const about = refOf(cluster)
   const { serviceCIDRs, nodePortRange } = cluster.spec
-  const names = left.slice(0, 5).join(', ') + (left.length > 5 ? ` and ${left.length - 5} more` : '')
-  const message = `${about}: serviceCIDRs [${serviceCIDRs.join(', ')}] and nodePortRange ${nodePortRange} leave out values of ${names}`
+  const message = `${about}: serviceCIDRs [${serviceCIDRs.join(', ')}] and nodePortRange ${nodePortRange} leave out values of ${some(left)}`
   const hint =
     'what they have they keep where the family is still there; delete and apply them for new values'
   return [...all, { level: 'warning', about, code: 'SERVICE_CIDR_OUTSIDE', message, hint }]

@@ -13,10 +13,11 @@ import type { Router } from './router.js'
 import { namedNetworks, routerNetworks } from './router-networks.js'
 import { defaultGroup, type SecurityGroup } from './security-group.js'
 import { type Allocation, clusterInForce } from './snapshot.js'
+import { some } from './some.js'
 import { inTenant, type Tenant, tenantName } from './tenant.js'
 import { createTenantAssignments, type TenantAssignments } from './tenant-assignments.js'
 import { addressSpace, subnetsOf, tenantProblem, tenantValue, vniFault, vniRange } from './tenant-claims.js'
-import { isTenantObject, some, tenantKinds } from './tenant-in-use.js'
+import { isTenantObject, tenantKinds } from './tenant-in-use.js'
 import { isTaken, recordConflicts, takenBy } from './tenant-taken.js'
 
 export interface TenantWrite {

@@ -3,17 +3,13 @@ import { WarrenError } from '../../lib/errors.js'
 import type { ModelObject, TenantObject } from './kinds.js'
 import { refOf } from './object.js'
 import { defaultGroup } from './security-group.js'
+import { some } from './some.js'
 import { inTenant, tenantName } from './tenant.js'
 
 export const tenantKinds = ['Network', 'Router', 'Port', 'SecurityGroup'] as const
 
 export const isTenantObject = (object: ModelObject): object is TenantObject =>
   (tenantKinds as readonly string[]).includes(object.kind)
-
-/** The first five, and how many more. */
-export function some(names: readonly string[]): string {
-  return names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '')
-}
 
 /** References of what stands in the way of a deletion. */
 function usersOf(ref: string, all: readonly ModelObject[]): readonly string[] {

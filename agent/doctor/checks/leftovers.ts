@@ -4,6 +4,7 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Link } from '../../../lib/netlink/types.js'
 import { aliasPrefix, defaultPrefix } from '../../model/marks.js'
+import { some } from '../../model/some.js'
 import { bad, type Check, type Finding, orOk, warn } from '../check.js'
 import { processesNamed } from '../processes.js'
 import { chainNames } from './host-managers.js'
@@ -117,10 +118,6 @@ function ours(facts: LeftoverFacts): readonly Finding[] {
       fix: 'warren cleanup --config FILE, with a file that has that namePrefix',
     }),
   ]
-}
-
-function some(all: readonly string[]): string {
-  return all.length > 5 ? `${all.slice(0, 5).join(', ')} and ${all.length - 5} more` : all.join(', ')
 }
 
 function removal(links: readonly string[], tables: readonly string[], chains: readonly string[]): string {
