@@ -49,8 +49,8 @@ export function anyAddress(): string {
   return all.find(({ internal, address }) => !internal && !isLinkLocal(address))?.address ?? ''
 }
 
-/** Where to find the interface to the other nodes: as configured, else by route to the store, then to any peer. */
-export function underlayChoice(config: Config, store: Store): UnderlayChoice {
+/** Where to find the interface to the other nodes: as configured, else by route to the store, then to any of those addresses. */
+export function underlayTowards(config: Config, peers: readonly string[]): UnderlayChoice {
   const { underlay } = config
   if (underlay !== undefined && Object.keys(underlay).some(key => key !== 'exclusiveVXLAN'))
     return underlay as UnderlayChoice
@@ -58,10 +58,15 @@ export function underlayChoice(config: Config, store: Store): UnderlayChoice {
   const hosts = endpoints
     .map(endpoint => new URL(endpoint).hostname.replace(/^\[|\]$/g, ''))
     .filter(host => /^[0-9a-f:.]+$/i.test(host))
+  return { auto: [...hosts, ...peers] }
+}
+
+/** Of the peers that the store knows, the first addresses. */
+export function underlayChoice(config: Config, store: Store): UnderlayChoice {
   const peers: string[] = []
   for (const { metadata, spec } of store.snapshot().nodes.values()) {
     if (metadata.name !== config.node) peers.push(...spec.addresses)
     if (peers.length >= 8) break
   }
-  return { auto: [...hosts, ...peers.slice(0, 8)] }
+  return underlayTowards(config, peers.slice(0, 8))
 }

@@ -4,7 +4,8 @@ import { hasCode } from '../../lib/errors.js'
 import type { Netns } from '../../lib/netns/netns.js'
 import type { Config } from '../config.js'
 import { namesOf, routeProtocol } from '../model/marks.js'
-import { chooseUnderlay, type UnderlayChoice } from '../sources/host.js'
+import { underlayTowards } from '../own.js'
+import { chooseUnderlay } from '../sources/host.js'
 import type { DoctorContext } from './check.js'
 import { type Daemon, type Peer, peersOf } from './daemon-facts.js'
 
@@ -50,17 +51,6 @@ function once<T>(make: () => Promise<T>): () => Promise<T> {
   }
 }
 
-function choiceOf(config: Config, peers: readonly Peer[]): UnderlayChoice {
-  const { underlay } = config
-  if (underlay !== undefined && Object.keys(underlay).some(key => key !== 'exclusiveVXLAN'))
-    return underlay as UnderlayChoice
-  const endpoints = 'etcd' in config.store ? config.store.etcd.endpoints : []
-  const hosts = endpoints
-    .map(endpoint => new URL(endpoint).hostname.replace(/^\[|\]$/g, ''))
-    .filter(host => /^[0-9a-f:.]+$/i.test(host))
-  return { auto: [...hosts, ...peers.slice(0, 8).flatMap(({ addresses }) => addresses)] }
-}
-
 export function createContext(options: ContextOptions): DoctorContext {
   const { config, kernel, daemon, signal } = options
   const { netns, rtnl } = kernel
@@ -87,7 +77,11 @@ export function createContext(options: ContextOptions): DoctorContext {
       const routes = (await rtnl.list('route', { table: 254 }, signal)).filter(
         ({ protocol, type }) => protocol !== routeProtocol && type === 'unicast',
       )
-      return chooseUnderlay(choiceOf(config, peers), await links(), await addresses(), () => routes).underlay
+      const towards = underlayTowards(
+        config,
+        peers.slice(0, 8).flatMap(peer => peer.addresses),
+      )
+      return chooseUnderlay(towards, await links(), await addresses(), () => routes).underlay
     }),
   }
 }
