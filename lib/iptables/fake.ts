@@ -4,11 +4,11 @@
 import { WarrenError } from '../errors.js'
 import {
   ensureText,
-  isEnsured,
   madePrefix,
+  missingJumps,
   observedJumps,
   parseSave,
-  removeText,
+  removal,
   splitWords,
 } from './save.js'
 import type {
@@ -207,14 +207,7 @@ class InMemoryIptables implements FakeIptables {
           code: 'ENOENT',
         })
       const saved = parseSave(this.save(place))
-      const observed = observedJumps(saved, place, this.prefix)
-      const missing = own.filter(
-        jump =>
-          !isEnsured(
-            jump,
-            observed.find(({ chain }) => chain === jump.chain),
-          ),
-      )
+      const missing = missingJumps(own, saved, place, this.prefix)
       if (missing.length === 0) return
       const made = inUse ? [] : [`${madePrefix(this.prefix)}TABLE`]
       this.restore(place, bodyOf(ensureText(missing, saved, made)))
@@ -226,11 +219,7 @@ class InMemoryIptables implements FakeIptables {
     this.mayFail('remove')
     await this.forEachPlace(jumps, (place, own) => {
       const saved = parseSave(this.save(place))
-      const mine = saved.chains.map(({ name }) => name).filter(name => name.startsWith(this.prefix))
-      const made = mine.filter(name => name.startsWith(madePrefix(this.prefix)))
-      const going = own.map(jump => jump.chain)
-      const last = mine.every(name => made.includes(name) || going.includes(name))
-      const text = removeText(last ? [...going, ...made] : going, saved)
+      const { text, made, last } = removal(own, saved, this.prefix)
       if (text === undefined) return
       this.restore(place, bodyOf(text))
       this.writes += 1

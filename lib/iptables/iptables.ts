@@ -16,11 +16,11 @@ import { legacyDigest, legacyFamilies } from './legacy-state.js'
 import { IptablesRunner, placeName, places } from './run.js'
 import {
   ensureText,
-  isEnsured,
   madePrefix,
+  missingJumps,
   observedJumps,
   parseSave,
-  removeText,
+  removal,
   type SavedTable,
 } from './save.js'
 import type {
@@ -182,14 +182,7 @@ class HostIptables implements Iptables {
           code: 'ENOENT',
         })
       const saved = hasTable ? await this.save(place) : { chains: [], rules: [] }
-      const observed = observedJumps(saved, place, this.prefix)
-      const missing = own.filter(
-        jump =>
-          !isEnsured(
-            jump,
-            observed.find(({ chain }) => chain === jump.chain),
-          ),
-      )
+      const missing = missingJumps(own, saved, place, this.prefix)
       if (missing.length === 0) return
       // All that are absent: some versions make the three of them at once.
       const made =
@@ -207,11 +200,7 @@ class HostIptables implements Iptables {
     return this.forEachPlace(jumps, async (place, own) => {
       if (!(await this.hasTable(place))) return
       const saved = await this.save(place)
-      const mine = saved.chains.map(({ name }) => name).filter(name => name.startsWith(this.prefix))
-      const made = mine.filter(name => name.startsWith(madePrefix(this.prefix)))
-      const going = own.map(jump => jump.chain)
-      const last = mine.every(name => made.includes(name) || going.includes(name))
-      const text = removeText(last ? [...going, ...made] : going, saved)
+      const { text, made, last } = removal(own, saved, this.prefix)
       if (text !== undefined) await this.restore(place, text)
       if (last && place.variant === 'nft')
         await this.listing(socket =>

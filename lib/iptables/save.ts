@@ -137,7 +137,7 @@ export function observedJumps(
 }
 
 /** Is this jump, with its chain, exactly what is wanted? */
-export function isEnsured(wanted: IptablesJump, observed: ObservedJump | undefined): boolean {
+function isEnsured(wanted: IptablesJump, observed: ObservedJump | undefined): boolean {
   return (
     observed !== undefined &&
     observed.position === 1 &&
@@ -169,7 +169,7 @@ export function ensureText(
 }
 
 /** Undefined when none of the chains is there. */
-export function removeText(chains: readonly string[], saved: SavedTable): string | undefined {
+function removeText(chains: readonly string[], saved: SavedTable): string | undefined {
   const there = chains.filter(chain => saved.chains.some(({ name }) => name === chain))
   if (there.length === 0) return undefined
   const lines: string[] = []
@@ -179,4 +179,37 @@ export function removeText(chains: readonly string[], saved: SavedTable): string
   for (const chain of there) lines.push(`-F ${chain}`)
   for (const chain of there) lines.push(`-X ${chain}`)
   return restoreText(lines)
+}
+
+/** Those of the jumps that are not there as they should be. */
+export function missingJumps(
+  own: readonly IptablesJump[],
+  saved: SavedTable,
+  place: Pick<IptablesJump, 'variant' | 'family'>,
+  prefix: string,
+): readonly IptablesJump[] {
+  const observed = observedJumps(saved, place, prefix)
+  return own.filter(
+    jump =>
+      !isEnsured(
+        jump,
+        observed.find(({ chain }) => chain === jump.chain),
+      ),
+  )
+}
+
+/**
+ * What takes the chains of these jumps away: `text` undefined when there is nothing. `last`: nothing else of ours is there, and
+ * so the chains `made` that remember what iptables-nft made for us go along.
+ */
+export function removal(
+  own: readonly IptablesJump[],
+  saved: SavedTable,
+  prefix: string,
+): { readonly text: string | undefined; readonly made: readonly string[]; readonly last: boolean } {
+  const mine = saved.chains.map(({ name }) => name).filter(name => name.startsWith(prefix))
+  const made = mine.filter(name => name.startsWith(madePrefix(prefix)))
+  const going = own.map(jump => jump.chain)
+  const last = mine.every(name => made.includes(name) || going.includes(name))
+  return { text: removeText(last ? [...going, ...made] : going, saved), made, last }
 }
