@@ -12,7 +12,7 @@ import { madeAgain } from './made-again.js'
 import { rulesFirst } from './rules-first.js'
 import { type SpacedOptions, spacedTable } from './spaced.js'
 import type { Space, Spaces } from './spaces.js'
-import type { Stage } from './stage.js'
+import { type Stage, stage } from './stage.js'
 import { addressTable } from './tables/address.js'
 import type { DhcpTable } from './tables/dhcp.js'
 import { elementTable } from './tables/element.js'
@@ -91,9 +91,6 @@ export function fabricStages({ kernel, spaces, dhcp, desired }: FabricOptions): 
     return (known.spaces.get(space) ?? []) as T[]
   }
   const setsOf = (space: string): readonly NftSetRef[] => desired()?.fabricSets?.get(space) ?? []
-  const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage<T>, 'name' | 'table'> = {}): Stage =>
-    // A stage's own table only ever sees objects that it observed or that compute made for it.
-    ({ name, table, ...more }) as unknown as Stage
   const spaced = <T>(
     name: TableName,
     make: SpacedOptions<T>['make'],

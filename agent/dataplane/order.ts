@@ -3,7 +3,6 @@
 import type { Address, Route } from '../../lib/netlink/types.js'
 import type { NftElement, NftSetRef, NftTableName } from '../../lib/nftables/types.js'
 import type { Answers } from '../../lib/probe/answers.js'
-import type { Table } from '../../lib/reconcile/table.js'
 import { vtepSet } from '../compute/rules.js'
 import { natKeeperTable, serviceTable } from '../compute/services/ruleset.js'
 import { baseSets } from '../compute/services/sets.js'
@@ -18,7 +17,7 @@ import { fabricStages } from './fabric-stages.js'
 import type { HostProxy } from './host-proxy.js'
 import { plainRuleset, serviceFamilies, serviceTables } from './service-stages.js'
 import type { Spaces } from './spaces.js'
-import type { Stage } from './stage.js'
+import { type Stage, stage } from './stage.js'
 import { addressTable } from './tables/address.js'
 import type { BgpTables } from './tables/bgp.js'
 import type { DhcpTable } from './tables/dhcp.js'
@@ -97,9 +96,6 @@ export function orderedStages(options: OrderOptions): readonly Stage[] {
     [...(wanted('element')?.values() ?? [])]
       .flat()
       .filter(({ set }) => set.table === table.name && set.family === table.family)
-  const stage = <T>(name: TableName, table: Table<T>, more: Omit<Stage<T>, 'name' | 'table'> = {}): Stage =>
-    // A stage's own table only ever sees objects that it observed or that compute made for it.
-    ({ name, table, ...more }) as unknown as Stage
   const services = serviceTables({ kernel, names, desired, proxy: options.proxy, ahead: options.ahead })
   const below: readonly TableName[] = ['link-sysctl', 'address', 'neighbor', 'fdb', 'route']
   return [

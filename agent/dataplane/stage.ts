@@ -19,3 +19,12 @@ export interface Stage<T = unknown> {
   /** Of the store, not of the kernel: not repaired by `plan`, not removed by cleanup. */
   readonly remote?: boolean
 }
+
+export function stage<T>(
+  name: TableName,
+  table: Table<T>,
+  more: Omit<Stage<T>, 'name' | 'table'> = {},
+): Stage {
+  // A stage's own table only ever sees objects that it observed or that compute made for it.
+  return { name, table, ...more } as unknown as Stage
+}
