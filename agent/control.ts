@@ -38,7 +38,7 @@ import {
 } from './model-store.js'
 import { createTenantControl } from './tenant-control.js'
 
-export function describeOrigin(origin: Origin): string {
+function describeOrigin(origin: Origin): string {
   return origin.from === 'file' ? `file ${origin.file}:${origin.line}` : origin.key
 }
 

@@ -162,7 +162,7 @@ function learn(view: View, choices: readonly Choice[], found: readonly KvEntry[]
 const recordValue = (prefix: string): string => prefix.replace('/', '-')
 
 /** The prefix of a record's value: 10.244.1.0/24 of "10.244.1.0-24". */
-export function blockOf(value: string): string {
+function blockOf(value: string): string {
   return value.replace('-', '/')
 }
 

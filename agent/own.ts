@@ -11,7 +11,7 @@ import type { UnderlayChoice } from './sources/host.js'
 import type { Store } from './store.js'
 
 /** The same after a restart: tells our own previous life from another agent of our name. */
-export function instanceId(stateDir: string): string {
+function instanceId(stateDir: string): string {
   const path = `${stateDir}/instance`
   try {
     return readFileSync(path, 'utf8').trim()

@@ -17,7 +17,7 @@ import { version } from './version.js'
 export const snapshotVersion = 2
 
 /** What another build writes is checked again. */
-export function thisProgram(): string {
+function thisProgram(): string {
   try {
     const { size, mtimeMs } = statSync(process.argv[1] ?? '')
     return `${version} ${size} ${mtimeMs}`

@@ -36,7 +36,7 @@ function portsOf({ service, entries }: ServiceFacts, recorded: Readonly<Record<s
   })
 }
 
-export function endpointCounts(service: Service, selection: Selection): EndpointCounts {
+function endpointCounts(service: Service, selection: Selection): EndpointCounts {
   const counts = { total: 0, ready: 0, serving: 0, terminating: 0 }
   selection.each(service, ({ ready, serving, terminating }) => {
     counts.total += 1

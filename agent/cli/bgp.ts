@@ -48,7 +48,7 @@ const sessionColumns: readonly Column<BgpSessionView>[] = [
   { title: 'OUT', value: row => sum(row, 'advertised'), right: true },
 ]
 
-export function bgpLines(view: BgpView, paint: Paint): readonly string[] {
+function bgpLines(view: BgpView, paint: Paint): readonly string[] {
   const reflectors =
     view.topology === 'mesh' ? '' : `, reflectors: ${view.reflectors.join(', ') || 'none here'}`
   const lines = [
@@ -88,7 +88,7 @@ const routeColumns: readonly Column<BgpRouteView>[] = [
   { title: 'WHY', value: row => (row.code === undefined ? row.why : `${row.code}: ${row.why ?? ''}`) },
 ]
 
-export function bgpRouteLines(routes: readonly BgpRouteView[], paint: Paint): readonly string[] {
+function bgpRouteLines(routes: readonly BgpRouteView[], paint: Paint): readonly string[] {
   if (routes.length === 0) return ['No routes.']
   return tableLines(routeColumns, routes, paint)
 }

@@ -107,7 +107,7 @@ interface DescribeOptions {
 }
 
 /** "service web", "service/web", "service/shop/web", `-n shop`. Errors: INVALID. */
-export function referenceOf(
+function referenceOf(
   first: string,
   second: string | undefined,
   namespace: string | undefined,

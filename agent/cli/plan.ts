@@ -12,7 +12,7 @@ const signs: Readonly<Record<PlanResult['ops'][number]['verb'], readonly [string
   remove: ['-', 'bad'],
 }
 
-export function planLines(plan: PlanResult, paint: Paint): readonly string[] {
+function planLines(plan: PlanResult, paint: Paint): readonly string[] {
   const lines: string[] = []
   let table: string | undefined
   for (const op of plan.ops) {

@@ -53,7 +53,7 @@ const wideColumns: readonly Column<ServiceStatus>[] = [
   ...columns.slice(4),
 ]
 
-export function serviceLines(
+function serviceLines(
   list: ServiceList,
   paint: Paint,
   options: { readonly all: boolean; readonly wide: boolean },

@@ -5,7 +5,7 @@ import { type CommandModule, examples, exit, outputOption } from './command.js'
 import { count } from './format.js'
 import { type Paint, printable } from './table.js'
 
-export function shownLines(
+function shownLines(
   tables: Readonly<Record<string, readonly ShownObject[]>>,
   paint: Paint,
 ): readonly string[] {

@@ -28,7 +28,7 @@ function parseRevision(text: string): number {
 }
 
 /** What stands between a host and "converged", one line each. */
-export function missing(status: Status, revision: number | undefined): readonly string[] {
+function missing(status: Status, revision: number | undefined): readonly string[] {
   const lines: string[] = []
   if (status.hold !== undefined) lines.push(`on hold: ${status.hold}`)
   for (const { name, inSync, error } of status.sources)

@@ -71,7 +71,7 @@ export function ownTables(names: Names): readonly NftTableName[] {
   return [...own, ...services.map(({ family, name }) => ({ family, name }))]
 }
 
-export function ownSets(names: Names): readonly NftSetRef[] {
+function ownSets(names: Names): readonly NftSetRef[] {
   const base = serviceFamilies.flatMap(family => baseSets(family, names, { nodePortAddresses: true }))
   const { vteps, vnis } = tenantGuardSets(names, 'inet')
   const routed = Object.values(routedHostSets(names))

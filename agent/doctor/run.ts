@@ -31,7 +31,7 @@ const grace = 100
 
 const order: readonly FindingStatus[] = ['ok', 'unknown', 'warn', 'bad']
 
-export function worst(all: readonly FindingStatus[]): FindingStatus {
+function worst(all: readonly FindingStatus[]): FindingStatus {
   return all.reduce<FindingStatus>((a, b) => (order.indexOf(b) > order.indexOf(a) ? b : a), 'ok')
 }
 

@@ -27,7 +27,7 @@ const chainReasons: Readonly<Record<string, string>> = {
   'short-fragments': 'VXLAN in short fragments',
 }
 
-export function reasonOf({ comment, chain }: Pick<DropCounter, 'comment' | 'chain'>): string {
+function reasonOf({ comment, chain }: Pick<DropCounter, 'comment' | 'chain'>): string {
   return comment ?? chainReasons[chain] ?? `chain ${chain}`
 }
 

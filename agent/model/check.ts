@@ -26,7 +26,7 @@ export type Checked<T> =
 type Issue = z.core.$ZodIssue
 type Schema = z.core.$ZodType
 
-export function formatPath(path: FieldPath): string {
+function formatPath(path: FieldPath): string {
   return path.reduce<string>((text, step) => {
     if (typeof step === 'number') return `${text}[${step}]`
     return text === '' ? step : `${text}.${step}`
@@ -137,7 +137,7 @@ function schemaAt(schema: Schema, value: unknown, path: FieldPath): Schema | und
 }
 
 /** Names of the fields that an object at `path` may have. */
-export function knownFields(schema: Schema, value: unknown, path: FieldPath): readonly string[] {
+function knownFields(schema: Schema, value: unknown, path: FieldPath): readonly string[] {
   const there = schemaAt(schema, value, path)
   if (there === undefined) return []
   return [...new Set(objectsAt(there, at(value, path)).flatMap(({ shape }) => Object.keys(shape)))]

@@ -44,7 +44,7 @@ const unique = (texts: readonly string[]): readonly string[] =>
   [...new Set(texts)].filter(text => text !== '')
 
 /** A value as YAML in one line, with quotes only where YAML needs them. */
-export function flow(value: unknown): string {
+function flow(value: unknown): string {
   if (Array.isArray(value)) return `[${value.map(flow).join(', ')}]`
   if (typeof value === 'object' && value !== null) {
     const members = Object.entries(value).map(([name, member]) => `${name}: ${flow(member)}`)

@@ -69,7 +69,7 @@ export function serviceBook(
 }
 
 /** Does the record only wait for its release: its Service is gone, or asks for something else now? */
-export function idleRecord(book: ServiceBook, key: string, owner: string): boolean {
+function idleRecord(book: ServiceBook, key: string, owner: string): boolean {
   const name = serviceOfOwner(owner)
   if (name === undefined) return false
   const service = book.services.get(name)

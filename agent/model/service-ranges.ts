@@ -26,7 +26,7 @@ export function serviceRanges(cluster: Cluster): ServiceRanges {
 }
 
 /** The first and the last number of a prefix that a Service may have: not the network's, not the broadcast address. */
-export function usableAddresses(prefix: Prefix): { readonly first: bigint; readonly count: number } {
+function usableAddresses(prefix: Prefix): { readonly first: bigint; readonly count: number } {
   const size = 2 ** (addressBits[prefix.family] - prefix.length)
   const count = Math.min(mostOffsets, prefix.family === 'inet' ? size - 2 : size - 1)
   return { first: prefix.base + 1n, count: Math.max(0, count) }

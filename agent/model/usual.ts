@@ -34,7 +34,7 @@ function only(fields: Fields, known: ReadonlySet<string>): boolean {
 }
 
 /** An IPv4 address that endpoints and Services may have: in dots, unicast, not link-local. */
-export function isUsualAddress(text: unknown): text is string {
+function isUsualAddress(text: unknown): text is string {
   if (typeof text !== 'string') return false
   let octet = 0
   let digits = 0

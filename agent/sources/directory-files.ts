@@ -36,7 +36,7 @@ const causes: Readonly<Record<string, readonly [string, string]>> = {
 }
 
 /** Path, reason and what to do. */
-export function readError(what: 'directory' | 'file', path: string, error: unknown): WarrenError {
+function readError(what: 'directory' | 'file', path: string, error: unknown): WarrenError {
   if (error instanceof WarrenError) return error
   const [cause, hint] = causes[codeOf(error)] ?? [
     error instanceof Error ? error.message : String(error),

@@ -13,7 +13,7 @@ export interface Keys {
 const base64 = (bytes: Buffer): string => bytes.toString('base64')
 
 /** The first key behind all that start with `bytes`: the last byte that can be is one more; "\0" is the end of all keys. */
-export function rangeEnd(bytes: Buffer): Buffer {
+function rangeEnd(bytes: Buffer): Buffer {
   const end = Buffer.from(bytes)
   for (let at = end.length - 1; at >= 0; at--) {
     const byte = end[at] ?? 0

@@ -45,7 +45,7 @@ export function splitWords(line: string): string[] {
 
 const plain = /^[A-Za-z0-9_.,:/=!+@%-]+$/
 
-export function quoteWord(word: string): string {
+function quoteWord(word: string): string {
   if (/[\n\r\0]/.test(word))
     throw new WarrenError(`Cannot write iptables rule: ${JSON.stringify(word)} has a line break`, {
       code: 'EINVAL',
@@ -92,12 +92,12 @@ export function madePrefix(prefix: string): string {
 }
 
 /** Prefix of chains that belong to Services; they are no jumps of compute's, and stand before those. */
-export function servicePrefix(prefix: string): string {
+function servicePrefix(prefix: string): string {
   return `${prefix}SVC-`
 }
 
 /** Rules anywhere that lead to `chain`. */
-export function rulesTo(saved: SavedTable, chain: string): SavedRule[] {
+function rulesTo(saved: SavedTable, chain: string): SavedRule[] {
   return saved.rules.filter(rule => targetOf(rule.args) === chain)
 }
 

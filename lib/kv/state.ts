@@ -49,7 +49,7 @@ export function leaseOver(key: string, lease: KvLease): WarrenError {
   })
 }
 
-export function plain(entry: Stored): KvEntry {
+function plain(entry: Stored): KvEntry {
   const { key, value, modRevision, createRevision } = entry
   return { key, value, modRevision, createRevision }
 }

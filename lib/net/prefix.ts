@@ -25,7 +25,7 @@ export interface Prefix {
 }
 
 /** `base/length` in canonical text; host bits are cut off. */
-export function makePrefix(family: AddressFamily, base: bigint, length: number): Prefix {
+function makePrefix(family: AddressFamily, base: bigint, length: number): Prefix {
   const host = BigInt(addressBits[family] - length)
   const network = (base >> host) << host
   return { family, base: network, length, text: `${numberToAddress(network, family)}/${length}` }

@@ -67,7 +67,7 @@ export function addressKey(object: Address): string {
   return `${object.dev} ${object.address}/${object.prefixLength}`
 }
 
-export function metricOf(route: Route): number {
+function metricOf(route: Route): number {
   return route.metric ?? (route.family === 'inet6' ? 1024 : 0)
 }
 

@@ -21,7 +21,7 @@ export function sockaddr({ address, port }: Endpoint): Buffer {
 }
 
 /** The address in a sockaddr, as its 4 or 16 bytes (a view). */
-export function sockaddrBytes(bytes: Buffer): Buffer {
+function sockaddrBytes(bytes: Buffer): Buffer {
   return bytes.readUInt16LE(0) === AF_INET6 ? bytes.subarray(8, 24) : bytes.subarray(4, 8)
 }
 

@@ -66,7 +66,7 @@ function isV6Only(data: Buffer, start: number, end: number): boolean {
 }
 
 /** The message whose header is at `start`. */
-export function decodeSocket(
+function decodeSocket(
   protocol: SocketProtocol,
   data: Buffer,
   start: number,

@@ -47,7 +47,7 @@ function isNear(address: string, context: ImportContext): boolean {
 }
 
 /** Its next hop where that is on our L2, else the router that announces it; the kernel takes no IPv4 gateway for IPv6. */
-export function gatewayOf(path: BgpPath, context: ImportContext): string | undefined {
+function gatewayOf(path: BgpPath, context: ImportContext): string | undefined {
   const fits = (address: string): boolean =>
     (path.family === 'inet' || address.includes(':')) && isNear(address, context)
   if (fits(path.nextHop)) return path.nextHop

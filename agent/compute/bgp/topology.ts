@@ -58,7 +58,7 @@ function chosen(candidates: readonly Candidate[], count: number): string[] {
 }
 
 /** The nodes that reflect: those of the selector, else (also where it fits none) so many that are chosen among those whose agents run. */
-export function reflectorsOf(
+function reflectorsOf(
   speakers: readonly Candidate[],
   bgp: ClusterBgp,
   live: ReadonlySet<string>,

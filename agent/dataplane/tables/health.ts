@@ -7,7 +7,7 @@ import type { OpResult, Table } from '../../../lib/reconcile/table.js'
 import type { HealthCheck } from '../../model/service-entry.js'
 
 /** The shape that kube-proxy answers with. */
-export function healthBody({ service, local }: HealthCheck): string {
+function healthBody({ service, local }: HealthCheck): string {
   const [namespace, name] = service.split('/')
   return `${JSON.stringify({ service: { namespace, name }, localEndpoints: local, serviceProxyHealthy: true })}\n`
 }

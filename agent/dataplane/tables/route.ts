@@ -21,7 +21,7 @@ function metric(route: Route): number {
 const mainTable = 254
 
 /** Of nearly all the prefix alone: at 5,000 nodes a text that is there costs less than one put together. */
-export function routeKey(route: Route): string {
+function routeKey(route: Route): string {
   const usual =
     route.table === mainTable &&
     (route.metric === undefined || route.metric === (route.family === 'inet6' ? 1024 : 0))
