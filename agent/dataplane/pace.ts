@@ -1,4 +1,4 @@
-// When the loop's next pass comes where nobody has said: everything is looked at now and then, and a stream of changes is
+// When the loop's next pass comes: when somebody called for it; everything is looked at now and then; a stream of changes is
 // given time to gather.
 import type { Clock } from '../../lib/clock.js'
 
@@ -59,5 +59,46 @@ export class Gathering {
   /** `tookMs`: the last pass. */
   waitMs(tookMs: number): number {
     return this.#bulks > 1 && this.#more ? Math.min(gatherMs, tookMs) : 0
+  }
+}
+
+/** Somebody wants a pass: since when, and the loop that waits for that. Times are the clock's, ms. */
+export class Kick {
+  #since: number | undefined
+  #wake: (() => void) | undefined
+
+  /** The first call that no pass has answered; undefined: none. */
+  get since(): number | undefined {
+    return this.#since
+  }
+
+  call(now: number): void {
+    this.#since ??= now
+    this.#wake?.()
+  }
+
+  /** A pass begins and answers all calls: since when somebody wanted it. */
+  take(now: number): number {
+    const since = this.#since ?? now
+    this.#since = undefined
+    return since
+  }
+
+  /** Ends the wait without a call. */
+  wake(): void {
+    this.#wake?.()
+  }
+
+  /** Resolves after `ms`, or when somebody calls. */
+  wait(ms: number): Promise<void> {
+    return new Promise(resolve => {
+      const done = (): void => {
+        clearTimeout(timer)
+        this.#wake = undefined
+        resolve()
+      }
+      const timer = setTimeout(done, Math.min(ms, 2 ** 31 - 1))
+      this.#wake = done
+    })
   }
 }

@@ -9,7 +9,7 @@ import type { Receipts } from '../../lib/reconcile/receipt.js'
 import type { Desired, TableOp } from '../../lib/reconcile/table.js'
 import type { DesiredState, TableName } from '../model/desired.js'
 import { FailureLog } from './failure-log.js'
-import { Drift, Gathering } from './pace.js'
+import { Drift, Gathering, Kick } from './pace.js'
 import { type PlannedOp, planOps } from './plan.js'
 import type { Stage } from './stage.js'
 
@@ -52,8 +52,7 @@ const idleRetryMs = 1000
 export class Reconciler {
   readonly #options: ReconcilerOptions
   readonly #mirrors: ReadonlyMap<TableName, Mirror<unknown>>
-  #kick: (() => void) | undefined
-  #kickedAt: number | undefined
+  readonly #kick = new Kick()
   #queue: Promise<unknown> = Promise.resolve()
   #last: PassReport | undefined
   #passes = 0
@@ -77,8 +76,7 @@ export class Reconciler {
 
   /** Something may have changed: run a pass soon. Kicks coalesce. */
   kick(): void {
-    this.#kickedAt ??= this.#options.clock.now()
-    this.#kick?.()
+    this.#kick.call(this.#options.clock.now())
   }
 
   /** A foreign hand, as the monitor saw it; `object` lets our own echoes pass. */
@@ -128,7 +126,7 @@ export class Reconciler {
     return (
       this.#last !== undefined &&
       this.#last.hold === undefined &&
-      this.#kickedAt === undefined &&
+      this.#kick.since === undefined &&
       this.tables.every(table => table.state === 'converged') &&
       this.#options.stages.every(({ table }) => table.dirtyAt?.() === undefined)
     )
@@ -156,11 +154,11 @@ export class Reconciler {
   async run(signal: AbortSignal): Promise<void> {
     const { clock, driftMs } = this.#options
     const drift = new Drift(clock, driftMs)
-    signal.addEventListener('abort', () => this.#kick?.(), { once: true })
+    signal.addEventListener('abort', () => this.#kick.wake(), { once: true })
     while (!signal.aborted) {
-      if (this.#kickedAt === undefined) {
+      if (this.#kick.since === undefined) {
         const due = Math.min(drift.next, this.#retryAt())
-        await this.#waitForKick(Math.max(0, due - clock.now()))
+        await this.#kick.wait(Math.max(0, due - clock.now()))
         if (signal.aborted) return
       }
       const from = clock.now()
@@ -186,18 +184,6 @@ export class Reconciler {
     return this.#idle && due <= this.#passedAt ? this.#passedAt + idleRetryMs : due
   }
 
-  #waitForKick(ms: number): Promise<void> {
-    return new Promise(resolve => {
-      const done = (): void => {
-        clearTimeout(timer)
-        this.#kick = undefined
-        resolve()
-      }
-      const timer = setTimeout(done, Math.min(ms, 2 ** 31 - 1))
-      this.#kick = done
-    })
-  }
-
   /** Passes, plans and removals never overlap. */
   #exclusive<T>(f: () => Promise<T>): Promise<T> {
     const next = this.#queue.then(f, f)
@@ -207,8 +193,7 @@ export class Reconciler {
 
   async #pass(signal: AbortSignal): Promise<void> {
     const { clock, stages } = this.#options
-    const kickedAt = this.#kickedAt ?? clock.now()
-    this.#kickedAt = undefined
+    const kickedAt = this.#kick.take(clock.now())
     const started = clock.now()
     this.#passedAt = started
     this.#idle = true
@@ -259,7 +244,7 @@ export class Reconciler {
       for (const mirror of looked) mirror.settle()
     }
     this.#passes += 1
-    this.#gathering.passed(ops, this.#kickedAt !== undefined)
+    this.#gathering.passed(ops, this.#kick.since !== undefined)
     this.#report({ ops, failed, ms: clock.now() - started, problems: desired.problems, hold: desired.hold })
   }
 
