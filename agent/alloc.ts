@@ -1,4 +1,4 @@
-// The one allocator (design.md §8): whatever the cluster hands out is a record alloc/<pool>/<value> -> owner, made by
+// The records of allocations (design.md §8): whatever the cluster hands out is alloc/<pool>/<value> -> owner, made by
 // compare-and-swap, so that no value has two owners whatever the race. A value that a spec asks for claims the same record.
 // Look: etcdctl get --prefix /warren/alloc/
 import { WarrenError } from '../lib/errors.js'
