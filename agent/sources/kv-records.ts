@@ -115,6 +115,8 @@ export interface StoreState {
 
 export function storeProblems(state: StoreState): readonly Problem[] {
   const { name, format, size, held, unknownKinds, bad } = state
+  // So it is at nearly every change of the model.
+  if (format.state === 'present' && held.size + unknownKinds.size + bad.size === 0) return []
   const all: Problem[] = []
   if (format.state === 'absent' || format.state === 'unusable') {
     const empty = format.state === 'absent'
