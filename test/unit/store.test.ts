@@ -377,6 +377,11 @@ t.test('one bad object: its last good version stays in force, the others change'
     'alloc/node-ipv4/10.128.9.0-24',
   )
   t.same(s.model.problems(), [], 'all mended; a record may have fields of a newer version')
+  s.put('objects/node/-/h1', '{')
+  t.match(s.model.problems(), [{ code: 'JSON' }], 'one thing wrong, and nothing else')
+  s.put('objects/node/-/h1', JSON.stringify(node(1)))
+  s.put('objects/gateway/default/web', '{}')
+  t.match(s.model.problems(), [{ code: 'KIND' }])
 })
 
 t.test('5,000 nodes: quick to read, and a list again keeps every object', async t => {
