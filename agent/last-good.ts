@@ -39,10 +39,11 @@ export function lastGoodNow(path: string): LastGood {
 
 /** Asks `kv` first, and lets the event loop turn while it reads: connections come up and answers come in. */
 export async function readLastGood(path: string, kv: Kv): Promise<LastGood> {
+  let ahead: LookAhead | undefined
   try {
     const opened = openModel(path)
     if (opened === undefined) return {}
-    const ahead = opened.resume === undefined ? undefined : lookAhead(kv, opened.resume)
+    if (opened.resume !== undefined) ahead = lookAhead(kv, opened.resume)
     // To be connected, and to have written the question.
     for (let i = 0; i < 2; i += 1) await turn()
     const steps = opened.steps()
@@ -54,6 +55,7 @@ export async function readLastGood(path: string, kv: Kv): Promise<LastGood> {
       until = performance.now() + stepMs
     }
   } catch (error) {
+    ahead?.drop()
     return { error: asError(error) }
   }
 }

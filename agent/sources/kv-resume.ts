@@ -4,7 +4,7 @@
 // with a hash of their text, and a store that has exactly these, written at those revisions, and as many keys in all, is
 // the same. Deletes alone, as many on the one way as on the other, would go unnoticed: a list some time after the start
 // looks at everything (sources/kv.ts).
-import type { Kv, KvBatch, KvList, KvLook } from '../../lib/kv/kv.js'
+import type { Kv, KvBatch, KvList, KvLook, KvWatcher } from '../../lib/kv/kv.js'
 import { textHash } from './text-hash.js'
 
 /** Keys remembered, and those that were written together with the oldest of them. */
@@ -108,31 +108,54 @@ export function lookAt(kv: Kv, point: ResumePoint, signal?: AbortSignal): Promis
   return kv.look?.('', { revision, since, most: newest.length + 1 }, signal)
 }
 
-/** A look that was asked for before the model was read: a large store needs tenths of a second to answer. */
+/**
+ * What was asked of the store before the model was read: a large one needs tenths of a second to answer a look, and etcd tells
+ * a new watch what it missed only at the next tenth of a second (syncWatchersLoop).
+ */
 export interface LookAhead {
   readonly point: ResumePoint
-  /** Its answer; the question is dropped when `signal` aborts. */
+  /** The look's answer; the questions are dropped when `signal` aborts. */
   answer(signal: AbortSignal): Promise<KvLook>
+  /** Goes on with the watch from that point, once: as Kv.watch. */
+  watch(watcher: KvWatcher, signal: AbortSignal): Promise<void>
+  /** Nobody goes on from there. */
+  drop(): void
 }
 
 export function lookAhead(kv: Kv, point: ResumePoint): LookAhead | undefined {
   const scope = new AbortController()
   const looked = lookAt(kv, point, scope.signal)
   if (looked === undefined) return undefined
-  // Who never asks for the answer need not hear of the failure.
+  const early: KvBatch[] = []
+  let reader: KvWatcher | undefined
+  const onBatch = (batch: KvBatch): void => {
+    if (reader === undefined) early.push(batch)
+    else reader.onBatch(batch)
+  }
+  const watched = kv.watch('', point.revision, { onBatch }, scope.signal)
+  // Who never asks for the answers need not hear of the failure.
   looked.catch(() => undefined)
+  watched.catch(() => undefined)
+  async function until<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T> {
+    const stop = (): void => scope.abort(signal.reason)
+    if (signal.aborted) stop()
+    signal.addEventListener('abort', stop, { once: true })
+    try {
+      return await work()
+    } finally {
+      signal.removeEventListener('abort', stop)
+    }
+  }
   return {
     point,
-    async answer(signal) {
-      const stop = (): void => scope.abort(signal.reason)
-      if (signal.aborted) stop()
-      signal.addEventListener('abort', stop, { once: true })
-      try {
-        return await looked
-      } finally {
-        signal.removeEventListener('abort', stop)
-      }
-    },
+    answer: signal => until(signal, () => looked),
+    watch: (watcher, signal) =>
+      until(signal, () => {
+        for (const batch of early.splice(0)) if (!signal.aborted) watcher.onBatch(batch)
+        reader = watcher
+        return watched
+      }),
+    drop: () => scope.abort(),
   }
 }
 

@@ -6,7 +6,14 @@ import type { Kv, KvLook } from '../../lib/kv/kv.js'
 import type { Log } from '../../lib/log.js'
 import type { Problem } from '../model/object.js'
 import { createKvModel, type KvModel } from './kv-model.js'
-import { type CatchUp, createCatchUp, type LookAhead, lookAt, sameHistory } from './kv-resume.js'
+import {
+  type CatchUp,
+  createCatchUp,
+  type LookAhead,
+  lookAt,
+  type ResumePoint,
+  sameHistory,
+} from './kv-resume.js'
 import { nextStatus, notReadYet, type SourceStatus, settling } from './source.js'
 
 const firstBackoffMs = 100
@@ -39,6 +46,9 @@ export interface KvSource {
   problems(): readonly Problem[]
   run(signal: AbortSignal): Promise<void>
 }
+
+/** What tells of every change after what is known. */
+type Going = Pick<LookAhead, 'watch'>
 
 export function createKvSource(options: KvSourceOptions): KvSource {
   const { kv, clock, log, onChange } = options
@@ -97,6 +107,10 @@ export function createKvSource(options: KvSourceOptions): KvSource {
       .catch(() => undefined)
   }
 
+  const from = (revision: number): Going => ({
+    watch: (watcher, signal) => kv.watch('', revision, watcher, signal),
+  })
+
   /** A call of its own: the watch goes on for days, and what was listed changes meanwhile. */
   async function read(signal: AbortSignal): Promise<number> {
     const list = await kv.list('', signal)
@@ -107,13 +121,27 @@ export function createKvSource(options: KvSourceOptions): KvSource {
   }
 
   /** Goes on where the last good model stopped, if the store still is what it was then; undefined: it must be listed. */
-  async function resume(signal: AbortSignal): Promise<number | undefined> {
+  async function resume(signal: AbortSignal): Promise<Going | undefined> {
     catchUp = undefined
     const point = model.resumePoint()
-    if (point === undefined) return undefined
-    const { revision } = point
-    const asked = ahead?.point === point ? ahead.answer(signal) : lookAt(kv, point, signal)
+    const early = ahead
     ahead = undefined
+    let going: Going | undefined
+    try {
+      if (point !== undefined) going = await goOn(point, early?.point === point ? early : undefined, signal)
+      return going
+    } finally {
+      if (going !== early) early?.drop()
+    }
+  }
+
+  async function goOn(
+    point: ResumePoint,
+    early: LookAhead | undefined,
+    signal: AbortSignal,
+  ): Promise<Going | undefined> {
+    const { revision } = point
+    const asked = early?.answer(signal) ?? lookAt(kv, point, signal)
     if (asked === undefined) return undefined
     let look: KvLook
     try {
@@ -133,13 +161,13 @@ export function createKvSource(options: KvSourceOptions): KvSource {
     const behind = createCatchUp(point, look.now)
     if (!behind.done()) catchUp = behind
     log.info('store is what it was, not listed', { store: kv.name, revision })
-    return revision
+    return early ?? from(revision)
   }
 
   /** True: the watch is over because the store is to be listed again, not because of a failure. */
   async function follow(signal: AbortSignal): Promise<boolean> {
     const resumed = await resume(signal)
-    const revision = resumed ?? (await read(signal))
+    const { watch } = resumed ?? from(await read(signal))
     changed()
     arm(signal)
     if (signal.aborted) return false
@@ -167,7 +195,7 @@ export function createKvSource(options: KvSourceOptions): KvSource {
     if (resumed !== undefined)
       void clock.sleep(verifyMs * (0.5 + random()), scope.signal).then(listAgain, () => undefined)
     try {
-      await kv.watch('', revision, { onBatch }, scope.signal)
+      await watch({ onBatch }, scope.signal)
     } finally {
       signal.removeEventListener('abort', stop)
       scope.abort()

@@ -38,6 +38,11 @@ interface Counted {
   lists(): number
   /** How often it was asked what it was once. */
   looks(): number
+  /** Watches so far, and those that are open. */
+  watches(): number
+  open(): number
+  /** From now on a look takes so much longer, ms. */
+  slow(ms: number): void
 }
 
 /** `cluster`: what it says of itself, where it would not be told from another one by that. */
@@ -46,9 +51,17 @@ function counted(of: TestEtcd, prefix: string, cluster?: string): Counted {
   t.teardown(() => kv.close())
   let lists = 0
   let looks = 0
+  let watches = 0
+  let open = 0
+  let late = 0
   return {
+    slow: ms => {
+      late = ms
+    },
     lists: () => lists,
     looks: () => looks,
+    watches: () => watches,
+    open: () => open,
     kv: {
       ...kv,
       async list(below, signal) {
@@ -59,8 +72,18 @@ function counted(of: TestEtcd, prefix: string, cluster?: string): Counted {
       async look(below, at, signal) {
         looks += 1
         const look = await kv.look?.(below, at, signal)
+        await delay(late)
         if (look === undefined) throw new Error('etcd has look')
         return cluster === undefined ? look : { ...look, cluster }
+      },
+      async watch(...asked) {
+        watches += 1
+        open += 1
+        try {
+          await kv.watch(...asked)
+        } finally {
+          open -= 1
+        }
       },
     },
   }
@@ -107,6 +130,10 @@ async function until(store: Store, holds: (snapshot: Snapshot) => boolean): Prom
     await delay(20)
   }
   throw new Error(`not within 10 s: ${JSON.stringify([store.sources(), store.snapshot().problems])}`)
+}
+
+async function patience(holds: () => boolean): Promise<void> {
+  for (let i = 0; i < 100 && !holds(); i += 1) await delay(20)
 }
 
 function objects(text: string): readonly ModelObject[] {
@@ -177,6 +204,7 @@ t.test('the same store is not listed again, and what happened meanwhile arrives'
   const again = await start(of, file)
   t.equal(again.lists, 0, 'nothing is read')
   t.equal(again.looks, 1, 'it is asked once, before the model is read')
+  t.equal(of.watches(), 2, 'each time by one watch, which was open before the model was read')
   t.same(plain(again.snapshot), await fresh(of), 'and all is known: objects, records, who lives')
   await again.stop()
 
@@ -201,6 +229,18 @@ t.test('the same store is not listed again, and what happened meanwhile arrives'
   t.equal(fourth.lists, 0, 'and from there, too')
   t.same(plain(fourth.snapshot), await fresh(of))
   await fourth.stop()
+
+  await put(of.kv, { 'live/h7': '{}' }, ['objects/service/default/new'])
+  of.slow(400)
+  const before = of.lists()
+  const fifth = await start(of, file)
+  t.equal(fifth.lists, 0, 'and where the watch has told of it before that is clear')
+  t.notOk((await until(fifth.store, ({ live }) => live.has('h7'))).partial)
+  const last = await until(fifth.store, ({ services }) => !services.has('default/new'))
+  t.equal(of.lists(), before, 'not later, either')
+  of.slow(0)
+  t.same(plain(last), await fresh(of))
+  await fifth.stop()
 })
 
 t.test('a list looks at everything some time later, and changes nothing', async t => {
@@ -232,6 +272,8 @@ t.test(
     etcd.ctl('compact', String(later.revision))
     const cut = await start(of, file)
     t.same([cut.lists, cut.looks], [1, 1], 'its history is gone')
+    await patience(() => of.open() === 1)
+    t.equal(of.open(), 1, 'the watch that was opened ahead is over')
     await until(cut.store, ({ services }) => !services.has('default/s1'))
     t.same(plain(await cut.stop()), await fresh(of))
 
@@ -264,6 +306,8 @@ t.test(
       await put(there.kv, { 'objects/service/default/s69': JSON.stringify(changed) })
     const astray = await start(there, copy)
     t.equal(astray.lists, 1, 'another history')
+    await patience(() => there.open() === 1)
+    t.equal(there.open(), 1, 'nothing of that one is heard')
     t.same(plain(await astray.stop()), await fresh(there))
   },
 )
@@ -299,6 +343,8 @@ t.test(
       const run = await start(of, file)
       t.equal(run.lists, 1)
       t.ok(run.looks <= 1, 'the head may be whole')
+      await patience(() => of.open() === 1)
+      t.equal(of.open(), 1, 'nobody reads what was asked ahead')
       t.match(run.snapshot.problems, [{ code: 'SNAPSHOT', level: 'warning' }])
       t.same({ ...(plain(run.snapshot) as object), problems: [] }, await fresh(of))
       await run.stop()
