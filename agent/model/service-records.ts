@@ -10,8 +10,6 @@ type Allocations = ReadonlyMap<string, Allocation>
 export interface OwnerIndex extends RecordView {
   /** Calls `changed` for each record of a Service that came, went or changed hands. O(changed). */
   update(allocations: Allocations, changed?: (key: string, after?: string, before?: string) => void): void
-  /** `pool/value` of an owner's records: "service/default/web", "service/default/web:http". */
-  keysOf(owner: string): readonly string[]
   /** Calls `found` with the Service of each record whose Service is not there. */
   strangers(services: ReadonlyMap<string, unknown>, found: (service: string) => void): void
 }
@@ -92,11 +90,6 @@ export function createOwnerIndex(): OwnerIndex {
       const records = index().get(service)
       return records instanceof Map ? undefined : records
     },
-    keysOf: owner =>
-      [...recordsOf(serviceOfOwner(owner) ?? '')]
-        .filter(([, of]) => of === owner)
-        .map(([key]) => key)
-        .sort(),
     strangers(services, found) {
       seen.forEach(({ owner }, key) => {
         const service = isServiceKey(key) ? serviceOfOwner(owner) : undefined

@@ -186,7 +186,10 @@ t.test(
     t.equal(w.assignments.plan('default/web').releases.length, 3, 'both addresses and the nodePort')
     w.settle('default/web')
     t.same(w.assignments.of('default/web')?.clusterIPs, ['10.0.0.1'])
-    t.same(w.assignments.records.keysOf('service/default/web'), ['service-ipv4/10.0.0.1'])
+    t.same(
+      [...w.assignments.records.recordsOf('default/web')],
+      [['service-ipv4/10.0.0.1', 'service/default/web']],
+    )
     t.same([...w.remove('default/web')], ['default/web'])
     t.same(w.assignments.plan('default/web').releases, ['service-ipv4/10.0.0.1'])
     t.equal(w.assignments.of('default/web'), undefined)
