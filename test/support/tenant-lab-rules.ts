@@ -1,7 +1,6 @@
 // Our tables and elements in the lab's namespaces, as the agent loads them; and tables with one guard less.
 import { bridgeTable, networkElements, portElements } from '../../agent/compute/tenant/bridge-rules.js'
 import { groupSetKey, groupSets, type PortLimits } from '../../agent/compute/tenant/fabric-marks.js'
-import { memberAddresses } from '../../agent/compute/tenant/port-identities.js'
 import {
   hostElements,
   insideElements,
@@ -49,6 +48,11 @@ export const allGroups = tenants.flatMap(fabricGroups)
 export interface Rules {
   readonly spec: NftTableSpec
   readonly elements: readonly NftElement[]
+}
+
+/** All that counts as the port in groups of others: fixed addresses and pairs, not the link-local one. */
+function memberAddresses(port: FabricPort): readonly string[] {
+  return [...new Set([...port.addresses.map(({ address }) => address), ...port.pairs.map(({ ip }) => ip)])]
 }
 
 /** What a host's fabric should have. */

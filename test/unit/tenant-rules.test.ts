@@ -10,12 +10,7 @@ import {
 import { groupSetKey, groupSets } from '../../agent/compute/tenant/fabric-marks.js'
 import { groupRuleText } from '../../agent/compute/tenant/group-rule.js'
 import { sharesOf } from '../../agent/compute/tenant/port-accounts.js'
-import {
-  linkLocalOf,
-  memberAddresses,
-  networkSuppresses,
-  portIdentities,
-} from '../../agent/compute/tenant/port-identities.js'
+import { linkLocalOf, networkSuppresses, portIdentities } from '../../agent/compute/tenant/port-identities.js'
 import {
   hostElements,
   insideElements,
@@ -151,7 +146,6 @@ t.test(
     t.equal(new Set(elements).size, elements.length, 'each once')
     t.equal(networkSuppresses([port()]), true)
     t.equal(networkSuppresses([port(), port({ pairs })]), false, 'owners announce themselves to all hosts')
-    t.same(memberAddresses(port({ pairs })).length, 8)
     t.equal(portIdentities(port({ pairs })).length, 2)
     t.same(
       shown(knownElements(port({ pairs }), 'n1001')).filter(text => text.includes('10.')),

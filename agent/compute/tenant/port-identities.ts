@@ -46,11 +46,6 @@ export function portIdentities(port: FabricPort): readonly PortIdentity[] {
   return [...byMac].map(([mac, addresses]) => ({ mac, addresses: [...addresses] }))
 }
 
-/** All that counts as the port in groups of others: fixed addresses and pairs, not the link-local one. */
-export function memberAddresses(port: FabricPort): readonly string[] {
-  return [...new Set([...port.addresses.map(({ address }) => address), ...port.pairs.map(({ ip }) => ip)])]
-}
-
 /**
  * Owners of a pair announce themselves (gratuitous ARP, unsolicited NA), which never crosses a port with neigh_suppress:
  * clients on other hosts would wait 40 s. So a network with pairs anywhere has neigh_suppress off on its VXLAN port, and
