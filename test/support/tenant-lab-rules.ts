@@ -58,11 +58,11 @@ function memberAddresses(port: FabricPort): readonly string[] {
 /** What a host's fabric should have. */
 export function fabricRules(
   host: HostName,
-  { limits, ports = allPorts, groups = allGroups, revoking = false }: Choices = {},
+  { limits, ports = allPorts, groups = allGroups }: Choices = {},
 ): Readonly<Record<'bridge' | 'state', Rules>> {
   const local = ports.filter(({ node }) => node === host)
   const sets = groupSets(local)
-  const rules = { sets: [...sets.values()], groups, revoking, ...(limits === undefined ? {} : { limits }) }
+  const rules = { sets: [...sets.values()], groups, ...(limits === undefined ? {} : { limits }) }
   const networks = networkRefs.map(fabricNetwork)
   return {
     bridge: {
@@ -187,7 +187,6 @@ export interface Choices {
   /** Of the underlay. */
   readonly outer?: Family
   readonly groups?: readonly FabricGroup[]
-  readonly revoking?: boolean
 }
 
 /** Loads every host's tables with the guards taken out; without guards: as they should be. */

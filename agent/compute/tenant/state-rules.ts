@@ -29,9 +29,6 @@ const set = setsOf('inet')
 
 export const stateSets = {
   zones: set('zones', ['ifname'], { data: ['ct_zone'] }),
-  /** Marks of rules that are being revoked: their flows stop at once. */
-  deadIn: set('dead_in', ['mark']),
-  deadOut: set('dead_out', ['mark']),
 } as const satisfies Readonly<Record<string, NftSetRef>>
 
 /** Errors: RangeError for a name that nft takes not. */
@@ -58,8 +55,6 @@ export interface StateRules {
   /** Every group that a set or a rule names; a name without a group admits nobody. */
   readonly groups: readonly FabricGroup[]
   readonly limits?: PortLimits
-  /** Rules are being revoked: established flows are looked up in `dead_in`, `dead_out`. */
-  readonly revoking?: boolean
 }
 
 /** DHCP is no matter of groups: clients ask, and only routers and open ports can answer (chain `from`). */
@@ -80,7 +75,7 @@ function verdictMap(entries: readonly (readonly [key: string, chain: string])[])
   return `meta mark vmap { ${entries.map(([key, chain]) => `${key} : goto ${chain}`).join(', ')} }`
 }
 
-function hooks({ sets, revoking = false }: StateRules): string[] {
+function hooks({ sets }: StateRules): string[] {
   const out = sets.map(({ id }) => [hex(mark.from | id), `s${id}_out`] as const)
   const into = sets.map(({ id }) => [hex(mark.to | id), `s${id}_in`] as const)
   return [
@@ -116,13 +111,7 @@ function hooks({ sets, revoking = false }: StateRules): string[] {
       verdictMap([[toNet, 'ok'], [toOpen, 'ok'], ...into]),
       'counter drop comment "no set of groups of ours"',
     ]),
-    block('chain', 'old', [
-      `ct mark ${hex(revokedMark)} jump revoked`,
-      ...(revoking
-        ? ['ct mark & 0x0000ffff @dead_in jump revoked', 'ct mark & 0xffff0000 @dead_out jump revoked']
-        : []),
-      'goto ok',
-    ]),
+    block('chain', 'old', [`ct mark ${hex(revokedMark)} jump revoked`, 'goto ok']),
     block('chain', 'ok', [`meta mark set ${hex(mark.passed)} accept`]),
     block('chain', 'untracked', [
       `meta mark { ${toNet}, ${toOpen} } goto ok`,
@@ -151,8 +140,6 @@ export function stateTable(rules: StateRules): NftTableSpec {
   const text = [
     // A map to zones has no name of a type: only `typeof`.
     block('map', stateSets.zones.set, ['typeof iifname : ct zone']),
-    declaration(stateSets.deadIn),
-    declaration(stateSets.deadOut),
     ...dropDeclarations('inet'),
     ...[...members.values()].flatMap(each => Object.values(each)).map(ref => declaration(ref)),
     ...groups.flatMap(group => [
@@ -169,7 +156,7 @@ export function stateTable(rules: StateRules): NftTableSpec {
   return { family: 'inet', name: tenantTable, text }
 }
 
-/** The sets whose elements `stateTable(rules)` expects: `zones`, `dead_*`, and members of every group that a rule names. */
+/** The sets whose elements `stateTable(rules)` expects: `zones`, and members of every group that a rule names. */
 export function stateElementSets(rules: StateRules): readonly NftSetRef[] {
   return [
     ...Object.values(stateSets),
@@ -207,16 +194,5 @@ export function memberElements(group: FabricGroup, addresses: readonly string[])
     ...bare(pick(true, true)).map(ip => nftElement(sets.hosts6, [ip])),
     ...disjointPrefixes(pick(false, false)).map(ip => nftElement(sets.prefixes4, [ip])),
     ...disjointPrefixes(pick(false, true)).map(ip => nftElement(sets.prefixes6, [ip])),
-  ]
-}
-
-/** Rule ids that are being revoked, for `revoking`; flows of theirs are found by `conntrack -D --mark`. */
-export function deadElements(ids: {
-  readonly ingress: readonly number[]
-  readonly egress: readonly number[]
-}): readonly NftElement[] {
-  return [
-    ...ids.ingress.map(id => nftElement(stateSets.deadIn, [hex(id)])),
-    ...ids.egress.map(id => nftElement(stateSets.deadOut, [hex(id * 0x1_0000)])),
   ]
 }
