@@ -5,7 +5,7 @@ import { isCanonical } from '../../lib/nftables/datatypes.js'
 import { ElementReader, elementMessages, hasRepeats } from '../../lib/nftables/element-messages.js'
 import { elementKey, elementText, nftElement } from '../../lib/nftables/elements.js'
 import { fakeNft } from '../../lib/nftables/fake.js'
-import { formatElementOp, formatTable, formatTableRemoval } from '../../lib/nftables/format.js'
+import { formatElementOp } from '../../lib/nftables/format.js'
 import { KeyIndex } from '../../lib/nftables/key-index.js'
 import { decodeFields, encodeFields } from '../../lib/nftables/layout.js'
 import { transaction } from '../../lib/nftables/message.js'
@@ -178,18 +178,13 @@ t.test(
   },
 )
 
-t.test('ops and tables are lines for a shell', async t => {
+t.test('ops on elements are lines for a shell', async t => {
   const element = nftElement(dispatch, ['wrn0'], ['goto from_s1'])
   t.equal(
     formatElementOp({ verb: 'add', element }),
     `nft 'add element bridge w from { "wrn0" : goto from_s1 }'`,
   )
   t.equal(formatElementOp({ verb: 'delete', element }), `nft 'delete element bridge w from { "wrn0" }'`)
-  t.equal(
-    formatTable({ family: 'inet', name: 'warren', text: '\tchain x {\n\t}\n' }),
-    "nft -f - <<'EOF'\ntable inet warren\ndelete table inet warren\ntable inet warren {\n\tchain x {\n\t}\n}\nEOF",
-  )
-  t.equal(formatTableRemoval({ family: 'ip', name: 'warren' }), "nft 'delete table ip warren'")
 })
 
 /** A notice as the kernel sends it: our own framing of a message, with the writer's port id. */

@@ -517,4 +517,9 @@ t.test('a plan counts what a change takes along, and its lines stand for the who
     "nft -f - <<'EOF'\nflush table inet warren\ndelete chain inet warren b\ndelete set inet warren s\ntable inet warren {\n\tchain a {\n\t}\n}\nEOF",
   )
   t.match(filter.format({ verb: 'add', desired: observed }), /^nft -s list table inet warren/)
+  t.equal(
+    filter.format({ verb: 'add', desired: spec('\tchain a {\n\t}\n') }),
+    "nft -f - <<'EOF'\ntable inet warren {\n\tchain a {\n\t}\n}\nEOF",
+  )
+  t.equal(filter.format({ verb: 'remove', observed }), 'nft delete table inet warren')
 })
