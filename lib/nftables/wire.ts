@@ -109,11 +109,6 @@ export class AttributeWriter {
     return this
   }
 
-  /** Back to an earlier length: forgets what was written since. */
-  truncate(length: number): void {
-    this.end = length
-  }
-
   take(): Buffer {
     return this.buffer.subarray(0, this.end)
   }
