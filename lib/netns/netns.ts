@@ -120,13 +120,3 @@ export function anonymousNetns(): Netns {
     comeBack(before)
   }
 }
-
-/** Runs `f` (synchronous) in a fresh namespace that is gone afterwards: a place to try things out. */
-export function scratchNetns<T>(f: () => T): T {
-  const scratch = anonymousNetns()
-  try {
-    return scratch.run(f)
-  } finally {
-    scratch.close()
-  }
-}
