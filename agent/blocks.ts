@@ -1,4 +1,5 @@
 // The blocks of a pool: which there are, where a node starts to look, and the first that nobody has. Pure.
+import { fnv1a } from '../lib/fnv.js'
 import { addressBits } from '../lib/net/address.js'
 import {
   containsPrefix,
@@ -62,22 +63,15 @@ function indexOf(pool: BlockPool, base: bigint): number {
   return Number((base - pool.prefix.base) >> BigInt(addressBits[pool.prefix.family] - pool.length))
 }
 
-/** FNV-1a, 32 bits. */
-function hash(text: string): number {
-  let value = 0x811c9dc5
-  for (const byte of new TextEncoder().encode(text)) value = Math.imul(value ^ byte, 0x01000193) >>> 0
-  return value
-}
-
 /**
  * Where a node starts: h7 at block 7, a name without a usable number at its hash. After a lost race somewhere else each
  * time: those who follow the same path lose against each other at every step.
  */
 export function startIndex(node: string, count: number, racesLost = 0): number {
-  if (racesLost > 0) return hash(`${racesLost}/${node}`) % count
+  if (racesLost > 0) return (fnv1a(`${racesLost}/${node}`) >>> 0) % count
   const digits = /(\d+)$/.exec(node)?.[1]
   const number = digits === undefined ? Number.NaN : Number(digits)
-  return number < count ? number : hash(node) % count
+  return number < count ? number : (fnv1a(node) >>> 0) % count
 }
 
 /** The value of the first block that overlaps none of `taken`: the hint if it fits, else from the node's start on, around the end. */

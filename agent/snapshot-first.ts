@@ -1,10 +1,10 @@
 // The last good model in the first format of that file: one JSON object, each document of the store as its text.
+import { fnv1a } from '../lib/fnv.js'
 import { z } from './model/check.js'
 import { refOfKey } from './model/keys.js'
 import type { ModelObject } from './model/kinds.js'
 import type { SavedModel } from './saved-model.js'
 import type { SavedObject } from './sources/kv-records.js'
-import { textHash } from './sources/text-hash.js'
 
 const isObject = (value: unknown): boolean =>
   Array.isArray(value) &&
@@ -43,7 +43,7 @@ export function readFirstVersion(value: unknown): SavedModel | undefined {
     try {
       // Whoever takes it over checks it: it is not trusted.
       const object = JSON.parse(text) as ModelObject
-      return ref === undefined ? [] : [{ ref, modRevision, hash: textHash(text), object }]
+      return ref === undefined ? [] : [{ ref, modRevision, hash: fnv1a(text), object }]
     } catch {
       return []
     }

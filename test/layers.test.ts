@@ -69,6 +69,7 @@ const foundation = [
   'lib/reconcile',
   'lib/clock.ts',
   'lib/errors.ts',
+  'lib/fnv.ts',
   'lib/lanes.ts',
   'lib/lifetime.ts',
   'lib/log.ts',

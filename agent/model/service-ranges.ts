@@ -1,5 +1,6 @@
 // Where cluster IPs and nodePorts come from: the Cluster's serviceCIDRs and nodePortRange as numbers, the order in which
 // values are tried, and what is wrong with the ranges themselves. Pure.
+import { fnv1a } from '../../lib/fnv.js'
 import { addressBits, numberToAddress } from '../../lib/net/address.js'
 import { containsAddress, lastAddress, overlaps, type Prefix, parsePrefix } from '../../lib/net/prefix.js'
 import { type Cluster, ofNobody, tunnelOf } from './cluster.js'
@@ -40,20 +41,13 @@ export function reservedAddress(prefix: Prefix, value: bigint): string | undefin
   return undefined
 }
 
-/** FNV-1a, 32 bits. */
-function hash(text: string): number {
-  let value = 0x811c9dc5
-  for (let i = 0; i < text.length; i += 1) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193) >>> 0
-  return value
-}
-
 /**
  * Numbers 0 to count - 1, those from `reserved` on first: the lower ones are for values that people give (KEP-3070,
  * KEP-3668). Each part is begun at the owner's hash, so that hosts that allocate at the same time seldom meet, and a
  * Service gets the same value again from an empty store.
  */
 export function* inOrder(count: number, reserved: number, owner: string): Generator<number, undefined> {
-  const start = hash(owner)
+  const start = fnv1a(owner) >>> 0
   const upper = count - reserved
   for (let n = 0; n < upper; n += 1) yield reserved + ((start + n) % upper)
   for (let n = 0; n < reserved; n += 1) yield (start + n) % reserved

@@ -1,10 +1,10 @@
 // One key of `objects/` into one object of the model, or into what is wrong with it.
+import { fnv1a } from '../../lib/fnv.js'
 import type { KvEntry } from '../../lib/kv/kv.js'
 import { parseObject, parseObjectText } from '../model/document.js'
 import { findKind, type KindInfo, type ModelObject } from '../model/kinds.js'
 import { type Problem, refOf } from '../model/object.js'
 import type { StoredObject } from './kv-records.js'
-import { textHash } from './text-hash.js'
 
 export const kindOf = (ref: string): KindInfo | undefined => findKind(ref.slice(0, ref.indexOf('/')))
 
@@ -17,7 +17,7 @@ export function readObject(
   name: string,
 ): StoredObject | { readonly problems: readonly Problem[] } {
   const { modRevision } = entry
-  const hash = textHash(entry.value)
+  const hash = fnv1a(entry.value)
   // One revision of one key has one text. The hash is for a store that went back in time and on another way.
   if (known?.hash === hash && known.modRevision === modRevision) return known
   const about = `${name}: ${entry.key}`

@@ -4,8 +4,8 @@
 // with a hash of their text, and a store that has exactly these, written at those revisions, and as many keys in all, is
 // the same. Deletes alone, as many on the one way as on the other, would go unnoticed: a list some time after the start
 // looks at everything (sources/kv.ts).
+import { fnv1a } from '../../lib/fnv.js'
 import type { Kv, KvBatch, KvList, KvLook, KvWatcher } from '../../lib/kv/kv.js'
-import { textHash } from './text-hash.js'
 
 /** Keys remembered, and those that were written together with the oldest of them. */
 const mostNewest = 64
@@ -71,13 +71,13 @@ export function createTail(): Tail {
       since = revisions[revisions.length - mostNewest] ?? 0
       const last = list.entries.filter(entry => entry.modRevision >= since)
       for (const { key, modRevision, value } of last.sort((x, y) => x.modRevision - y.modRevision))
-        newest.set(key, { modRevision, hash: textHash(value) })
+        newest.set(key, { modRevision, hash: fnv1a(value) })
     },
     batch({ puts, deletes }) {
       for (const key of deletes) newest.delete(key)
       for (const { key, modRevision, value } of puts) {
         newest.delete(key)
-        newest.set(key, { modRevision, hash: textHash(value) })
+        newest.set(key, { modRevision, hash: fnv1a(value) })
       }
       trim()
     },
@@ -167,7 +167,7 @@ export function sameHistory(point: ResumePoint, look: KvLook): boolean {
     seen.size === point.newest.length &&
     point.newest.every(([key, modRevision, hash]) => {
       const entry = seen.get(key)
-      return entry?.modRevision === modRevision && textHash(entry.value) === hash
+      return entry?.modRevision === modRevision && fnv1a(entry.value) === hash
     })
   )
 }

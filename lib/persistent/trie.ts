@@ -1,5 +1,6 @@
 // The nodes of a persistent map: a hash array mapped trie (Bagwell, Ideal Hash Trees, 2001), 32-way branches over leaves of
 // up to 64 entries. A node is never changed; `put` makes the nodes on the way anew and shares the others.
+import { fnv1a } from '../fnv.js'
 
 export const bits = 5
 const width = 32
@@ -16,8 +17,7 @@ const stride = 3
 
 /** FNV-1a, mixed once more: keys of one kind differ in their last characters only. */
 export function hashOf(key: string): number {
-  let hash = 0x811c9dc5
-  for (let i = 0; i < key.length; i += 1) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
+  let hash = fnv1a(key)
   hash ^= hash >>> 15
   return Math.imul(hash, 0x2c1b3c6d) ^ (hash >>> 12)
 }

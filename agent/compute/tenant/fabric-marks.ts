@@ -1,5 +1,6 @@
 // Numbers and names that the two tables of the fabric namespace share: packet marks, links of a network, limits.
 // All 32 bits are ours: a mark is wiped when a packet enters or leaves a namespace.
+import { fnv1a } from '../../../lib/fnv.js'
 import type { NftElement, NftSetRef, NftType } from '../../../lib/nftables/types.js'
 import type { FabricPort } from '../../model/fabric.js'
 
@@ -51,10 +52,9 @@ export interface GroupSet {
   readonly groups: readonly string[]
 }
 
+/** Of 32 bits folded to 24. */
 function hashOf(text: string): number {
-  // FNV-1a, folded to 24 bits.
-  let hash = 0x811c_9dc5
-  for (let i = 0; i < text.length; i += 1) hash = Math.imul(hash ^ text.charCodeAt(i), 0x0100_0193) >>> 0
+  const hash = fnv1a(text)
   return (hash ^ (hash >>> 24)) & 0xff_ffff
 }
 

@@ -1,12 +1,6 @@
 // Small numbers for long names, 1 to `most`: of the name's hash, or the next free one; the same for as long as it is kept,
 // and after a restart too, but where two names hash to one number and came in another order.
-
-/** FNV-1a, 32 bits. */
-function hash(text: string): number {
-  let value = 0x811c9dc5
-  for (let i = 0; i < text.length; i += 1) value = Math.imul(value ^ text.charCodeAt(i), 0x01000193) >>> 0
-  return value
-}
+import { fnv1a } from '../../../lib/fnv.js'
 
 export class StableIds {
   readonly #most: number
@@ -18,7 +12,7 @@ export class StableIds {
   }
 
   /** `first`: what to begin at in place of the hash, from 0. Undefined: all are taken. */
-  claim(name: string, first: number = hash(name)): number | undefined {
+  claim(name: string, first: number = fnv1a(name) >>> 0): number | undefined {
     const known = this.#ids.get(name)
     if (known !== undefined) return known
     if (this.#ids.size >= this.#most) return undefined
