@@ -1,6 +1,7 @@
 // What a check of `warren doctor` is: it looks, writes nothing, and says what it found in findings with a status, a code that
 // stays, what is wrong and what to type. `warren doctor -o json` shows them as they are; docs/reference/doctor.md has each.
 
+import { hasCode } from '../../lib/errors.js'
 import type { Address, Link } from '../../lib/netlink/types.js'
 import type { Config } from '../config.js'
 import type { Kernel } from '../dataplane/boundary.js'
@@ -81,6 +82,20 @@ export const unknown = finding('unknown')
 /** What was found wrong, or that all is well. */
 export function orOk(findings: readonly Finding[], message: string): readonly Finding[] {
   return findings.length > 0 ? findings : [ok(message)]
+}
+
+/** What `look` finds, or that it needs more rights. `what`: "ARP", of a raw socket (packet(7), raw(7)). */
+export async function bySending(
+  what: 'ARP' | 'ICMP',
+  look: () => Promise<readonly Finding[]>,
+): Promise<readonly Finding[]> {
+  try {
+    return await look()
+  } catch (error) {
+    if (!hasCode(error, 'EPERM', 'EACCES')) throw error
+    const fix = 'sudo warren doctor'
+    return [unknown('NO_CAPABILITY', `CAP_NET_RAW is needed to send ${what}`, { fix })]
+  }
 }
 
 /** "h1, h2, h3 and 47 more". */

@@ -5,7 +5,15 @@ import t from 'tap'
 import { doctorExit, doctorLines } from '../../agent/cli/doctor.js'
 import { plain } from '../../agent/cli/table.js'
 import { parseConfig } from '../../agent/config.js'
-import { bad, type Check, type DoctorContext, ok, unknown, warn } from '../../agent/doctor/check.js'
+import {
+  bad,
+  bySending,
+  type Check,
+  type DoctorContext,
+  ok,
+  unknown,
+  warn,
+} from '../../agent/doctor/check.js'
 import { judgeBridgeNetfilter } from '../../agent/doctor/checks/bridge-netfilter.js'
 import { judgeClocks } from '../../agent/doctor/checks/clock.js'
 import { judgeConntrack, readConntrackStat } from '../../agent/doctor/checks/conntrack.js'
@@ -28,6 +36,7 @@ import { askEtcd } from '../../agent/doctor/etcd-http.js'
 import { checks } from '../../agent/doctor/registry.js'
 import { runDoctor } from '../../agent/doctor/run.js'
 import { namesOf } from '../../agent/model/marks.js'
+import { WarrenError } from '../../lib/errors.js'
 import { daemonOf } from '../support/doctor.js'
 
 const short = (findings: readonly { readonly status: string; readonly code: string }[]): readonly string[] =>
@@ -42,6 +51,16 @@ t.test('privileges: what is missing, by name', async t => {
     found.map(({ about }) => about),
     ['CAP_SYS_ADMIN', 'CAP_NET_RAW'],
   )
+})
+
+t.test('raw sockets: refused ones are told apart from what else fails', async t => {
+  const failing = (code: string) => bySending('ARP', () => Promise.reject(new WarrenError('x', { code })))
+  t.same(await bySending('ICMP', async () => [ok('all well')]), [ok('all well')])
+  for (const code of ['EPERM', 'EACCES'])
+    t.same(await failing(code), [
+      unknown('NO_CAPABILITY', 'CAP_NET_RAW is needed to send ARP', { fix: 'sudo warren doctor' }),
+    ])
+  await t.rejects(failing('ENODEV'), { code: 'ENODEV' })
 })
 
 t.test('kernel: old, without a needed feature, without a wanted one, not to be tried', async t => {

@@ -1,10 +1,18 @@
 // Addresses and MACs that two have: our own underlay address by ARP (and by the kernel's duplicate address detection for IPv6),
 // those of peers on our L2, and what the nodes' records say. `arping -D -I eth0 192.0.2.11`, `ip -6 address show dadfailed`.
-import { hasCode } from '../../../lib/errors.js'
 import { familyOf, formatAddress } from '../../../lib/net/address.js'
 import { containsAddress, prefixOf } from '../../../lib/net/prefix.js'
 import { whoHas } from '../../../lib/probe/arp.js'
-import { bad, type Check, type DoctorContext, type Finding, orOk, unknown, warn } from '../check.js'
+import {
+  bad,
+  bySending,
+  type Check,
+  type DoctorContext,
+  type Finding,
+  orOk,
+  unknown,
+  warn,
+} from '../check.js'
 import type { Peer } from '../daemon-facts.js'
 
 export interface DuplicateFacts {
@@ -167,11 +175,7 @@ export const duplicatesCheck: Check = {
           fix: 'set underlay: {interface: ...} in warrend.yaml',
         }),
       ]
-    try {
-      return judgeDuplicates(await facts(context, link.name, link.index, link.address))
-    } catch (error) {
-      if (!hasCode(error, 'EPERM', 'EACCES')) throw error
-      return [unknown('NO_CAPABILITY', 'CAP_NET_RAW is needed to send ARP', { fix: 'sudo warren doctor' })]
-    }
+    const { name, index, address } = link
+    return bySending('ARP', async () => judgeDuplicates(await facts(context, name, index, address)))
   },
 }

@@ -1,12 +1,12 @@
 // Whether packets as long as we send them reach each peer unbroken: ICMP echo with DF, short and long; where only the short
 // one is answered, a burst of lengths between tells how much the path takes. It proves the way there; the peer's doctor proves
 // the way back. `ping -M do -s 1472 PEER`.
-import { hasCode } from '../../../lib/errors.js'
 import { familyOf } from '../../../lib/net/address.js'
 import type { Family } from '../../../lib/netlink/types.js'
 import { type EchoResult, type IcmpProbe, openIcmp } from '../../../lib/probe/icmp.js'
 import {
   bad,
+  bySending,
   type Check,
   type DoctorContext,
   type Finding,
@@ -156,11 +156,6 @@ export const mtuCheck: Check = {
         }),
       ]
     if (context.peers.length === 0) return orOk([], 'there are no peers')
-    try {
-      return judgePaths(await probeAll(context, underlay.mtu))
-    } catch (error) {
-      if (!hasCode(error, 'EPERM', 'EACCES')) throw error
-      return [unknown('NO_CAPABILITY', 'CAP_NET_RAW is needed to send ICMP', { fix: 'sudo warren doctor' })]
-    }
+    return bySending('ICMP', async () => judgePaths(await probeAll(context, underlay.mtu)))
   },
 }

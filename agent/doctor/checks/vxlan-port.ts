@@ -2,20 +2,19 @@
 // own block, which the kernel sends through our VXLAN device. An answer proves the UDP port both ways, VNI, guard, FDB, neighbour
 // and route. Where none comes, one empty UDP datagram to the port (VXLAN ignores what is shorter than its header) tells a closed
 // port and a rejecting firewall, by their ICMP, from a silent drop. `ping 10.244.2.1`, `nc -u PEER 4789`.
-import { hasCode } from '../../../lib/errors.js'
 import { familyOf } from '../../../lib/net/address.js'
 import { networkAddress, nthAddress, parsePrefix } from '../../../lib/net/prefix.js'
 import { openIcmp, type Refusal } from '../../../lib/probe/icmp.js'
 import { probeUdp, type UdpAnswer } from '../../../lib/probe/udp.js'
 import {
   bad,
+  bySending,
   type Check,
   type DoctorContext,
   type Finding,
   ok,
   orOk,
   someNames,
-  unknown,
   warn,
 } from '../check.js'
 
@@ -214,11 +213,6 @@ export const vxlanPortCheck: Check = {
           fix: 'warren status; warren plan',
         }),
       ]
-    try {
-      return judgeOverlay(await facts(context, targets, backend.port))
-    } catch (error) {
-      if (!hasCode(error, 'EPERM', 'EACCES')) throw error
-      return [unknown('NO_CAPABILITY', 'CAP_NET_RAW is needed to send ICMP', { fix: 'sudo warren doctor' })]
-    }
+    return bySending('ICMP', async () => judgeOverlay(await facts(context, targets, backend.port)))
   },
 }
