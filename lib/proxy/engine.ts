@@ -13,7 +13,7 @@ type Listener = TcpListener | UdpListener
 
 /** Answers of UDP targets are waited for no longer than this while draining, ms. */
 const lastAnswersMs = 250
-/** A SYN that rules sent here just before they went may still be on its way, ms. */
+/** A SYN or a datagram that rules sent here just before they went may still be on its way, and so may its answer, ms. */
 const leavingMs = 300
 /** What clients who came last have to finish at least, ms; half of the drain when that is shorter. */
 const lastClientsMs = 2_000
@@ -26,7 +26,7 @@ export class Engine {
   readonly #tcp: TcpProxy
   readonly #udp: UdpProxy
   readonly #listeners = new Map<string, Listener>()
-  readonly #leaving: Deadlines<TcpListener>
+  readonly #leaving: Deadlines<Listener>
   #drainBy = Number.POSITIVE_INFINITY
   /** While draining: those that were there before, and until when others are let in beside them. */
   #early: Set<Connection> | undefined
@@ -59,9 +59,7 @@ export class Engine {
       case 'close': {
         const listener = this.#listeners.get(order.key)
         this.#listeners.delete(order.key)
-        if (listener === undefined) return
-        if ('deafen' in listener) listener.close()
-        else this.#leaving.set(listener, performance.now())
+        if (listener !== undefined) this.#leaving.set(listener, performance.now())
         return
       }
       case 'inside':

@@ -464,6 +464,25 @@ t.test('udp: a target that leaves may still answer what it was asked', async t =
   for (const each of [x, y, client]) each.close()
 })
 
+t.test('udp: whom rules sent here just before the listener went is served', async t => {
+  const server = await udpServer('x', undefined, 0, 100)
+  const run = start()
+  const port = run.serve({ protocol: 'udp', targets: at(server) })
+  const [early, late] = [await udpClient(), await udpClient()]
+  const asked = early.ask('1', port)
+  await until(async () => (run.stats().total === 1 ? true : undefined), 10_000, 'the flow began')
+  run.proxy.remove('a')
+  t.equal(run.proxy.portOf('a'), undefined)
+  t.same([String(await late.ask('2', port)), String(await asked)], ['x2', 'x1'])
+  await until(
+    async () => ((await late.ask('3', port, '127.0.0.1', 300)) === undefined ? true : undefined),
+    5_000,
+    'nobody there',
+  )
+  await run.stop()
+  for (const each of [server, early, late]) each.close()
+})
+
 t.test('udp: no more flows than allowed', async t => {
   const server = await udpServer('x')
   const run = start({ limits: { udpFlows: 10 } })
