@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { familyOf, isUnicast } from '../../lib/net/address.js'
 import { asnSchema, bgpPasswordSchema } from './bgp.js'
 import { prefixSchema } from './cluster.js'
+import { issuesOf } from './issue.js'
 import { apiVersion, labelsSchema, metadataSchema } from './object.js'
 
 const prefixes = z.array(prefixSchema).max(1000).default([])
@@ -45,18 +46,16 @@ export const bgpPeerSpecSchema = z
     holdTime: z.int().min(3).max(3600).optional().describe("Seconds; default: the Cluster's."),
   })
   .superRefine((spec, context) => {
+    const issue = issuesOf(context)
     if (spec.ttlSecurity && spec.multihop !== undefined)
-      context.addIssue({
-        code: 'custom',
-        path: ['ttlSecurity'],
-        message: 'does not go with multihop',
-        params: { hint: 'one of the two' },
-      })
+      issue(['ttlSecurity'], 'does not go with multihop', 'one of the two')
     spec.import.forEach((text, i) => {
-      if (!text.endsWith('/0')) return
-      const message = 'is the default route, which would take everything'
-      const params = { hint: 'name the prefixes that are reached by way of it' }
-      context.addIssue({ code: 'custom', path: ['import', i], message, params })
+      if (text.endsWith('/0'))
+        issue(
+          ['import', i],
+          'is the default route, which would take everything',
+          'name the prefixes that are reached by way of it',
+        )
     })
   })
 

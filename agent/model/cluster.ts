@@ -3,9 +3,10 @@ import { z } from 'zod'
 import { codeOf, WarrenError } from '../../lib/errors.js'
 import { isNetworkPrefix, overlaps, parsePrefix } from '../../lib/net/prefix.js'
 import { clusterBgpSchema } from './bgp.js'
+import { issuesOf } from './issue.js'
 import { apiVersion, metadataSchema } from './object.js'
 
-/** A prefix in text without host bits; the hint (params.hint, as of every issue here) is what was meant. */
+/** A prefix in text without host bits; the hint is what was meant. */
 export const prefixSchema = z
   .string()
   .superRefine((text, context) => {
@@ -15,7 +16,7 @@ export const prefixSchema = z
     } catch (error) {
       const message = codeOf(error) === 'HOSTBITS' ? 'has host bits set' : 'is not of the form address/length'
       const hint = error instanceof WarrenError ? error.hint : undefined
-      context.addIssue({ code: 'custom', message, params: { hint } })
+      issuesOf(context)([], message, hint)
     }
   })
   .meta({ title: 'prefix' })
@@ -127,51 +128,32 @@ export const clusterSpecSchema = z
     bgp: clusterBgpSchema.optional().describe('How nodes speak BGP, with backend bgp.'),
   })
   .superRefine((spec, context) => {
+    const issue = issuesOf(context)
     const vniFault = vniRangeFault(spec.vniRange, spec.backend)
-    if (vniFault !== undefined)
-      context.addIssue({
-        code: 'custom',
-        path: ['vniRange'],
-        message: vniFault,
-        params: { hint: `such a range is ${defaultVniRange}` },
-      })
+    if (vniFault !== undefined) issue(['vniRange'], vniFault, `such a range is ${defaultVniRange}`)
     const families = new Set<string>()
     spec.podCIDRs.forEach((text, i) => {
       const family = text.includes(':') ? 'ipv6' : 'ipv4'
-      if (families.has(family)) {
-        context.addIssue({
-          code: 'custom',
-          path: ['podCIDRs', i],
-          message: `is a second ${family} prefix: one of each family at most`,
-        })
-      }
+      if (families.has(family))
+        issue(['podCIDRs', i], `is a second ${family} prefix: one of each family at most`)
       families.add(family)
       if (!isNetworkPrefix(text)) return
       const taken = ofNobody.find(prefix => overlaps(prefix, parsePrefix(text)))
-      if (taken !== undefined) {
-        context.addIssue({
-          code: 'custom',
-          path: ['podCIDRs', i],
-          message: `overlaps ${taken.text}, where no pod can have an address`,
-          params: { hint: 'take a private prefix: 10.244.0.0/16, fd00:244::/48' },
-        })
-      }
-      if (family === 'ipv6' && spec.backend.mtu !== undefined && spec.backend.mtu < 1280) {
-        context.addIssue({
-          code: 'custom',
-          path: ['backend', 'mtu'],
-          message: `is too small for IPv6 pods ("${text}"): they need 1280`,
-        })
-      }
+      if (taken !== undefined)
+        issue(
+          ['podCIDRs', i],
+          `overlaps ${taken.text}, where no pod can have an address`,
+          'take a private prefix: 10.244.0.0/16, fd00:244::/48',
+        )
+      if (family === 'ipv6' && spec.backend.mtu !== undefined && spec.backend.mtu < 1280)
+        issue(['backend', 'mtu'], `is too small for IPv6 pods ("${text}"): they need 1280`)
       const length = Number(text.slice(text.lastIndexOf('/') + 1))
       const wanted = spec.nodeSubnetLength[family]
-      if (wanted < length) {
-        context.addIssue({
-          code: 'custom',
-          path: ['nodeSubnetLength', family],
-          message: `does not fit into "${text}": a node's block of /${wanted} is larger`,
-        })
-      }
+      if (wanted < length)
+        issue(
+          ['nodeSubnetLength', family],
+          `does not fit into "${text}": a node's block of /${wanted} is larger`,
+        )
     })
   })
 

@@ -4,6 +4,7 @@ import { z } from 'zod'
 import { addressBits, addressToNumber, familyOf } from '../../lib/net/address.js'
 import { containsAddress, isNetworkPrefix, lastAddress, overlaps, parsePrefix } from '../../lib/net/prefix.js'
 import { ofNobody, prefixSchema, vniSchema } from './cluster.js'
+import { issuesOf } from './issue.js'
 import { apiVersion, nameSchema, tenantMetadataSchema } from './object.js'
 import { hostAddressSchema } from './service.js'
 
@@ -12,7 +13,7 @@ const gatewaySchema = z
   .superRefine((text, context) => {
     if (text === 'none') return
     for (const { message } of hostAddressSchema.safeParse(text).error?.issues ?? [])
-      context.addIssue({ code: 'custom', message, params: { hint: 'an address of the subnet, or none' } })
+      issuesOf(context)([], message, 'an address of the subnet, or none')
   })
   .meta({ title: 'address or none' })
 
@@ -50,8 +51,7 @@ export const subnetSchema = z
     hostRoutes: z.array(routeSchema).max(64).default([]).describe('Told by DHCP.'),
   })
   .superRefine((subnet, context) => {
-    const issue = (path: (string | number)[], message: string, hint?: string): void =>
-      context.addIssue({ code: 'custom', path, message, params: { hint } })
+    const issue = issuesOf(context)
     if (!isNetworkPrefix(subnet.cidr)) return
     const cidr = parsePrefix(subnet.cidr)
     const taken = ofNobody.find(prefix => overlaps(prefix, cidr))
@@ -139,30 +139,26 @@ export const networkSpecSchema = z
       .describe('Ports of other tenants may be on it, as "network: tenant/name".'),
   })
   .superRefine((spec, context) => {
+    const issue = issuesOf(context)
     if (spec.type === 'routed' && spec.vni !== undefined)
-      context.addIssue({
-        code: 'custom',
-        path: ['vni'],
-        message: 'is for networks of type vxlan: a routed one has no encapsulation',
-        params: { hint: 'leave vni out' },
-      })
+      issue(['vni'], 'is for networks of type vxlan: a routed one has no encapsulation', 'leave vni out')
     if (spec.type === 'routed')
       spec.subnets.forEach(({ gateway }, i) => {
         if (gateway !== 'none') return
-        const message = 'cannot be none in a network of type routed: nobody but the gateway is on its links'
-        context.addIssue({
-          code: 'custom',
-          path: ['subnets', i, 'gateway'],
-          message,
-          params: { hint: 'leave it out: the first address of the CIDR' },
-        })
+        issue(
+          ['subnets', i, 'gateway'],
+          'cannot be none in a network of type routed: nobody but the gateway is on its links',
+          'leave it out: the first address of the CIDR',
+        )
       })
     const names = new Set<string>()
     spec.subnets.forEach(({ name, cidr }, i) => {
-      const issue = (field: string, message: string, hint: string): void =>
-        context.addIssue({ code: 'custom', path: ['subnets', i, field], message, params: { hint } })
       if (name !== undefined && names.has(name))
-        issue('name', 'is the name of another subnet', 'names of subnets are unique in a Network')
+        issue(
+          ['subnets', i, 'name'],
+          'is the name of another subnet',
+          'names of subnets are unique in a Network',
+        )
       names.add(name ?? '')
       if (!isNetworkPrefix(cidr)) return
       const prefix = parsePrefix(cidr)
@@ -170,9 +166,17 @@ export const networkSpecSchema = z
         .slice(0, i)
         .find(each => isNetworkPrefix(each.cidr) && overlaps(parsePrefix(each.cidr), prefix))
       if (other !== undefined)
-        issue('cidr', `overlaps subnet ${other.cidr}`, 'subnets of one Network share no address')
+        issue(
+          ['subnets', i, 'cidr'],
+          `overlaps subnet ${other.cidr}`,
+          'subnets of one Network share no address',
+        )
       if (prefix.family === 'inet6' && spec.mtu !== undefined && spec.mtu < 1280)
-        issue('cidr', `needs an MTU of 1280 or more, and mtu is ${spec.mtu}`, 'RFC 8200 §5: a larger mtu')
+        issue(
+          ['subnets', i, 'cidr'],
+          `needs an MTU of 1280 or more, and mtu is ${spec.mtu}`,
+          'RFC 8200 §5: a larger mtu',
+        )
     })
   })
 

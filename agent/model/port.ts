@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { familyOf } from '../../lib/net/address.js'
 import { isUnicastMac } from '../../lib/net/mac.js'
 import { prefixSchema } from './cluster.js'
+import { issuesOf } from './issue.js'
 import { apiVersion, nameSchema, tenantMetadataSchema } from './object.js'
 import { hostAddressSchema } from './service.js'
 
@@ -68,7 +69,7 @@ const pairAddressSchema = z
   .superRefine((text, context) => {
     if (familyOf(text) !== undefined) return
     for (const { message } of prefixSchema.safeParse(text).error?.issues ?? [])
-      context.addIssue({ code: 'custom', message, params: { hint: 'an address or a prefix' } })
+      issuesOf(context)([], message, 'an address or a prefix')
   })
   .meta({ title: 'address or prefix' })
 
@@ -110,8 +111,7 @@ export const portSpecSchema = z
       .describe('For DHCP; default: of the name.'),
   })
   .superRefine((spec, context) => {
-    const issue = (path: (string | number)[], message: string, hint: string): void =>
-      context.addIssue({ code: 'custom', path, message, params: { hint } })
+    const issue = issuesOf(context)
     if (!spec.portSecurity)
       for (const field of ['securityGroups', 'allowedAddressPairs'] as const)
         if ((spec[field]?.length ?? 0) > 0)

@@ -1,5 +1,6 @@
 // Router: routes between the networks of a tenant, on every host that has a port of one of them.
 import { z } from 'zod'
+import { issuesOf } from './issue.js'
 import { routeSchema } from './network.js'
 import { apiVersion, nameSchema, tenantMetadataSchema } from './object.js'
 
@@ -17,11 +18,10 @@ export const routerSpecSchema = z
       .describe('Beside those to its networks; each by way of an address in one of them.'),
   })
   .superRefine((spec, context) => {
+    const issue = issuesOf(context)
     const twice = (field: 'networks' | 'routes', values: readonly string[]): void =>
       values.forEach((value, i) => {
-        if (values.indexOf(value) === i) return
-        const params = { hint: 'one entry is enough' }
-        context.addIssue({ code: 'custom', path: [field, i], message: 'is there twice', params })
+        if (values.indexOf(value) !== i) issue([field, i], 'is there twice', 'one entry is enough')
       })
     twice('networks', spec.networks)
     twice(
@@ -30,8 +30,7 @@ export const routerSpecSchema = z
     )
     spec.routes.forEach(({ destination, nextHop }, i) => {
       if (destination.includes(':') === nextHop.includes(':')) return
-      const message = `is of another family than ${destination}`
-      context.addIssue({ code: 'custom', path: ['routes', i, 'nextHop'], message })
+      issue(['routes', i, 'nextHop'], `is of another family than ${destination}`)
     })
   })
 

@@ -4,6 +4,7 @@
 import { z } from 'zod'
 import { familyOf } from '../../lib/net/address.js'
 import { prefixSchema } from './cluster.js'
+import { issuesOf } from './issue.js'
 import { apiVersion, nameSchema, tenantMetadataSchema } from './object.js'
 
 const portNumber = z.int().min(1).max(65535)
@@ -38,22 +39,21 @@ export const groupRuleSchema = z
       .describe('Ports with that group of the tenant, with their allowed pairs.'),
   })
   .superRefine((rule, context) => {
-    const issue = (field: string, message: string, hint?: string): void =>
-      context.addIssue({ code: 'custom', path: [field], message, params: { hint } })
+    const issue = issuesOf(context)
     const { protocol, ports } = rule
     if (ports !== undefined) {
       if (!([6, 17, 132, 'tcp', 'udp', 'sctp'] as unknown[]).includes(protocol))
-        issue('ports', `does not go with ${protocol ?? 'any protocol'}`, 'write protocol: tcp, udp or sctp')
+        issue(['ports'], `does not go with ${protocol ?? 'any protocol'}`, 'write protocol: tcp, udp or sctp')
       const [first = 0, last = first] = String(ports).split('-').map(Number)
-      if (last > 65535 || first > last) issue('ports', 'holds no port: they are 1 to 65535')
+      if (last > 65535 || first > last) issue(['ports'], 'holds no port: they are 1 to 65535')
     }
     const icmp = ([1, 58, 'icmp', 'icmpv6'] as unknown[]).includes(protocol)
     for (const field of ['icmpType', 'icmpCode'] as const)
-      if (rule[field] !== undefined && !icmp) issue(field, 'goes with protocol icmp or icmpv6 only')
+      if (rule[field] !== undefined && !icmp) issue([field], 'goes with protocol icmp or icmpv6 only')
     if (rule.icmpCode !== undefined && rule.icmpType === undefined)
-      issue('icmpCode', 'does not go without icmpType', 'write icmpType')
+      issue(['icmpCode'], 'does not go without icmpType', 'write icmpType')
     if (rule.remoteCIDR !== undefined && rule.remoteGroup !== undefined)
-      issue('remoteGroup', 'does not go with remoteCIDR', 'write two rules')
+      issue(['remoteGroup'], 'does not go with remoteCIDR', 'write two rules')
     const address = rule.remoteCIDR?.split('/')[0] ?? ''
     const families = new Set<string | undefined>([rule.ethertype])
     if (familyOf(address) !== undefined) families.add(address.includes(':') ? 'IPv6' : 'IPv4')
@@ -62,7 +62,7 @@ export const groupRuleSchema = z
     families.delete(undefined)
     if (families.size > 1)
       issue(
-        rule.ethertype === undefined ? 'protocol' : 'ethertype',
+        [rule.ethertype === undefined ? 'protocol' : 'ethertype'],
         'is of another family than the rest of the rule',
         'write two rules',
       )

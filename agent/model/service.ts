@@ -3,6 +3,7 @@
 import { z } from 'zod'
 import { canonicalAddress, familyOf, isLinkLocal, isUnicast } from '../../lib/net/address.js'
 import { portSchema, prefixSchema } from './cluster.js'
+import { issuesOf } from './issue.js'
 import { apiVersion, labelsSchema, namespacedMetadataSchema } from './object.js'
 
 export const protocolSchema = z.enum(['TCP', 'UDP', 'SCTP']).describe('Transport protocol.')
@@ -22,7 +23,7 @@ export const hostAddressSchema = z
   .string()
   .superRefine((text, context) => {
     const message = addressFault(text)
-    if (message !== undefined) context.addIssue({ code: 'custom', message })
+    if (message !== undefined) issuesOf(context)([], message)
   })
   .meta({ title: 'address' })
 
@@ -42,12 +43,11 @@ export const endpointAddressesSchema = z
   .max(2)
   .superRefine(([first = '', second], context) => {
     if (second !== undefined && familyOf(first) === familyOf(second))
-      context.addIssue({
-        code: 'custom',
-        path: [1],
-        message: 'is of the same family as the first',
-        params: { hint: 'one address of each family; write another endpoint for it' },
-      })
+      issuesOf(context)(
+        [1],
+        'is of the same family as the first',
+        'one address of each family; write another endpoint for it',
+      )
   })
   .describe('One, or one of each family.')
 
@@ -146,8 +146,7 @@ export const serviceSpecSchema = z
       .describe('Who may use loadBalancerIPs; absent or empty: everybody.'),
   })
   .superRefine((spec, context) => {
-    const issue = (path: (string | number)[], message: string, hint: string): void =>
-      context.addIssue({ code: 'custom', path, message, params: { hint } })
+    const issue = issuesOf(context)
     const names = new Set<string>()
     const entries = new Set<string>()
     const nodePorts = new Set<string>()
