@@ -9,6 +9,7 @@ import { decodeRoute, RTM_DELROUTE, RTM_NEWROUTE } from './codec/route.js'
 import { decodeRule, RTM_DELRULE, RTM_NEWRULE } from './codec/rule.js'
 import { AF_BRIDGE, type DeviceNames } from './codec/text.js'
 import { openNetlinkEvents } from './events.js'
+import { nameOfIndex } from './names.js'
 import { keepQuiet } from './quiet.js'
 import { NETLINK_ROUTE } from './raw.js'
 import type { RtnlEvent, RtnlGroup, RtnlMonitor, RtnlObject } from './types.js'
@@ -35,14 +36,7 @@ interface TrackedNames extends DeviceNames {
 function trackNames(netns: Netns): TrackedNames {
   const byIndex = new Map<number, string>()
   return {
-    nameOf: index => {
-      let name = byIndex.get(index)
-      if (name === undefined) {
-        name = netns.linkName(index) ?? `if${index}`
-        byIndex.set(index, name)
-      }
-      return name
-    },
+    nameOf: nameOfIndex(netns, byIndex),
     indexOf: name => netns.linkIndex(name) ?? 0,
     track: (index, name) => void byIndex.set(index, name),
   }
