@@ -40,7 +40,6 @@ export interface FakeIptables extends Iptables {
   foreign(place: Place, lines: readonly string[]): void
   /** What iptables-save prints of the filter table; '' when there is none. */
   save(place: Place): string
-  failNext(method: 'ensure' | 'remove' | 'observe' | 'policies', error: WarrenError, times?: number): void
   /** How many times a table was written by us. */
   readonly writes: number
 }
@@ -52,22 +51,9 @@ class InMemoryIptables implements FakeIptables {
   writes = 0
   private readonly prefix: string
   private readonly tables = new Map<string, { readonly place: Place; filter: FakeFilter }>()
-  private readonly failures = new Map<string, WarrenError[]>()
 
   constructor(prefix: string) {
     this.prefix = prefix
-  }
-
-  failNext(method: string, error: WarrenError, times = 1): void {
-    this.failures.set(method, [
-      ...(this.failures.get(method) ?? []),
-      ...Array<WarrenError>(times).fill(error),
-    ])
-  }
-
-  private mayFail(method: string): void {
-    const failure = this.failures.get(method)?.shift()
-    if (failure !== undefined) throw failure
   }
 
   use(place: Place, policies: Partial<Record<BuiltinChain, 'ACCEPT' | 'DROP'>> = {}): void {
@@ -164,7 +150,6 @@ class InMemoryIptables implements FakeIptables {
   }
 
   async policies(): Promise<readonly IptablesPolicy[]> {
-    this.mayFail('policies')
     return [...this.tables.values()].flatMap(({ place, filter }) =>
       filter.chains.flatMap(({ name, policy }) => {
         const chain = builtin.find(known => known === name)
@@ -180,7 +165,6 @@ class InMemoryIptables implements FakeIptables {
   }
 
   async observe(): Promise<readonly ObservedJump[]> {
-    this.mayFail('observe')
     return [...this.tables.values()].flatMap(({ place }) =>
       observedJumps(parseSave(this.save(place)), place, this.prefix),
     )
@@ -199,7 +183,6 @@ class InMemoryIptables implements FakeIptables {
   }
 
   async ensure(jumps: readonly IptablesJump[]): Promise<void> {
-    this.mayFail('ensure')
     await this.forEachPlace(jumps, (place, own) => {
       const inUse = this.tables.has(idOf(place))
       if (!inUse && place.variant === 'legacy')
@@ -216,7 +199,6 @@ class InMemoryIptables implements FakeIptables {
   }
 
   async remove(jumps: readonly IptablesJump[]): Promise<void> {
-    this.mayFail('remove')
     await this.forEachPlace(jumps, (place, own) => {
       const saved = parseSave(this.save(place))
       const { text, made, last } = removal(own, saved, this.prefix)
