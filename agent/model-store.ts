@@ -15,7 +15,7 @@ import {
   type ModelObject,
   type ObjectOfKind,
 } from './model/kinds.js'
-import { type Problem, refOf } from './model/object.js'
+import { nameOfRef, type Problem, refOf } from './model/object.js'
 import { serviceName } from './model/service.js'
 import { recordsByService, valuesOf } from './model/service-values.js'
 import { tenantName } from './model/tenant.js'
@@ -155,7 +155,7 @@ export async function applyText(
 
 function deletedResult(ref: string, { revision, live, released }: Deletion): DeleteResult {
   const message = `${ref} is gone, but its agent runs and publishes it again`
-  const hint = `stop warrend on ${ref.slice(ref.indexOf('/') + 1)} first`
+  const hint = `stop warrend on ${nameOfRef(ref)} first`
   return {
     revision,
     deleted: true,

@@ -13,7 +13,7 @@ import { type LastGood, lastGoodNow, readLastGood, type SaverOptions, saver } fr
 import type { ParsedObject } from './model/document.js'
 import { formatKey, keyOfRef } from './model/keys.js'
 import { findKind, type ModelObject } from './model/kinds.js'
-import type { Problem } from './model/object.js'
+import { nameOfRef, type Problem } from './model/object.js'
 import { emptySnapshot, fieldOf, type ObjectField, type Origin, type Snapshot } from './model/snapshot.js'
 import { createDirectorySource, type DirectorySource } from './sources/directory.js'
 import { createKvSource } from './sources/kv.js'
@@ -72,7 +72,6 @@ const noObjects = Object.fromEntries(
 ) as ObjectMaps
 
 const none: readonly Problem[] = []
-const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
 
 /** Reads the last good model beside what else goes on, and asks the store meanwhile (last-good.ts). */
 export async function openStore(options: StoreOptions): Promise<Store> {
@@ -193,8 +192,8 @@ export function createStore(
       const info = findKind(ref.slice(0, ref.indexOf('/')))
       if (info === undefined) continue
       const list = changes.get(fieldOf[info.kind])
-      if (list === undefined) changes.set(fieldOf[info.kind], [[nameOf(ref), object]])
-      else list.push([nameOf(ref), object])
+      if (list === undefined) changes.set(fieldOf[info.kind], [[nameOfRef(ref), object]])
+      else list.push([nameOfRef(ref), object])
     }
     let same = true
     changes.forEach((list, field) => {
@@ -211,7 +210,7 @@ export function createStore(
     const revision = store.model.revision()
     const partial = current.partial && !sources().every(source => source.everInSync)
     const live = taken.live ? new Set(store.model.live) : current.live
-    const held = heldChanged ? new Set([...store.model.held].map(nameOf)) : current.held
+    const held = heldChanged ? new Set([...store.model.held].map(nameOfRef)) : current.held
     const problems = listProblems()
     // By name: a loop over the fields would take more than all the rest.
     same &&=

@@ -50,6 +50,9 @@ export function refOf(object: { readonly kind: string; readonly metadata: Metada
   return scope === undefined ? `${kind}/${object.metadata.name}` : `${kind}/${scope}/${object.metadata.name}`
 }
 
+/** `name` or `scope/name`, by which a snapshot has the objects of a kind. */
+export const nameOfRef = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
+
 /** Something an operator should know or mend; level error keeps the part it concerns degraded. */
 export interface Problem {
   readonly level: 'warning' | 'error'

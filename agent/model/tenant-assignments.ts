@@ -5,7 +5,7 @@ import { Multimap } from '../../lib/persistent/multimap.js'
 import type { Cluster } from './cluster.js'
 import { tenantPools } from './keys.js'
 import type { Network } from './network.js'
-import { refOf } from './object.js'
+import { nameOfRef, refOf } from './object.js'
 import type { Port } from './port.js'
 import { createRecordIndex } from './record-index.js'
 import { clusterOf, type Snapshot } from './snapshot.js'
@@ -46,8 +46,6 @@ const noPlan: TenantPlan = { claims: [], releases: [], problems: [] }
 /** What decides about addresses of its ports. */
 const addressing = (network: Network | undefined): string =>
   network === undefined ? '' : JSON.stringify([network.spec.type, network.spec.subnets, network.spec.shared])
-
-const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
 
 export function createTenantAssignments(): TenantAssignments {
   const index = createRecordIndex(tenantPools)
@@ -141,7 +139,7 @@ export function createTenantAssignments(): TenantAssignments {
       for (const ref of changed) {
         memo.delete(ref)
         const all = ref.startsWith('network/') ? networks : ports
-        if (!all.has(nameOf(ref))) index.forget(ref)
+        if (!all.has(nameOfRef(ref))) index.forget(ref)
       }
       return changed
     },
@@ -170,7 +168,7 @@ export function createTenantAssignments(): TenantAssignments {
       return values
     },
     plan(ref) {
-      const name = nameOf(ref)
+      const name = nameOfRef(ref)
       const isNetwork = ref.startsWith('network/')
       const object = isNetwork ? networks.get(name) : ports.get(name)
       if (object === undefined) return { ...noPlan, releases: [...index.recordsOf(ref).keys()] }

@@ -1,7 +1,7 @@
 // What stands in the way of a deletion: a Tenant with objects left, a Network with ports, a group that is named. Pure.
 import { WarrenError } from '../../lib/errors.js'
 import type { ModelObject, TenantObject } from './kinds.js'
-import { refOf } from './object.js'
+import { nameOfRef, refOf } from './object.js'
 import { defaultGroup } from './security-group.js'
 import { some } from './some.js'
 import { inTenant, tenantName } from './tenant.js'
@@ -13,7 +13,7 @@ export const isTenantObject = (object: ModelObject): object is TenantObject =>
 
 /** References of what stands in the way of a deletion. */
 function usersOf(ref: string, all: readonly ModelObject[]): readonly string[] {
-  const name = ref.slice(ref.indexOf('/') + 1)
+  const name = nameOfRef(ref)
   const uses = (object: ModelObject): boolean => {
     if (!isTenantObject(object)) return false
     const { tenant } = object.metadata

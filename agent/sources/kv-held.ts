@@ -2,6 +2,7 @@
 // their block.
 import { blockKey } from '../model/keys.js'
 import type { ModelObject } from '../model/kinds.js'
+import { nameOfRef } from '../model/object.js'
 
 export interface Held {
   /** References. */
@@ -15,15 +16,13 @@ export interface Held {
   losers(ownerOf: (block: string) => string | undefined): readonly string[]
 }
 
-const nameOf = (ref: string): string => ref.slice(ref.indexOf('/') + 1)
-
 export function createHeld(): Held {
   const refs = new Set<string>()
   /** Reference of its node, by block. */
   const blocks = new Map<string, string>()
   const loserOf = (block: string, owner: string): string | undefined => {
     const ref = blocks.get(block)
-    return ref === undefined || nameOf(ref) === owner ? undefined : ref
+    return ref === undefined || nameOfRef(ref) === owner ? undefined : ref
   }
   return {
     refs,

@@ -6,7 +6,7 @@ import { parsePrefix } from '../../../lib/net/prefix.js'
 import { diffMaps } from '../../../lib/persistent/map.js'
 import { Multimap } from '../../../lib/persistent/multimap.js'
 import type { FabricNetwork, FabricPort, FabricRouter } from '../../model/fabric.js'
-import type { Problem } from '../../model/object.js'
+import { nameOfRef, type Problem } from '../../model/object.js'
 import { isRouted, routedNetworks } from '../../model/routed.js'
 import type { Self } from '../../model/self.js'
 import type { Snapshot } from '../../model/snapshot.js'
@@ -73,7 +73,7 @@ class Fabric {
     this.#roles = self.roles
     this.#snapshot = snapshot
     for (const ref of this.#assignments.update(snapshot))
-      (ref.startsWith('port/') ? ports : networks).add(ref.slice(ref.indexOf('/') + 1))
+      (ref.startsWith('port/') ? ports : networks).add(nameOfRef(ref))
     const touchNetwork = (name: string): void => void networks.add(name)
     this.#presence.update(snapshot, touchNetwork, name => void routers.add(name))
     this.#groups.update(snapshot.securityGroups, group => {
