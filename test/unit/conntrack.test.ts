@@ -1,6 +1,6 @@
 // Which flows are stale, and the table that deletes them: on the fake, which keeps a flow's translation as the kernel does.
 import t from 'tap'
-import { entryIndex, type FlowView, staleFlows } from '../../agent/compute/services/stale-flows.js'
+import { type FlowView, staleFlows } from '../../agent/compute/services/stale-flows.js'
 import { conntrackTable } from '../../agent/dataplane/tables/conntrack.js'
 import { entryKey, type ServiceBase, type ServiceEntry } from '../../agent/model/service-entry.js'
 import { systemClock } from '../../lib/clock.js'
@@ -42,7 +42,8 @@ function stale(
   entries: readonly ServiceEntry[],
   more: Partial<FlowView> = {},
 ): readonly Flow[] {
-  return staleFlows(flows, { entry: entryIndex(entries), base: serviceBase, localAddresses, ...more })
+  const index = new Map(entries.map(entry => [entryKey(entry), entry]))
+  return staleFlows(flows, { entry: key => index.get(key), base: serviceBase, localAddresses, ...more })
 }
 
 const dns = serviceEntry('udp', '10.0.0.1:53', ['10.244.1.2:5353', '10.244.2.2:5353'])

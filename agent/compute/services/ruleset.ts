@@ -4,6 +4,7 @@
 // an empty slot means draw again. After DNAT the entry point is `ct original`: masquerade and affinity go by that.
 import type { Family } from '../../../lib/netlink/types.js'
 import type { NftTableSpec } from '../../../lib/nftables/types.js'
+import { block } from '../nft-text.js'
 import { forgetRule, keepRule } from './raw-rules.js'
 import { serviceTableName, sizes, slotOffset } from './sets.js'
 
@@ -42,10 +43,6 @@ function wordsOf(family: Family, { nodePortAddresses }: RulesetOptions): Words {
     protocol: ip === 'ip' ? 'ip protocol' : 'ip6 nexthdr',
     unreachable: ip === 'ip' ? 'icmp type port-unreachable' : 'icmpv6 type port-unreachable',
   }
-}
-
-function block(kind: 'chain' | 'set' | 'map', name: string, lines: readonly string[]): string {
-  return `\t${kind} ${name} {\n${lines.map(line => `\t\t${line}\n`).join('')}\t}\n`
 }
 
 function declarations({ ip, key }: Words, { nodePortAddresses }: RulesetOptions): string[] {

@@ -23,13 +23,6 @@ export interface FlowView {
 /** More endpoints than this are looked up in a set. */
 const few = 16
 
-/** By `entryKey`: an entry's address, protocol and port. */
-export function entryIndex(entries: Iterable<ServiceEntry>): (key: string) => ServiceEntry | undefined {
-  const index = new Map<string, ServiceEntry>()
-  for (const entry of entries) index.set(entryKey(entry), entry)
-  return key => index.get(key)
-}
-
 function isLoopback(address: string): boolean {
   return address === '::1' || address.startsWith('127.')
 }

@@ -7,11 +7,9 @@ import { nftElement } from '../../../lib/nftables/elements.js'
 import { lookup, metaIifname, payload, rawRule, verdict } from '../../../lib/nftables/expressions.js'
 import type { NftElement, NftRawRule, NftSetRef, NftTableSpec, NftType } from '../../../lib/nftables/types.js'
 import type { FabricNetwork, FabricPort } from '../../model/fabric.js'
+import { baseChain, block, declaration } from '../nft-text.js'
 import { disjointPrefixes } from '../services/sets.js'
 import {
-  baseChain,
-  block,
-  declaration,
   defaultLimits,
   hex,
   mark,

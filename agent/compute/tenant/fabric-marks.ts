@@ -92,29 +92,6 @@ export function setsOf(family: NftSetRef['family']) {
   })
 }
 
-/** The declaration of a set or map, which nft then lists with the types that elements are encoded by. */
-export function declaration({ set, fields, data, interval }: NftSetRef, ...more: readonly string[]): string {
-  const kind = data === undefined ? 'set' : 'map'
-  const to = data === undefined ? '' : ` : ${data === 'verdict' ? data : data.join(' . ')}`
-  const flags = interval === true ? ['flags interval'] : []
-  return block(kind, set, [`type ${fields.join(' . ')}${to}`, ...flags, ...more])
-}
-
-export function block(kind: 'chain' | 'set' | 'map', name: string, lines: readonly string[]): string {
-  return `\t${kind} ${name} {\n${lines.map(line => `\t\t${line}\n`).join('')}\t}\n`
-}
-
-/** Priorities as numbers: nft's names for them differ between the families. */
-export function baseChain(
-  name: string,
-  hook: string,
-  priority: number,
-  policy: 'accept' | 'drop',
-  rules: readonly string[],
-): string {
-  return block('chain', name, [`type filter hook ${hook} priority ${priority}; policy ${policy}`, ...rules])
-}
-
 /** Each element once, whoever else asked for it. */
 export function uniqueElements(elements: readonly NftElement[]): readonly NftElement[] {
   const seen = new Map<string, NftElement>()

@@ -2,7 +2,8 @@
 // costs more with what a port holds, and a port that nothing is dropped of has no element anywhere;
 // `nft list set bridge warren drops_arp`, `nft list set inet warren drops_rules_in`.
 import type { NftSetRef, NftType } from '../../../lib/nftables/types.js'
-import { block, hex, mark, type PortLimits, setsOf } from './fabric-marks.js'
+import { block } from '../nft-text.js'
+import { hex, mark, type PortLimits, setsOf } from './fabric-marks.js'
 
 const bridge = setsOf('bridge')
 const inet = setsOf('inet')

@@ -4,7 +4,8 @@
 import { nftElement } from '../../../lib/nftables/elements.js'
 import type { NftElement, NftSetRef, NftTableSpec } from '../../../lib/nftables/types.js'
 import type { Names } from '../../model/marks.js'
-import { baseChain, block, declaration, tenantTable } from './fabric-marks.js'
+import { baseChain, block, declaration } from '../nft-text.js'
+import { tenantTable } from './fabric-marks.js'
 import { portsInput, routerSets } from './router-rules.js'
 
 /** ICMP errors (RFC 792, RFC 4443 §2.1): what a sender has to hear of its packets. */

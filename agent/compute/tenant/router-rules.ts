@@ -5,8 +5,9 @@
 import { nftElement } from '../../../lib/nftables/elements.js'
 import type { NftElement, NftSetRef, NftTableSpec } from '../../../lib/nftables/types.js'
 import type { FabricPort } from '../../model/fabric.js'
+import { baseChain, block, declaration } from '../nft-text.js'
 import { disjointPrefixes } from '../services/sets.js'
-import { baseChain, block, declaration, setsOf, tenantTable, uniqueElements } from './fabric-marks.js'
+import { setsOf, tenantTable, uniqueElements } from './fabric-marks.js'
 import { isHostPrefix, portIdentities } from './port-identities.js'
 
 const set = setsOf('inet')

@@ -5,11 +5,9 @@
 import { nftElement } from '../../../lib/nftables/elements.js'
 import type { NftElement, NftSetRef, NftTableSpec } from '../../../lib/nftables/types.js'
 import type { FabricGroup, FabricNetwork } from '../../model/fabric.js'
+import { baseChain, block, declaration } from '../nft-text.js'
 import { disjointPrefixes } from '../services/sets.js'
 import {
-  baseChain,
-  block,
-  declaration,
   defaultLimits,
   type GroupSet,
   hex,

@@ -11,7 +11,7 @@ import { counter, lookup, notrack, payload, rawRule, verdict } from '../../../li
 import type { NftElement, NftRawRule, NftSetRef, NftTableSpec } from '../../../lib/nftables/types.js'
 import type { FabricNetwork } from '../../model/fabric.js'
 import type { Names } from '../../model/marks.js'
-import { baseChain, block } from './fabric-marks.js'
+import { baseChain, block } from '../nft-text.js'
 
 export interface TenantGuardSets {
   /** VNI and outer source of every other host that has the network. */
