@@ -15,6 +15,7 @@ import { openIptablesText } from '../../lib/iptables/restore.js'
 import { openRtnl } from '../../lib/netlink/rtnl.js'
 import { openNetns } from '../../lib/netns/netns.js'
 import { openNft } from '../../lib/nftables/nft.js'
+import type { NftSetRef } from '../../lib/nftables/types.js'
 import { runChild, startFlags } from './child.js'
 import { names, runLoop, self } from './cold.js'
 import type { Place } from './place.js'
@@ -60,19 +61,26 @@ export function openKernel(path: string): Kernel & { close(): void } {
   }
 }
 
-/** Elements of the sets that entry points fill here, by name. */
-async function counts(path: string): Promise<Readonly<Record<string, number>>> {
-  const kernel = openKernel(path)
-  const { vip, clusterIps } = serviceSets('inet', names)
-  const found: Record<string, number> = {}
-  for (const set of [...vip.size, vip.eps, vip.noEndpoints, clusterIps]) {
+/** A table that grows while it is read gives some elements twice and others not at all: read until it says the same again. */
+async function countOf(kernel: Kernel, set: NftSetRef): Promise<number> {
+  for (let last = -1; ; await delay(50)) {
     let count = 0
     await kernel.nft.scan(set, () => {
       count += 1
       return true
     })
-    found[set.set] = count
+    if (count === last) return count
+    last = count
   }
+}
+
+/** Elements of the sets that entry points fill here, by name. */
+async function counts(path: string): Promise<Readonly<Record<string, number>>> {
+  const kernel = openKernel(path)
+  const { vip, clusterIps } = serviceSets('inet', names)
+  const found: Record<string, number> = {}
+  for (const set of [...vip.size, vip.eps, vip.noEndpoints, clusterIps])
+    found[set.set] = await countOf(kernel, set)
   kernel.close()
   return found
 }
