@@ -44,8 +44,8 @@ export type EachEndpoint = (found: (endpoint: SelectedEndpoint, portOf: PortOf) 
 /** Targets of one port and family, by state. */
 interface Candidates {
   readonly ready: ServiceTarget[]
-  /** Serve while they terminate: the last resort (KEP-1669). */
-  readonly leaving: ServiceTarget[]
+  /** Serve while they terminate: the last resort (KEP-1669). Most Services have none. */
+  leaving: ServiceTarget[] | undefined
 }
 
 const protocols: Readonly<Record<ServicePort['protocol'], ServiceProtocol>> = {
@@ -97,7 +97,8 @@ interface Chosen {
 }
 
 /** Ready ones; without any, those that still serve while they terminate. For each of the two lists by itself. */
-function choose({ ready, leaving }: Candidates): Chosen {
+function choose({ ready, leaving: last }: Candidates): Chosen {
+  const leaving = last ?? nobody
   const here = (list: readonly ServiceTarget[]): readonly ServiceTarget[] =>
     list.some(target => target.local) ? list.filter(target => target.local) : nobody
   const localReady = here(ready)
@@ -165,7 +166,9 @@ function externalOf(spec: Service['spec']): readonly External[] {
   return [...found.values()]
 }
 
+/** `name`: `namespace/name`, as it stands in the model: a string that is there already. */
 export function planService(
+  name: string,
   service: Service,
   assigned: Assigned,
   each: EachEndpoint,
@@ -179,7 +182,8 @@ export function planService(
   }
   /** By place of the port, and of the family. */
   const candidates: Candidates[] = []
-  for (let i = 0; i < spec.ports.length * families.length; i += 1) candidates.push({ ready: [], leaving: [] })
+  for (let i = 0; i < spec.ports.length * families.length; i += 1)
+    candidates.push({ ready: [], leaving: undefined })
   let refused: Map<string, Refused> | undefined
   each((endpoint, portOf) => {
     const { ready, nodeName } = endpoint
@@ -202,7 +206,10 @@ export function planService(
         if (number === undefined) continue
         const list = candidates[row * families.length + column] as Candidates
         if (ready) list.ready.push({ address, port: number, local })
-        else list.leaving.push({ address, port: number, local, leaving: true })
+        else {
+          list.leaving ??= []
+          list.leaving.push({ address, port: number, local, leaving: true })
+        }
       }
     }
   })
@@ -213,7 +220,6 @@ export function planService(
   const outsideLocal = spec.externalTrafficPolicy === 'Local'
   const insideLocal = spec.internalTrafficPolicy === 'Local'
   const external = externalOf(spec)
-  const name = serviceName(service)
   const sctp: string[] = []
   let local = 0
   for (let row = 0; row < spec.ports.length; row += 1) {

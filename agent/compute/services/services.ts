@@ -140,7 +140,7 @@ export function createServices(): ServicesOf {
     const after =
       service === undefined || assigned === undefined || headless(service)
         ? undefined
-        : planService(service, assigned, found => selection.each(service, found), at)
+        : planService(name, service, assigned, found => selection.each(service, found), at)
     const old = before?.entries ?? noEntries
     const entries = after?.entries ?? noEntries
     // An endpoint that comes or goes leaves the entry points as they are.
