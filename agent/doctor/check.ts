@@ -79,6 +79,10 @@ export const warn = finding('warn')
 export const bad = finding('bad')
 export const unknown = finding('unknown')
 
+export const noUnderlay = unknown('NO_UNDERLAY', 'the interface to the other nodes is not known', {
+  fix: 'set underlay: {interface: ...} in warrend.yaml',
+})
+
 /** What was found wrong, or that all is well. */
 export function orOk(findings: readonly Finding[], message: string): readonly Finding[] {
   return findings.length > 0 ? findings : [ok(message)]

@@ -9,8 +9,8 @@ import {
   type Check,
   type DoctorContext,
   type Finding,
+  noUnderlay,
   orOk,
-  unknown,
   warn,
 } from '../check.js'
 import type { Peer } from '../daemon-facts.js'
@@ -169,12 +169,7 @@ export const duplicatesCheck: Check = {
   async run(context) {
     const underlay = await context.underlay()
     const link = (await context.links()).find(({ name }) => name === underlay?.name)
-    if (link?.index === undefined)
-      return [
-        unknown('NO_UNDERLAY', 'the interface to the other nodes is not known', {
-          fix: 'set underlay: {interface: ...} in warrend.yaml',
-        }),
-      ]
+    if (link?.index === undefined) return [noUnderlay]
     const { name, index, address } = link
     return bySending('ARP', async () => judgeDuplicates(await facts(context, name, index, address)))
   },

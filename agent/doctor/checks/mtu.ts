@@ -10,6 +10,7 @@ import {
   type Check,
   type DoctorContext,
   type Finding,
+  noUnderlay,
   orOk,
   someNames,
   unknown,
@@ -149,12 +150,7 @@ export const mtuCheck: Check = {
   needsDaemon: true,
   async run(context) {
     const underlay = await context.underlay()
-    if (underlay === undefined)
-      return [
-        unknown('NO_UNDERLAY', 'the interface to the other nodes is not known', {
-          fix: 'set underlay: {interface: ...} in warrend.yaml',
-        }),
-      ]
+    if (underlay === undefined) return [noUnderlay]
     if (context.peers.length === 0) return orOk([], 'there are no peers')
     return bySending('ICMP', async () => judgePaths(await probeAll(context, underlay.mtu)))
   },
