@@ -37,6 +37,7 @@ export async function planOps(
     // What an earlier write takes along is not there any more when this table's turn comes.
     const observe = async (inner: AbortSignal): Promise<readonly unknown[]> => {
       const found = await table.observe(inner)
+      table.shown?.()
       return lost.length === 0 ? found : found.filter(object => !lost.some(takes => takes(name, object)))
     }
     const probe = new Mirror({ ...table, observe }, clock, nowhere)

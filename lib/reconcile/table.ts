@@ -33,6 +33,8 @@ export interface Table<T> {
   dirty?(): boolean
   /** When it will be dirty by itself, the clock's ms: its look is dear, and the last one was just now. */
   dirtyAt?(): number | undefined
+  /** The last observe() was only to show: what it saw is not removed, and is to be looked at yet. */
+  shown?(): void
   /** This failure is somebody's for a moment, as EBUSY is: not tried 30 s later, but 2 s. */
   brief?(error: WarrenError): boolean
   /** What a person should know of where this table writes to, though nothing failed; as of the last look. */

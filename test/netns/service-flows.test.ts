@@ -20,17 +20,11 @@ const nodes = ['A', 'B'] as const
 /** Tables whose objects are sockets of the agent: they end with it. */
 const ownSockets = ['health', 'proxy']
 
-/**
- * What a pass would write. Stale flows are looked for a quarter of a second after the last look at the latest: a plan that has
- * nothing else is asked for again, until then and a little longer.
- */
+/** What a pass would write, once those that were due are over: stale flows are looked for a quarter of a second later at most. */
 async function planOf(node: (typeof nodes)[number]): Promise<readonly string[]> {
-  for (let tries = 1; ; tries += 1) {
-    const { ops } = await world.client[node].plan()
-    if (tries === 10 || ops.length === 0 || ops.some(({ table }) => table !== 'conntrack'))
-      return ops.slice(0, 3).map(({ line }) => line)
-    await new Promise(resolve => setTimeout(resolve, 100))
-  }
+  await world.agent[node].converged(1, 60_000)
+  const { ops } = await world.client[node].plan()
+  return ops.slice(0, 3).map(({ line }) => line)
 }
 
 /** From set to set, and from mode to mode: the kernel has what a pass would write, and packets go where the model says. */

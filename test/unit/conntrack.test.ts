@@ -1,7 +1,10 @@
 // Which flows are stale, and the table that deletes them: on the fake, which keeps a flow's translation as the kernel does.
 import t from 'tap'
 import { type FlowView, staleFlows } from '../../agent/compute/services/stale-flows.js'
+import { planOps } from '../../agent/dataplane/plan.js'
+import { stage } from '../../agent/dataplane/stage.js'
 import { conntrackTable } from '../../agent/dataplane/tables/conntrack.js'
+import type { DesiredState } from '../../agent/model/desired.js'
 import { entryKey, type ServiceBase, type ServiceEntry } from '../../agent/model/service-entry.js'
 import { systemClock } from '../../lib/clock.js'
 import { type FakeConntrack, type FakePacket, fakeConntrack } from '../../lib/conntrack/fake.js'
@@ -421,6 +424,15 @@ t.test('table: looks that follow one another take a tenth of the time, and none 
   t.equal(await look(), 0)
   now += 1
   t.equal(table.dirty?.(), true)
+  const plan = await planOps(
+    [stage('conntrack', table)],
+    { conntrack: nothing } as DesiredState,
+    clock,
+    never,
+  )
+  t.equal(plan.length, 1, 'a plan shows what is to go')
+  t.not(table.dirtyAt?.(), undefined, 'and leaves it to the next look')
+  now += 10_000
   t.equal(await look(), 1, 'what was touched meanwhile is looked at then')
 
   cost = 100

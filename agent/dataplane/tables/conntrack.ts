@@ -198,6 +198,10 @@ class StaleFlows implements ConntrackTable {
     }
   }
 
+  shown(): void {
+    this.#add(this.#looked)
+  }
+
   async #judge(
     flows: readonly Flow[],
     base: ServiceBase,
