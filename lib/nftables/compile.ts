@@ -113,29 +113,16 @@ async function addRaw(spec: NftTableSpec, socket: NetlinkSocket): Promise<void> 
   })
 }
 
-/** `devices` are those that the text may name, as they are in the real namespace. Errors: NFT or an errno's name, with the line; EOPNOTSUPP for anonymous chains, flowtables and elements in the text. */
-export async function compileTable(
+/** In an empty namespace of its own. Errors: as of compileTable, with what `run` complains about. */
+async function compileBy(
+  run: (scratch: Netns, commands: string) => Promise<string | undefined>,
   spec: NftTableSpec,
-  compiler: NftCompiler,
   devices: readonly Device[],
 ): Promise<TableImage> {
   const scratch = anonymousNetns()
   try {
     await standIn(devices, scratch)
-    const commands = script(spec)
-    let complaint: string | undefined
-    if (compiler === 'binary') complaint = await runBinary(scratch, commands)
-    else {
-      try {
-        complaint = scratch.run(() => runLibrary(commands))
-        // The library does not say where in a buffer; the program does. Nothing was made: the namespace is empty still.
-        if (complaint !== undefined)
-          complaint = (await runBinary(scratch, commands).catch(() => undefined)) ?? complaint
-      } catch (error) {
-        if (!hasCode(error, 'ENOENT', 'EMFILE')) throw error
-        complaint = await runBinary(scratch, commands)
-      }
-    }
+    const complaint = await run(scratch, script(spec))
     if (complaint !== undefined) throw nftError(spec, complaint)
     const socket = openNetlink(scratch, NETLINK_NETFILTER)
     try {
@@ -149,5 +136,38 @@ export async function compileTable(
     }
   } finally {
     scratch.close()
+  }
+}
+
+/** `devices` are those that the text may name, as they are in the real namespace. Errors: NFT or an errno's name, with the line; EOPNOTSUPP for anonymous chains, flowtables and elements in the text. */
+export async function compileTable(
+  spec: NftTableSpec,
+  compiler: NftCompiler,
+  devices: readonly Device[],
+): Promise<TableImage> {
+  if (compiler === 'binary') return compileBy(runBinary, spec, devices)
+  let complaint: string | undefined
+  let usable = true
+  const byLibrary = async (scratch: Netns, commands: string): Promise<string | undefined> => {
+    try {
+      complaint = scratch.run(() => runLibrary(commands))
+      return complaint
+    } catch (error) {
+      usable = !hasCode(error, 'ENOENT', 'EMFILE')
+      throw error
+    }
+  }
+  // Of a wrong text the library does not say where in a buffer; the program does. Or nothing is wrong with the text: the
+  // library waits with select(2), which any signal to this process interrupts (SIGCHLD of a child that ends).
+  const byProgram = (scratch: Netns, commands: string): Promise<string | undefined> =>
+    runBinary(scratch, commands).catch((error: unknown) => {
+      if (complaint === undefined) throw error
+      return complaint
+    })
+  try {
+    return await compileBy(byLibrary, spec, devices)
+  } catch (error) {
+    if (usable && complaint === undefined) throw error
+    return compileBy(byProgram, spec, devices)
   }
 }

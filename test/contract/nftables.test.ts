@@ -1,5 +1,6 @@
 // One suite for the fake and the kernel: what Nft promises, in namespaces of our own.
 import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -464,6 +465,33 @@ t.test('kernel: compiles with more descriptors open than select(2) can wait for'
   const { nft: another, close: closeAnother } = kernelSubject('library')
   t.teardown(closeAnother)
   t.equal(await another.canonical(spec), wanted)
+})
+
+t.test('kernel: compiles while signals come in, as of children that end', async t => {
+  const { nft, close } = kernelSubject('library')
+  t.teardown(close)
+  const wanted = await nft.canonical(spec)
+  let count = 0
+  const counted = (): void => {
+    count += 1
+  }
+  process.on('SIGWINCH', counted)
+  const script = `for ((i = 0; i < 5000000; i++)); do kill -WINCH ${process.pid} || exit; done`
+  const child = spawn('bash', ['-c', script], { stdio: 'ignore' })
+  const ended = once(child, 'exit')
+  t.teardown(async () => {
+    child.kill('SIGKILL')
+    await ended
+    process.off('SIGWINCH', counted)
+  })
+  while (count === 0) await new Promise(setImmediate)
+  for (let i = 0; i < 30; i += 1) {
+    // A text that was not compiled yet.
+    const text = `${spec.text}\n\tchain number-${i} {\n\t}\n`
+    t.match(await nft.canonical({ ...spec, text }), `number-${i}`)
+  }
+  t.equal(child.exitCode, null, 'they came to the end')
+  t.equal(await nft.canonical(spec), wanted)
 })
 
 t.test('kernel: a counter that counts, a rule at another handle and a set in use change nothing', async t => {
