@@ -15,12 +15,13 @@ const steadyPercent = 20
 const startPercent = 100
 /**
  * --interrupt-budget, bytes of bytecode until V8 11 (Node 20) thinks of giving a function to TurboFan: fifteen times its default
- * while a start lasts, of whose CPU time compiling took a quarter. Not longer: what the idle agent does again and again with
- * 5,000 nodes would stay slow (0.8 % of a core in place of 0.2). Later V8s do not know the flag, and count calls.
+ * (67,584) while a start lasts, of whose CPU time compiling took a quarter. From then on a thirteenth of it: a change of one
+ * endpoint runs through hundreds of functions once each, and took a third longer for the thousands of changes until they were
+ * compiled. Later V8s do not know the flag, and count calls.
  */
 const startBudget = 1_000_000
 const preparingBudget = 20_000
-const steadyBudget = 67_584
+const steadyBudget = 5_000
 /** The start is over when the event loop had nothing to do for half of such a time. */
 const lookMs = 3_000
 const idleShare = 0.5

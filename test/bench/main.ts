@@ -58,12 +58,12 @@ const services: Sections = {
   'live-1000x10': (place, quick) =>
     serviceLiveRows(place, {
       ...{ size: { services: 1_000, endpoints: 10 }, isolated: quick ? 50 : 150, burst: quick ? 100 : 300 },
-      ...{ storm: quick ? 300 : 1_000, more: 0, restarts: 0 },
+      ...{ storm: quick ? 300 : 1_000, more: quick ? 1_000 : 10_000, restarts: 0 },
     }),
   'live-10000x2': (place, quick) =>
     serviceLiveRows(place, {
       ...{ size: { services: 10_000, endpoints: 2 }, isolated: quick ? 50 : 300, burst: quick ? 100 : 600 },
-      ...{ storm: quick ? 300 : 1_000, more: 0, restarts: 0 },
+      ...{ storm: quick ? 300 : 1_000, more: quick ? 1_000 : 10_000, restarts: 0 },
     }),
   'live-10000x10': (place, quick) =>
     serviceLiveRows(place, {
