@@ -68,14 +68,14 @@ export interface SaverOptions {
   dirty(): boolean
   /** What to write; from then on only what changes later counts as not on disk. */
   take(): ModelToSave
-  /** It was not written, and why; undefined: it was again. */
-  failed(error: WarrenError | undefined): void
+  /** It was not written, and why; undefined: it was. */
+  saved(error?: WarrenError): void
   /** Resolves at the next change, or when the signal aborts. */
   nextChange(signal: AbortSignal): Promise<void>
 }
 
 /** Saves the last good model a second after it changed, and once more at the end. Never before it is whole. */
-export function saver({ path, clock, log, dirty, take, failed, nextChange }: SaverOptions): Part {
+export function saver({ path, clock, log, dirty, take, saved, nextChange }: SaverOptions): Part {
   // A call of its own: what it saved is not kept by this loop, which sleeps for a minute.
   const save = (): Promise<void> => saveModel(path, take())
   return async signal => {
@@ -88,15 +88,13 @@ export function saver({ path, clock, log, dirty, take, failed, nextChange }: Sav
       const from = clock.now()
       try {
         await save()
-        if (failing) {
-          log.info('last good model saved again', { path })
-          failed(undefined)
-        }
+        if (failing) log.info('last good model saved again', { path })
         failing = false
+        saved()
       } catch (error) {
         if (!failing) log.warn('last good model not saved', { reason: describeError(error) })
         failing = true
-        failed(asError(error))
+        saved(asError(error))
       }
       delay = Math.min(lastSaveDelayMs, Math.max(saveDelayMs, saveShare * (clock.now() - from)))
     }

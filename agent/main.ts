@@ -106,6 +106,8 @@ async function main(): Promise<number> {
   const stop = new AbortController()
   for (const name of ['SIGTERM', 'SIGINT'] as const) process.on(name, () => stop.abort())
   process.on('SIGHUP', () => live.reload(log))
+  // Node would open its debugger to whoever reaches 127.0.0.1:9229.
+  process.on('SIGUSR1', () => undefined)
   const missing = missingCapabilities()
   if (missing.length > 0) {
     log.error(

@@ -228,7 +228,8 @@ function* pieces({ store, directory }: ModelToSave): Generator<string> {
  * Errors: SNAPSHOT_WRITE.
  */
 export async function saveModel(path: string, model: ModelToSave): Promise<void> {
-  const draft = `${path}.${process.pid}.tmp`
+  // One name: what a killed process left is written over.
+  const draft = `${path}.tmp`
   try {
     mkdirSync(dirname(path), { recursive: true })
     const file = await open(draft, 'w', 0o600)

@@ -6,7 +6,6 @@ import { describeError, type WarrenError } from '../lib/errors.js'
 import type { Kv } from '../lib/kv/kv.js'
 import { aborted, type Part, runTogether } from '../lib/lifetime.js'
 import type { Log } from '../lib/log.js'
-import { PersistentMap } from '../lib/persistent/map.js'
 import { initialiser } from './initialise.js'
 import { createKicks } from './kicks.js'
 import { type LastGood, lastGoodNow, readLastGood, type SaverOptions, saver } from './last-good.js'
@@ -14,10 +13,18 @@ import type { ParsedObject } from './model/document.js'
 import { formatKey, keyOfRef } from './model/keys.js'
 import { findKind, type ModelObject } from './model/kinds.js'
 import { nameOfRef, type Problem } from './model/object.js'
-import { emptySnapshot, fieldOf, type ObjectField, type Origin, type Snapshot } from './model/snapshot.js'
+import {
+  emptySnapshot,
+  fieldOf,
+  noObjects,
+  type ObjectField,
+  type Origin,
+  type Snapshot,
+} from './model/snapshot.js'
 import { createDirectorySource, type DirectorySource } from './sources/directory.js'
 import { createKvSource } from './sources/kv.js'
 import { isComing, type SourceStatus } from './sources/source.js'
+import { conflictProblem, fileProblems } from './store-problems.js'
 
 /** A reachable store answers in a tenth of that. */
 const patienceMs = 2_000
@@ -65,12 +72,6 @@ export interface Store {
   run(signal: AbortSignal): Promise<void>
 }
 
-type ObjectMaps = Record<ObjectField, PersistentMap<ModelObject>>
-
-const noObjects = Object.fromEntries(
-  Object.values(fieldOf).map(field => [field, PersistentMap.empty<ModelObject>()]),
-) as ObjectMaps
-
 const none: readonly Problem[] = []
 
 /** Reads the last good model beside what else goes on, and asks the store meanwhile (last-good.ts). */
@@ -88,7 +89,7 @@ export function createStore(
   const kicks = createKicks(clock)
   const conflicts = new Map<string, Problem>()
   let current: Snapshot = emptySnapshot
-  const maps: ObjectMaps = { ...noObjects }
+  const maps = noObjects()
   let impatient = false
   let saveError: WarrenError | undefined
   let parts: readonly (readonly Problem[])[] = []
@@ -104,7 +105,7 @@ export function createStore(
   }
 
   const { snapshotFile = '' } = options
-  const { error: loadError } = lastGood
+  let { error: loadError } = lastGood
   const store = createKvSource({ ...options, ahead: lastGood.ahead, onChange: changed })
   const stands = async (): Promise<boolean> =>
     (await kv.list(formatKey)).entries.some(entry => entry.key === formatKey)
@@ -145,25 +146,13 @@ export function createStore(
     const stored = store.model.objects.get(ref)
     conflicts.delete(ref)
     if (written !== undefined && stored !== undefined)
-      conflicts.set(ref, {
-        level: 'warning',
-        about: ref,
-        code: 'CONFLICT',
-        message: `${ref} stands in ${written.file}:${written.line}, which is in force, and in ${kv.name} as ${keyOfRef(ref)}`,
-        hint: 'delete one of the two',
-      })
+      conflicts.set(ref, conflictProblem(ref, written, kv.name))
     return written?.object ?? stored?.object
   }
 
   function ownProblems(): readonly Problem[] {
     if (conflicts.size === 0 && loadError === undefined && saveError === undefined) return none
-    const own: Problem[] = [...conflicts.values()]
-    for (const error of [loadError, saveError]) {
-      if (error === undefined) continue
-      const { message, code, hint } = error
-      own.push({ level: 'warning', about: snapshotFile, code, message, hint })
-    }
-    return own
+    return [...conflicts.values(), ...fileProblems(snapshotFile, [loadError, saveError])]
   }
 
   function listProblems(): readonly Problem[] {
@@ -243,10 +232,13 @@ export function createStore(
       unsaved = false
       return { store: store.model.save(), directory: directory?.save() }
     },
-    failed(error) {
+    saved(error) {
       unsaved ||= error !== undefined
+      const same = saveError?.message === error?.message && (error !== undefined || loadError === undefined)
       saveError = error
-      stale = true
+      // What could not be read is written over.
+      if (error === undefined) loadError = undefined
+      if (!same) changed()
     },
     nextChange: kicks.next,
   }

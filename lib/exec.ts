@@ -22,7 +22,8 @@ export interface ExecResult {
 
 /**
  * Runs `argv[0]` with the rest as its arguments and collects what it prints.
- * Errors: ENOENT when the program is missing, ETIMEDOUT, or EXIT with the first line of stderr in the message.
+ * Errors: ENOENT when the program is missing, EMFILE, EAGAIN and others when it cannot be started now, ETIMEDOUT, or EXIT with
+ * the first line of stderr in the message.
  */
 export function exec(argv: readonly [string, ...string[]], options: ExecOptions = {}): Promise<ExecResult> {
   const [program, ...args] = argv
@@ -33,7 +34,6 @@ export function exec(argv: readonly [string, ...string[]], options: ExecOptions 
       env: { ...process.env, LC_ALL: 'C', ...options.env },
       ...(options.signal === undefined ? {} : { signal: options.signal }),
     })
-    if (child.pid !== undefined) options.started?.(child.pid)
     let stdout = ''
     let stderr = ''
     let timedOut = false
@@ -41,6 +41,15 @@ export function exec(argv: readonly [string, ...string[]], options: ExecOptions 
       timedOut = true
       child.kill('SIGKILL')
     }, options.timeout ?? 10_000)
+    child.on('error', error => {
+      clearTimeout(timer)
+      const code = 'code' in error && typeof error.code === 'string' ? error.code : 'EXEC'
+      const hint = code === 'ENOENT' ? { hint: `install the package that provides "${program}"` } : {}
+      reject(new WarrenError(`Cannot run "${line}": ${error.message}`, { code, cause: error, ...hint }))
+    })
+    // Not started: it may have no streams (EMFILE), and says why later.
+    if (child.pid === undefined) return
+    options.started?.(child.pid)
     child.stdout.setEncoding('utf8').on('data', (part: string) => {
       stdout += part
     })
@@ -48,12 +57,6 @@ export function exec(argv: readonly [string, ...string[]], options: ExecOptions 
       stderr += part
     })
     child.stdin.on('error', () => undefined) // a child that does not read its input: its exit code tells more
-    child.on('error', error => {
-      clearTimeout(timer)
-      const code = 'code' in error && typeof error.code === 'string' ? error.code : 'EXEC'
-      const hint = code === 'ENOENT' ? { hint: `install the package that provides "${program}"` } : {}
-      reject(new WarrenError(`Cannot run "${line}": ${error.message}`, { code, cause: error, ...hint }))
-    })
     child.on('close', (status, killed) => {
       clearTimeout(timer)
       const code = status ?? 128

@@ -59,6 +59,8 @@ function nftEntryPoints(
   const ours = new Set(serviceFamilies.map(family => serviceTable(family, plainRuleset, names, []).name))
   return {
     ...table,
+    // The listener is tried again by itself, and is there a moment later.
+    brief: error => error.code === 'NO_LISTENER',
     // Most hosts without Services have no such table: one question in place of one for each of its sets.
     async observe(signal) {
       const tables = await nft.tables()

@@ -1,5 +1,6 @@
 // The model at one revision: immutable maps, in the store's own snapshots versions of one (lib/persistent). An object
 // that did not change is the same value in the next snapshot, so that compute may memoise by identity.
+import { PersistentMap } from '../../lib/persistent/map.js'
 import type { BGPPeer } from './bgp-peer.js'
 import type { Cluster } from './cluster.js'
 import type { Endpoints } from './endpoints.js'
@@ -108,6 +109,15 @@ export const fieldOf = {
 } as const satisfies Readonly<Record<Kind, keyof Snapshot>>
 
 export type ObjectField = (typeof fieldOf)[Kind]
+
+/** The objects of a snapshot in the making. */
+export type ObjectMaps = Record<ObjectField, PersistentMap<ModelObject>>
+
+export function noObjects(): ObjectMaps {
+  return Object.fromEntries(
+    Object.values(fieldOf).map(field => [field, PersistentMap.empty<ModelObject>()]),
+  ) as ObjectMaps
+}
 
 /** Every object of a kind by its scoped name. */
 export function objectsOf(snapshot: Snapshot, kind: Kind): ReadonlyMap<string, ModelObject> {

@@ -31,10 +31,10 @@ function pack(folder: string, name: string, fd: number, signal: AbortSignal): Pr
       { stdio: ['ignore', fd, 'pipe'], signal },
     )
     let errors = ''
+    child.on('error', reject)
     child.stderr?.setEncoding('utf8').on('data', (part: string) => {
       errors += part
     })
-    child.on('error', reject)
     child.on('close', status =>
       status === 0
         ? resolve()

@@ -64,6 +64,14 @@ export function run(
     let size = 0
     let whole = true
     let errors = ''
+    child.on('error', error => {
+      const code = codeOf(error)
+      const reason =
+        code === 'ENOENT' ? `${program} is not installed` : signal.aborted ? 'no end in time' : error.message
+      reject(new WarrenError(reason, { code, cause: error }))
+    })
+    // Not started: it may have no streams (EMFILE), and says why later.
+    if (child.pid === undefined) return
     child.stdout.on('data', (part: Buffer) => {
       parts.push(part)
       size += part.length
@@ -74,12 +82,6 @@ export function run(
     })
     child.stderr.setEncoding('utf8').on('data', (part: string) => {
       if (errors.length < 4096) errors += part
-    })
-    child.on('error', error => {
-      const code = codeOf(error)
-      const reason =
-        code === 'ENOENT' ? `${program} is not installed` : signal.aborted ? 'no end in time' : error.message
-      reject(new WarrenError(reason, { code, cause: error }))
     })
     child.on('close', status => {
       const all = Buffer.concat(parts)

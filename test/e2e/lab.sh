@@ -51,6 +51,11 @@ tap_ok 'lab: pods -o json names host and address of each' \
   json_true 'length == 3 and all(.host != null and .ipv4 != null)' <"$out/pods"
 tap_ok 'lab: exec on a host reaches its warrend' run exec h2 warren status
 tap_is 'lab: exec in a pod runs there' "$(run exec h1/p1 ip -br link show eth0 2>&1 | cut -d @ -f 1)" eth0
+# SIGUSR1 opens a Node's debugger to everybody on the host.
+of_h2=$(run exec h2 warren status -o json | jq -r '.pid // empty')
+kill -USR1 "$of_h2"
+tap_ok 'lab: a warrend that got SIGUSR1 goes on' run exec h2 warren wait --converged
+tap_is 'lab: ... and opens no debugger' "$(run exec h2 ss -Hltn 'sport = 9229')" ''
 tap_ok 'lab: a pod reaches the world outside' run exec h1/p1 ping -n -q -c 1 -W 2 198.51.100.1
 tap_is 'lab: exec hands on the exit status' "$(run exec h1 sh -c 'exit 7' >/dev/null 2>&1 || echo $?)" 7
 tap_is 'lab: status has a line for each host, all converged' \

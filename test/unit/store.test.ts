@@ -3,6 +3,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -892,11 +893,34 @@ t.test(
     writeFileSync(refusing, '')
     const third = start(t, kv.client(), { snapshotFile: join(refusing, 'snapshot.json') })
     await until(third.store, 'all', snapshot => snapshot.nodes.size === 1)
-    await third.stop()
+    let kicked: () => void = () => undefined
+    const told = new Promise<void>(resolve => {
+      kicked = resolve
+    })
+    const end = third.store.subscribe(() => {
+      if (has('SNAPSHOT_WRITE')(third.store.snapshot())) kicked()
+    })
+    await told
+    end()
     t.match(third.store.snapshot().problems, [
       { code: 'SNAPSHOT' },
       { code: 'SNAPSHOT_WRITE', level: 'warning' },
     ])
+    rmSync(refusing)
+    await third.stop()
+    t.same(third.store.snapshot().problems, [], 'saved at the end')
+    t.same(readdirSync(refusing), ['snapshot.json'])
+
+    const damaged = join(dir, 'damaged')
+    mkdirSync(damaged)
+    const inDamaged = join(damaged, 'snapshot.json')
+    writeFileSync(inDamaged, '[{"version":2')
+    writeFileSync(`${inDamaged}.tmp`, 'of one that was killed')
+    const fourth = start(t, kv.client(), { snapshotFile: inDamaged })
+    t.match(fourth.store.snapshot().problems, [{ code: 'SNAPSHOT' }])
+    await until(fourth.store, 'written again', snapshot => snapshot.problems.length === 0)
+    t.same(readdirSync(damaged), ['snapshot.json'])
+    await fourth.stop()
   },
 )
 

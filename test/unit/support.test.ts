@@ -10,10 +10,18 @@ import { collect } from '../../agent/support/collect.js'
 import { command, type Item, run } from '../../agent/support/item.js'
 import { createRedactor, removed } from '../../agent/support/redact.js'
 import { learnSecrets, type WarrenSources, warrenItems } from '../../agent/support/warren-items.js'
+import { exec } from '../../lib/exec.js'
 
 const dir = mkdtempSync(join(tmpdir(), 'warren-support-test-'))
 t.teardown(() => rmSync(dir, { recursive: true, force: true }))
 const { signal } = new AbortController()
+
+t.test('without a free descriptor no program starts, and ours goes on', async t => {
+  const script =
+    'ulimit -n 64; exec "$0" --no-warnings --import ./test/support/register.mjs test/support/no-descriptors.ts'
+  const { stdout } = await exec(['bash', '-c', script, process.execPath], { timeout: 60_000 })
+  t.same(stdout.trim().split('\n'), ['EMFILE', 'EMFILE', 'EMFILE'])
+})
 
 t.test('values by the names of their fields', async t => {
   const redactor = createRedactor()
