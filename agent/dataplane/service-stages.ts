@@ -66,6 +66,11 @@ function nftEntryPoints(
       const tables = await nft.tables()
       return tables.some(({ name }) => ours.has(name)) ? table.observe(signal) : []
     },
+    // What is in force already may lead fewer flows than before: the rules do not show who only lingers, or is proxied to.
+    mirrored(desired, observed) {
+      if (observed !== undefined) flows.touch(observed, desired)
+      return table.mirrored?.(desired, observed) ?? desired
+    },
     async apply(ops, signal) {
       const refused = ops.map(op => withoutListener(op, portOf))
       const ready = refused.some(error => error !== undefined)
@@ -117,6 +122,10 @@ function iptablesEntryPoints(text: IptablesText, flows: ConntrackTable): Table<S
     key: object => table.key(object),
     equal: (desired, observed) => table.equal(desired, observed),
     observe: signal => table.observe(signal),
+    mirrored(desired, observed) {
+      if (observed !== undefined) flows.touch(entryOf(observed), entryOf(desired))
+      return desired
+    },
     async apply(ops, signal) {
       const results = await table.apply(ops, signal)
       ops.forEach((op, i) => {

@@ -30,7 +30,7 @@ export const endpointsSpecSchema = z.strictObject({
     )
     .max(250)
     .default([])
-    .describe('Ports of the endpoints, as the Service names them.'),
+    .describe("Ports of the endpoints, as the Service names them; none: the Service's targetPorts."),
 })
 
 export const endpointsSchema = z.strictObject({

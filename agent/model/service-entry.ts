@@ -38,6 +38,11 @@ export interface ServiceEntry {
    * address kept; empty: dropped. Undefined: policy Cluster, `targets` and masqueraded.
    */
   readonly outside: readonly ServiceTarget[] | undefined
+  /**
+   * Endpoints that serve and are in neither list (they terminate while others are ready, or a policy leaves them out): nothing
+   * new is sent to them from here, but the flows that lead to them are theirs.
+   */
+  readonly lingering?: readonly ServiceTarget[]
   /** sessionAffinity ClientIP, seconds; 0: none. */
   readonly affinitySeconds: number
   /** loadBalancerSourceRanges (load balancer IPs only), prefixes of this family; empty: nobody. Undefined: everybody. */
@@ -60,10 +65,16 @@ export class PlannedEntry implements ServiceEntry {
   readonly outside: readonly ServiceTarget[] | undefined
   readonly affinitySeconds: number
   readonly sourceRanges: readonly string[] | undefined
+  declare readonly lingering?: readonly ServiceTarget[]
   declare readonly proxied?: true
   readonly #key: string
 
-  constructor(entry: Omit<ServiceEntry, 'proxied'> & { readonly proxied: true | undefined }) {
+  constructor(
+    entry: Omit<ServiceEntry, 'proxied' | 'lingering'> & {
+      readonly proxied: true | undefined
+      readonly lingering: readonly ServiceTarget[] | undefined
+    },
+  ) {
     this.service = entry.service
     this.portName = entry.portName
     this.kind = entry.kind
@@ -76,6 +87,7 @@ export class PlannedEntry implements ServiceEntry {
     this.outside = entry.outside
     this.affinitySeconds = entry.affinitySeconds
     this.sourceRanges = entry.sourceRanges
+    if (entry.lingering !== undefined) this.lingering = entry.lingering
     if (entry.proxied) this.proxied = true
     this.#key = makeKey(entry)
   }

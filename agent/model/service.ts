@@ -143,7 +143,9 @@ export const serviceSpecSchema = z
       .array(prefixSchema)
       .max(512)
       .optional()
-      .describe('Who may use loadBalancerIPs; absent or empty: everybody.'),
+      .describe(
+        'Who may use loadBalancerIPs; absent or empty: everybody. With prefixes of one family only, nobody of the other.',
+      ),
   })
   .superRefine((spec, context) => {
     const issue = issuesOf(context)

@@ -1,7 +1,7 @@
 // What the proxy's thread knows of one listener: whose turn it is, who is let in, what happened.
 import { addressBytes } from '../net/address.js'
 import type { Origins, RawEndpoint } from './origin.js'
-import { Rotation } from './rotation.js'
+import { Rotation, same } from './rotation.js'
 import { type Endpoint, sockaddr } from './sockaddr.js'
 import { counter, type Limits, type ListenerSpec } from './types.js'
 
@@ -56,9 +56,13 @@ export class ListenerState {
     return new Rotation(targets, { affinityMs: this.spec.affinityMs, clients: this.limits.clients })
   }
 
-  /** Is it still there for anybody? */
+  /** Is it still there for anybody, if only for those who are with it? */
   has(target: Endpoint): boolean {
-    return this.#targets.has(target) || this.#outside?.has(target) === true
+    return (
+      this.#targets.has(target) ||
+      this.#outside?.has(target) === true ||
+      this.spec.lingering?.some(each => same(each, target)) === true
+    )
   }
 
   /** The list that a client is served from. */

@@ -13,7 +13,7 @@ interface Stay {
   readonly seen: number
 }
 
-function same(a: Endpoint, b: Endpoint): boolean {
+export function same(a: Endpoint, b: Endpoint): boolean {
   return a.address === b.address && a.port === b.port
 }
 

@@ -18,6 +18,8 @@ export interface ListenerSpec {
   readonly targets: readonly Endpoint[]
   /** For clients that are not inside (ProxyOptions.inside, this host itself); undefined: `targets`. */
   readonly outside: readonly Endpoint[] | undefined
+  /** Their flows go on, but they get no new ones. */
+  readonly lingering?: readonly Endpoint[]
   /** A client stays with its target until it was not seen for so long; 0: no affinity. */
   readonly affinityMs: number
 }

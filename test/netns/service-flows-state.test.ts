@@ -2,11 +2,19 @@
 // connections through changes and restarts of agents, rolling updates, and walks from any set of Services to any other.
 import t, { type Test } from 'tap'
 import type { Family } from '../../lib/netlink/types.js'
+import {
+  affinityAnew,
+  beforeTheService,
+  leftAfterSwitch,
+  lingeringFlows,
+  sctpFlows,
+  udpFlows,
+} from '../support/service-flows-changes.js'
 import { chiSquare, chiSquareOfFive, countAnswers, startLoad, tell } from '../support/service-flows-load.js'
-import { flowService, nodePortOf, objectsOf, refsOf, servicePort } from '../support/service-flows-model.js'
+import { flowService, objectsOf, refsOf } from '../support/service-flows-model.js'
 import { openServicePlace, proxyModes } from '../support/service-flows-place.js'
 import { clientsOf, flowIds, fresh, kept, setEndpoints, wanderers } from '../support/service-flows-state.js'
-import { externalAddress, type StationName } from '../support/service-world.js'
+import type { StationName } from '../support/service-world.js'
 import { families } from '../support/service-world-sockets.js'
 
 const modes = proxyModes
@@ -71,83 +79,6 @@ async function spread(t: Test, mode: string): Promise<void> {
       )
     }
   }
-  await world.remove(refsOf(service))
-}
-
-async function udpFlows(t: Test): Promise<void> {
-  const service = flowService('flows', 43, { endpoints: 'a1 a2 b1' })
-  await world.apply(objectsOf(world, service))
-  const clients = clientsOf(world, service, 'udp', places)
-  const flows = kept([...clients, ...clients, ...clients])
-  const all = (): Promise<string[]> => Promise.all(flows.map(async flow => tell(await flow.ask())))
-  const first = await all()
-  t.same([...new Set(first)].sort(), ['a1:8080', 'a2:8080', 'b1:8080'])
-  t.same(await all(), first, 'a flow stays')
-  await setEndpoints(world, service, 'a2 b1')
-  const second = await all()
-  t.same(
-    second.filter((answer, i) => answer !== first[i] && first[i] !== 'a1:8080'),
-    [],
-    'flows of endpoints that live are not touched',
-  )
-  t.same([...new Set(second)].sort(), ['a2:8080', 'b1:8080'], 'the others go to one that lives, at once')
-  await setEndpoints(world, service, '')
-  const since = performance.now()
-  t.same([...new Set(await all())], ['refused (ECONNREFUSED)'], 'nobody left: refused')
-  t.ok(performance.now() - since < 1000, 'at once')
-  await setEndpoints(world, service, 'b1')
-  t.same([...new Set(await all())], ['b1:8080'], 'and served again')
-  for (const flow of flows) flow.close()
-  await world.remove(refsOf(service))
-}
-
-async function sctpFlows(t: Test): Promise<void> {
-  const service = flowService('init', 49, { endpoints: 'a1 b1' })
-  await world.apply(objectsOf(world, service))
-  const flows = clientsOf(world, service, 'sctp', places).flatMap(client => {
-    const ports = [1, 2, 3].map(() => client.station.nextPort())
-    return ports.map(fromPort => ({ ...client, question: { ...client.question, fromPort } }))
-  })
-  const all = (): Promise<string[]> =>
-    Promise.all(flows.map(async ({ station, question }) => tell(await station.ask(question))))
-  const first = await all()
-  t.same([...new Set(first)].sort(), ['a1:8080', 'b1:8080'])
-  t.same(await all(), first, 'a flow stays')
-  await setEndpoints(world, service, 'b1')
-  t.same([...new Set(await all())], ['b1:8080'], 'of an endpoint that has left it goes to another')
-  await world.remove(refsOf(service))
-}
-
-async function beforeTheService(t: Test): Promise<void> {
-  const service = flowService('late', 44, { endpoints: 'b1', x: 30 })
-  const flows = families.flatMap(family => [
-    ...kept([
-      {
-        station: world.station.ext,
-        question: { protocol: 'udp', to: world.addressOf('A', family), port: nodePortOf(service) },
-      },
-      {
-        station: world.station.ac,
-        question: { protocol: 'udp', to: externalAddress(30)[family], port: servicePort },
-      },
-    ]),
-  ])
-  for (const flow of flows) t.not((await flow.ask(100)).kind, 'answered', `${flow.who}: nobody is there yet`)
-  // The first SYN goes out untranslated; the kernel sends it again after a second, then after three.
-  const syns = families.map(family =>
-    world.station.ac
-      .ask({ protocol: 'tcp', to: externalAddress(30)[family], port: servicePort, ms: 8_000 })
-      .then(tell),
-  )
-  await pause(50)
-  await world.apply(objectsOf(world, service))
-  t.same(
-    await Promise.all(flows.map(async flow => tell(await flow.ask()))),
-    flows.map(() => 'b1:8080'),
-    'UDP flows from before are taken over',
-  )
-  t.same(await Promise.all(syns), ['b1:8080', 'b1:8080'], 'a SYN from before does not stick')
-  for (const flow of flows) flow.close()
   await world.remove(refsOf(service))
 }
 
@@ -324,14 +255,23 @@ for (const proxyMode of modes) {
     const waits = t.test('affinity', own, affinity)
     const works = t.test('flows', own, async t => {
       await t.test('load is spread', t => spread(t, proxyMode))
-      await t.test('UDP flows follow the endpoints', udpFlows)
-      if (proxyMode !== 'userspace') await t.test('SCTP flows follow the endpoints', sctpFlows)
-      await t.test('what began before the Service', beforeTheService)
+      await t.test('UDP flows follow the endpoints', t => udpFlows(t, world))
+      if (proxyMode !== 'userspace') await t.test('SCTP flows follow the endpoints', t => sctpFlows(t, world))
+      await t.test('what began before the Service', t => beforeTheService(t, world))
     })
     await Promise.all([waits, works])
+    await t.test('UDP flows of endpoints that serve stay', t => lingeringFlows(t, world))
+    await t.test('affinity begins anew', t => affinityAnew(t, world))
     await t.test('changes and restarts', t => throughRestarts(t, proxyMode))
     await t.test('rolling update', rollingUpdate)
     await t.test('health checks', healthFirst)
   })
 }
 t.test('from mode to mode', { timeout: 120_000 }, modeSwitches)
+t.test('an endpoint that leaves after a switch', { timeout: 120_000 }, t =>
+  leftAfterSwitch(
+    t,
+    world,
+    modes.flatMap(from => modes.filter(to => to !== from).map(to => [from, to] as const)),
+  ),
+)

@@ -96,6 +96,19 @@ t.test('policy Local: endpoints of either list are live', async t => {
   t.same(stale(flows, [{ ...entry, outside: [] }]), [flows[0], flows[2]])
 })
 
+t.test(
+  'who lingers has its flows yet, in a short list and in a long one; when it is gone they go',
+  async t => {
+    const flows = [flow('udp 10.0.0.1:53', '10.244.1.7:5353')]
+    const lingering = [target('10.244.1.7:5353')].map(each => ({ ...each, local: true }))
+    t.same(stale(flows, [{ ...dns, lingering }]), [])
+    const many = Array.from({ length: 20 }, (_, i) => `10.244.3.${i + 1}:5353`)
+    t.same(stale(flows, [{ ...serviceEntry('udp', '10.0.0.1:53', many), lingering }]), [])
+    t.same(stale(flows, [{ ...serviceEntry('udp', '10.0.0.1:53', []), lingering }]), [], 'alone')
+    t.same(stale(flows, [dns]), flows)
+  },
+)
+
 t.test('an entry with ten thousand endpoints is judged alike', async t => {
   const many = Array.from({ length: 10_000 }, (_, i) => `10.245.${i >> 8}.${i & 255}:5353`)
   const entry = serviceEntry('udp', '10.0.0.1:53', many)

@@ -3,12 +3,8 @@ import { canonicalAddress } from '../../../lib/net/address.js'
 import type { Family } from '../../../lib/netlink/types.js'
 import type { Problem } from '../../model/object.js'
 import { type Service, type ServicePort, serviceName } from '../../model/service.js'
-import {
-  PlannedEntry,
-  type ServiceEntry,
-  type ServiceProtocol,
-  type ServiceTarget,
-} from '../../model/service-entry.js'
+import { PlannedEntry, type ServiceEntry, type ServiceProtocol } from '../../model/service-entry.js'
+import { type Candidates, choose, lingeringOf } from './chosen.js'
 import type { PortOf, SelectedEndpoint } from './selection.js'
 
 /** What the allocator gave the Service, or its spec. */
@@ -41,13 +37,6 @@ export interface ServicePlan {
 
 export type EachEndpoint = (found: (endpoint: SelectedEndpoint, portOf: PortOf) => void) => void
 
-/** Targets of one port and family, by state. */
-interface Candidates {
-  readonly ready: ServiceTarget[]
-  /** Serve while they terminate: the last resort (KEP-1669). Most Services have none. */
-  leaving: ServiceTarget[] | undefined
-}
-
 const protocols: Readonly<Record<ServicePort['protocol'], ServiceProtocol>> = {
   TCP: 'tcp',
   UDP: 'udp',
@@ -66,49 +55,6 @@ function familyIn(address: string): Family {
 
 const canonical = (address: string): string =>
   familyIn(address) === 'inet6' ? canonicalAddress(address) : address
-
-const byAddress = (a: ServiceTarget, b: ServiceTarget): number =>
-  a.address === b.address ? a.port - b.port : a.address < b.address ? -1 : 1
-
-const nobody: readonly ServiceTarget[] = []
-
-/** By address and port, each once. */
-function sorted(targets: readonly ServiceTarget[]): readonly ServiceTarget[] {
-  if (targets.length === 0) return nobody
-  let ascending = true
-  for (let i = 1; i < targets.length && ascending; i += 1)
-    ascending = byAddress(targets[i - 1] as ServiceTarget, targets[i] as ServiceTarget) < 0
-  // A list that grew has room for half as many more.
-  if (ascending) return targets.slice()
-  const list = [...targets].sort(byAddress)
-  return list.filter((target, i) => {
-    const before = list[i - 1]
-    return before === undefined || byAddress(before, target) !== 0
-  })
-}
-
-interface Chosen {
-  readonly all: readonly ServiceTarget[]
-  readonly local: readonly ServiceTarget[]
-  /** Of these, none that terminates: load balancers outside turn away before the last one is gone (KEP-1669). */
-  readonly readyHere: number
-  /** There is an endpoint somewhere. */
-  readonly any: boolean
-}
-
-/** Ready ones; without any, those that still serve while they terminate. For each of the two lists by itself. */
-function choose({ ready, leaving: last }: Candidates): Chosen {
-  const leaving = last ?? nobody
-  const here = (list: readonly ServiceTarget[]): readonly ServiceTarget[] =>
-    list.some(target => target.local) ? list.filter(target => target.local) : nobody
-  const localReady = here(ready)
-  return {
-    all: sorted(ready.length > 0 ? ready : leaving),
-    local: sorted(localReady.length > 0 ? localReady : here(leaving)),
-    readyHere: sorted(localReady).length,
-    any: ready.length + leaving.length > 0,
-  }
-}
 
 interface Refused {
   readonly from: string
@@ -242,6 +188,7 @@ export function planService(
         ranges?: readonly string[] | undefined,
       ): void => {
         const inside = kind === 'cluster'
+        const targets = inside && insideLocal ? chosen.local : chosen.all
         entries.push(
           new PlannedEntry({
             service: name,
@@ -251,9 +198,10 @@ export function planService(
             address,
             protocol,
             port: number,
-            targets: inside && insideLocal ? chosen.local : chosen.all,
+            targets,
             empty: inside && insideLocal && chosen.any ? 'drop' : 'refuse',
             outside: inside ? undefined : outside,
+            lingering: lingeringOf(chosen, targets, inside ? undefined : outside),
             affinitySeconds,
             sourceRanges: ranges,
             proxied: place.proxied ? true : undefined,

@@ -6,7 +6,12 @@
 import type { Flow } from '../../../lib/conntrack/types.js'
 import { flowStatus } from '../../../lib/conntrack/types.js'
 import { containsAddress, parsePrefix } from '../../../lib/net/prefix.js'
-import { entryKey, type ServiceBase, type ServiceEntry } from '../../model/service-entry.js'
+import {
+  entryKey,
+  type ServiceBase,
+  type ServiceEntry,
+  type ServiceTarget,
+} from '../../model/service-entry.js'
 
 export interface FlowView {
   /** What stands at an entry point, by `entryKey`. */
@@ -18,6 +23,15 @@ export interface FlowView {
   portOf?(key: string): number | undefined
   /** Keys of entry points that were ours and are no more, as far as known; cluster IPs are known by the service CIDRs. */
   readonly gone?: ReadonlySet<string>
+}
+
+/** Every endpoint that flows of an entry point may lead to, in whatever list it is. */
+export function listsOf({
+  targets,
+  outside,
+  lingering,
+}: Pick<ServiceEntry, 'targets' | 'outside' | 'lingering'>): readonly (readonly ServiceTarget[])[] {
+  return [targets, outside, lingering].filter(list => list !== undefined)
 }
 
 /** More endpoints than this are looked up in a set. */
@@ -56,15 +70,12 @@ export function staleFlows(flows: Iterable<Flow>, view: FlowView): Flow[] {
 
   /** Does it go to one of the entry's endpoints, whatever the bits say? (Translated to itself is not translated.) */
   const isLive = (entry: ServiceEntry, { src, sport }: Flow['reply']): boolean => {
-    const { targets, outside } = entry
-    if (targets.length + (outside?.length ?? 0) <= few) {
-      const leads = (target: ServiceEntry['targets'][number]): boolean =>
-        target.address === src && target.port === sport
-      return targets.some(leads) || outside?.some(leads) === true
-    }
+    const lists = listsOf(entry)
+    if (lists.reduce((sum, list) => sum + list.length, 0) <= few)
+      return lists.some(list => list.some(target => target.address === src && target.port === sport))
     let known = ends.get(entry)
     if (known === undefined) {
-      known = new Set([...targets, ...(outside ?? [])].map(({ address, port }) => `${address} ${port}`))
+      known = new Set(lists.flat().map(({ address, port }) => `${address} ${port}`))
       ends.set(entry, known)
     }
     return known.has(`${src} ${sport}`)
@@ -72,7 +83,7 @@ export function staleFlows(flows: Iterable<Flow>, view: FlowView): Flow[] {
   /** A listener that is still there on the way to another mode counts no more; with nobody behind it, the rules refuse. */
   const isProxied = (entry: ServiceEntry, key: string, { src, sport }: Flow['reply']): boolean =>
     entry.proxied === true &&
-    entry.targets.length + (entry.outside?.length ?? 0) > 0 &&
+    listsOf(entry).some(list => list.length > 0) &&
     view.portOf?.(key) === sport &&
     localAddresses.has(src)
 

@@ -7,7 +7,7 @@ import type { Conntrack, Flow, FlowFilter } from '../../../lib/conntrack/types.j
 import { hasCode } from '../../../lib/errors.js'
 import type { Desired, Table } from '../../../lib/reconcile/table.js'
 import { Wanted } from '../../../lib/reconcile/wanted.js'
-import { staleFlows } from '../../compute/services/stale-flows.js'
+import { listsOf, staleFlows } from '../../compute/services/stale-flows.js'
 import { entryKey, type ServiceBase, type ServiceEntry } from '../../model/service-entry.js'
 
 export interface ConntrackTableOptions {
@@ -95,14 +95,12 @@ function emptyScope(all: boolean): Scope {
 
 /** Has an endpoint left that flows could still go to? */
 function hasLost(before: ServiceEntry, after: ServiceEntry): boolean {
-  const { targets, outside } = after
   if (before.proxied !== after.proxied) return true
-  if (before.targets === targets && before.outside === outside) return false
+  const same = (['targets', 'outside', 'lingering'] as const).every(list => before[list] === after[list])
+  if (same) return false
   const stay = new Set<string>()
-  for (const { address, port } of [...targets, ...(outside ?? [])]) stay.add(`${address} ${port}`)
-  return [...before.targets, ...(before.outside ?? [])].some(
-    ({ address, port }) => !stay.has(`${address} ${port}`),
-  )
+  for (const list of listsOf(after)) for (const { address, port } of list) stay.add(`${address} ${port}`)
+  return listsOf(before).some(list => list.some(({ address, port }) => !stay.has(`${address} ${port}`)))
 }
 
 class StaleFlows implements ConntrackTable {
@@ -132,7 +130,7 @@ class StaleFlows implements ConntrackTable {
     if (point === undefined) return false
     if (
       before !== undefined &&
-      (point.protocol === 'tcp' || (after !== undefined && !hasLost(before, after)))
+      (point.protocol === 'tcp' || (after !== undefined && !this.#scope.all && !hasLost(before, after)))
     )
       return false
     const name = entryKey(point)

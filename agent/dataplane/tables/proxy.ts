@@ -34,7 +34,7 @@ function unclaimed(key: string): ServiceEntry | undefined {
 }
 
 function listenerOf(entry: ServiceEntry): ListenerSpec {
-  const { family, protocol, address, port, targets, outside, affinitySeconds } = entry
+  const { family, protocol, address, port, targets, outside, lingering, affinitySeconds } = entry
   if (protocol === 'sctp')
     throw new WarrenError(`Cannot proxy "${entryKey(entry)}" of service "${entry.service}": it is SCTP`, {
       code: 'EPROTONOSUPPORT',
@@ -47,6 +47,7 @@ function listenerOf(entry: ServiceEntry): ListenerSpec {
     dialled: { address: entry.kind === 'nodeport' ? undefined : address, port },
     targets: targets.map(plain),
     outside: outside?.map(plain),
+    ...(lingering === undefined ? {} : { lingering: lingering.map(plain) }),
     affinityMs: affinitySeconds * 1000,
   }
 }
@@ -85,7 +86,8 @@ export function proxyTable(proxy: UserspaceProxy, after: () => void = () => unde
       observed.service !== '' &&
       desired.affinitySeconds === observed.affinitySeconds &&
       sameTargets(desired.targets, observed.targets) &&
-      sameTargets(desired.outside, observed.outside),
+      sameTargets(desired.outside, observed.outside) &&
+      sameTargets(desired.lingering, observed.lingering),
     async observe() {
       const found = [...live.values()]
       for (const { key } of proxy.inherited()) {

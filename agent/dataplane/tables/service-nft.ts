@@ -209,9 +209,9 @@ class ServiceNft implements ServiceNftTable {
 
   /** Clients that stick to an endpoint that left: `live` would cost them a second, so they are forgotten at once. */
   private purge(changes: readonly Change[]): void {
+    // Not by the verdict alone: a text with other timeouts takes it along, and leaves the clients.
     for (const { space, id, before, after } of changes)
-      if (before.affinity !== '' && before.live !== after.live)
-        this.leavers.add(space, id, before.live, after.live)
+      if (before.live !== after.live) this.leavers.add(space, id, before.live, after.live)
     if (this.leavers.size === 0) return
     const { leavers } = this
     this.leavers = new Leavers()
