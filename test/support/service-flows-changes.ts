@@ -104,6 +104,8 @@ export async function lingeringFlows(t: Test, world: ServiceWorld): Promise<void
   await setEndpoints(world, service, 'a1 b1:leaving')
   t.same(await all(), first, 'one that terminates while another is ready keeps its flows')
   t.same(await news(), ['a1:8080'], 'and gets no new ones')
+  await setEndpoints(world, service, 'a1 b1:serving')
+  t.same(await all(), first, 'so does one that is not ready, but serves')
   await setEndpoints(world, service, 'a1 b1')
   const [, changed] = objectsOf(world, named({ internalTrafficPolicy: 'Local' }))
   await world.apply([changed as object])

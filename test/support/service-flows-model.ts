@@ -94,6 +94,7 @@ const conditions: Readonly<Record<string, Spec>> = {
   leaving: { ready: false, serving: true, terminating: true },
   gone: { ready: false, serving: false, terminating: true },
   down: { ready: false },
+  serving: { ready: false, serving: true },
 }
 
 /** One Endpoints object, "a1 b1:leaving a2/8081". All endpoints of one object have the same ports. */

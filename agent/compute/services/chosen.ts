@@ -7,6 +7,8 @@ export interface Candidates {
   readonly ready: ServiceTarget[]
   /** Serve while they terminate: the last resort (KEP-1669). Most Services have none. */
   leaving: ServiceTarget[] | undefined
+  /** Serve, are not ready and do not terminate: no last resort, but their flows are theirs. */
+  rest: ServiceTarget[] | undefined
 }
 
 const byAddress = (a: ServiceTarget, b: ServiceTarget): number =>
@@ -41,7 +43,7 @@ export interface Chosen {
 }
 
 /** Ready ones; without any, those that still serve while they terminate. For each of the two lists by itself. */
-export function choose({ ready, leaving: last }: Candidates): Chosen {
+export function choose({ ready, leaving: last, rest }: Candidates): Chosen {
   const leaving = last ?? nobody
   const here = (list: readonly ServiceTarget[]): readonly ServiceTarget[] =>
     list.some(target => target.local) ? list.filter(target => target.local) : nobody
@@ -51,7 +53,7 @@ export function choose({ ready, leaving: last }: Candidates): Chosen {
     local: sorted(localReady.length > 0 ? localReady : here(leaving)),
     readyHere: sorted(localReady).length,
     any: ready.length + leaving.length > 0,
-    serving: last === undefined ? ready : [...ready, ...last],
+    serving: last === undefined && rest === undefined ? ready : [...ready, ...leaving, ...(rest ?? nobody)],
   }
 }
 

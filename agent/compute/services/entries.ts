@@ -129,11 +129,11 @@ export function planService(
   /** By place of the port, and of the family. */
   const candidates: Candidates[] = []
   for (let i = 0; i < spec.ports.length * families.length; i += 1)
-    candidates.push({ ready: [], leaving: undefined })
+    candidates.push({ ready: [], leaving: undefined, rest: undefined })
   let refused: Map<string, Refused> | undefined
   each((endpoint, portOf) => {
-    const { ready, nodeName } = endpoint
-    if (!ready && !(endpoint.serving && endpoint.terminating)) return
+    const { ready, nodeName, terminating } = endpoint
+    if (!ready && !endpoint.serving) return
     for (const text of endpoint.addresses) {
       const column = families.indexOf(familyIn(text))
       if (column < 0) continue
@@ -152,9 +152,12 @@ export function planService(
         if (number === undefined) continue
         const list = candidates[row * families.length + column] as Candidates
         if (ready) list.ready.push({ address, port: number, local })
-        else {
+        else if (terminating) {
           list.leaving ??= []
           list.leaving.push({ address, port: number, local, leaving: true })
+        } else {
+          list.rest ??= []
+          list.rest.push({ address, port: number, local })
         }
       }
     }
