@@ -6,7 +6,7 @@ import type { OpResult, Table, TableOp } from '../../lib/reconcile/table.js'
 import { serviceTable } from '../compute/services/ruleset.js'
 import type { DesiredState } from '../model/desired.js'
 import type { Names } from '../model/marks.js'
-import { entryKey, type ServiceEntry } from '../model/service-entry.js'
+import { entryKey, PlannedEntry, type ServiceEntry } from '../model/service-entry.js'
 import type { Kernel } from './boundary.js'
 import type { HostProxy } from './host-proxy.js'
 import { type ConntrackTable, conntrackTable } from './tables/conntrack.js'
@@ -49,6 +49,14 @@ function withoutListener(op: Op, portOf: PortOf): OpResult {
   })
 }
 
+/**
+ * What is in force as it is may lead fewer flows than before: the rules do not show who only lingers, or is proxied to. Not
+ * where `observed` was read from the kernel: who looks at that (a start, the drift timer) looks at all flows, too.
+ */
+function touchReplaced(flows: ConntrackTable, desired: unknown, observed: unknown): void {
+  if (desired instanceof PlannedEntry && observed instanceof PlannedEntry) flows.touch(observed, desired)
+}
+
 /** Entry points in nftables; what stands in conntrack for one is looked at once its rules were written. */
 function nftEntryPoints(
   { kernel: { nft }, names, ahead }: ServiceTablesOptions,
@@ -66,9 +74,8 @@ function nftEntryPoints(
       const tables = await nft.tables()
       return tables.some(({ name }) => ours.has(name)) ? table.observe(signal) : []
     },
-    // What is in force already may lead fewer flows than before: the rules do not show who only lingers, or is proxied to.
     mirrored(desired, observed) {
-      if (observed !== undefined) flows.touch(observed, desired)
+      touchReplaced(flows, desired, observed)
       return table.mirrored?.(desired, observed) ?? desired
     },
     async apply(ops, signal) {
@@ -123,7 +130,7 @@ function iptablesEntryPoints(text: IptablesText, flows: ConntrackTable): Table<S
     equal: (desired, observed) => table.equal(desired, observed),
     observe: signal => table.observe(signal),
     mirrored(desired, observed) {
-      if (observed !== undefined) flows.touch(entryOf(observed), entryOf(desired))
+      touchReplaced(flows, desired, observed)
       return desired
     },
     async apply(ops, signal) {

@@ -183,7 +183,11 @@ t.test('services: policies Local, for pods and for clients from outside', async 
     'the list of this node has a last resort of its own',
   )
   h1.apply(service('web', `${rest}, internalTrafficPolicy: Local`) + both('ready: false', 'ready: true'))
-  t.equal(h1.entries()['10.0.0.2 tcp 80'], 'drop | lingering: 10.244.2.2:8080', 'elsewhere')
+  t.equal(
+    h1.entries()['10.0.0.2 tcp 80'],
+    'drop | lingering: 10.244.2.2:8080',
+    'no endpoint here, but elsewhere',
+  )
   h1.apply(both('ready: false', 'ready: false'))
   t.equal(h1.entries()['10.0.0.2 tcp 80'], 'refuse', 'no endpoint anywhere')
 })
