@@ -63,7 +63,7 @@ export PATH=/bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
 for module in ${VM_MODULES[*]}; do [ ! -e /lib/\$module.ko ] || insmod /lib/\$module.ko; done
 echo 0 >/proc/sys/net/ipv6/conf/all/accept_dad; echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad
-ip link set lo up; ip link set eth0 up
+ip link set lo up
 stty -echo
 echo "vm is up"
 exec sh

@@ -15,6 +15,10 @@ const ctKey = { destinationPort: 12, destinationIp: 20, destinationIp6: 22 } as 
 const metaKey = { iifname: 6, l4proto: 16 } as const
 const verdictCode = { drop: 0, accept: 1, goto: -4 } as const
 const lookupInverted = 1
+const labelsKey = 13
+const notEqual = 1
+const natType = { dnat: 1 } as const
+const natFamily = { ip: 2, ip6: 10 } as const
 const dynsetOp = { add: 0, update: 1, delete: 2 } as const
 
 function expression(name: string, write: (writer: AttributeWriter) => void): Expression {
@@ -68,6 +72,68 @@ export function lookup(set: string, from: Register, how: 'in' | 'not' = 'in'): E
     writer.text(1, set).u32(2, firstRegister + from)
     if (how === 'not') writer.u32(5, lookupInverted)
   })
+}
+
+/** What the map `map` has for the key that begins in `from`, into `to`, which may be inside the key. Goes on where there is such a key. */
+export function lookupMap(map: string, from: Register, to: Register): Expression {
+  return expression('lookup', writer =>
+    writer
+      .text(1, map)
+      .u32(2, firstRegister + from)
+      .u32(3, firstRegister + to),
+  )
+}
+
+/** The connection's labels, 16 bytes. */
+export function ctLabel(to: Register): Expression {
+  return expression('ct', writer => writer.u32(1, firstRegister + to).u32(2, labelsKey))
+}
+
+/** Sets the bits of `from` in the connection's labels; none is ever taken away. */
+export function setCtLabel(from: Register): Expression {
+  return expression('ct', writer => writer.u32(2, labelsKey).u32(4, firstRegister + from))
+}
+
+/** Bits of a value at `at`: those outside `keep` are 0 afterwards, those in `flip` are turned. Both of the value's length, 16 at most. */
+export function bitwise(at: Register, keep: Uint8Array, flip: Uint8Array): Expression {
+  return expression('bitwise', writer => {
+    writer
+      .u32(1, firstRegister + at)
+      .u32(2, firstRegister + at)
+      .u32(3, keep.length)
+    for (const [attribute, bytes] of [
+      [4, keep],
+      [5, flip],
+    ] as const) {
+      const data = writer.open(attribute)
+      writer.bytes(1, bytes).close(data)
+    }
+  })
+}
+
+/** Goes on where the `length` bytes at `from` are not all 0. */
+export function isNotZero(from: Register, length: number): Expression {
+  return expression('cmp', writer => {
+    const data = writer
+      .u32(1, firstRegister + from)
+      .u32(2, notEqual)
+      .open(3)
+    writer.bytes(1, new Uint8Array(length)).close(data)
+  })
+}
+
+/** To the address and port in these registers; ends the rule's chain and its callers. */
+export function dnat(
+  family: keyof typeof natFamily,
+  to: { readonly address: Register; readonly port: Register },
+): Expression {
+  return expression('nat', writer =>
+    writer
+      .u32(1, natType.dnat)
+      .u32(2, natFamily[family])
+      .u32(3, firstRegister + to.address)
+      .u32(5, firstRegister + to.port),
+  )
 }
 
 export function counter(): Expression {

@@ -4,6 +4,7 @@ import t, { type Test } from 'tap'
 import type { Family } from '../../lib/netlink/types.js'
 import {
   affinityAnew,
+  affinityOfOnePort,
   beforeTheService,
   leftAfterSwitch,
   lingeringFlows,
@@ -261,6 +262,7 @@ for (const proxyMode of modes) {
     })
     await Promise.all([waits, works])
     await t.test('UDP flows of endpoints that serve stay', t => lingeringFlows(t, world))
+    await t.test('affinity of one port', t => affinityOfOnePort(t, world))
     await t.test('affinity begins anew', t => affinityAnew(t, world))
     await t.test('changes and restarts', t => throughRestarts(t, proxyMode))
     await t.test('rolling update', rollingUpdate)

@@ -195,6 +195,7 @@ for (const variant of variants) {
     }
 
     const all = 'any'
+    const masquerades = `leaf=$(${run} -t nat -S | sed -n 's/^-N \\(WRN-SVC-XM-.*\\)/\\1/p' | head -1)`
     const drifts: readonly (readonly [string, number | 'any'])[] = [
       [`${run} -t nat -D PREROUTING 1`, 1],
       [`${run} -t nat -I PREROUTING 1 -j ACCEPT; ${run} -I FORWARD 1 -j ACCEPT`, 1],
@@ -206,6 +207,12 @@ for (const variant of variants) {
       [`${run} -N WRN-SVC-OLD; ${run} -A WRN-SVC-OLD -j DROP; ${run} -N WRN-SVC-C-9`, 1],
       [`${run} -t nat -N WRN-SVC-C-9`, 1],
       [`${run} -D WRN-SVC-CIDR -j DROP`, 1],
+      [`${run} -t nat -D WRN-SVC-XM -g WRN-SVC-PORT`, 1],
+      [`${masquerades}; ${run} -t nat -D $leaf -g WRN-SVC-PORT`, 1],
+      [
+        `${masquerades}; rule=$(${run} -t nat -S $leaf | sed -n '2s/^-A //p'); ${run} -t nat -D $rule; ${run} -t nat -A $rule`,
+        2,
+      ],
       [
         `${run} -t nat -F WRN-SVC-C; ${run} -t nat -F WRN-SVC-C-5; ${run} -t nat -F WRN-SVC-C-5-0; ${run} -t nat -X WRN-SVC-C-5-0`,
         all,

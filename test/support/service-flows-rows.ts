@@ -52,6 +52,10 @@ export const fixture = fixtureOf([
     type: 'ClusterIP',
     spec: { clusterIPs: ['None'] },
   }),
+  // Their ports are nodePorts of others: of web, and of one with affinity.
+  flowService('number', 23, { endpoints: 'a1', x: 21, port: 30_001, spec: local }),
+  flowService('sticking', 24, { endpoints: 'a1', spec: { sessionAffinity: 'ClientIP' } }),
+  flowService('beside', 25, { endpoints: 'b1', x: 22, port: 30_024 }),
   flowService('nolocal', 21, { x: 20, spec: { ...local, internalTrafficPolicy: 'Local' } }),
 ])
 
@@ -163,6 +167,13 @@ ac bc            | multi:53                              | a1
 ac bc            | multi:9153                            | a1:8081       | tcp
 ac bc            | multi:9153                            | refused       | udp
 ac bc            | mixed                                 | a1 a1:8081 b1:8081
+
+# the number of another Service's nodePort is nothing to them
+ext              | number+x                              | a1            | tcp udp sctp
+ac bc            | number number+x                       | a1            | tcp udp sctp
+ac bc            | sticking                              | a1            | tcp udp sctp
+ac bc            | beside beside+x                       | b1            | tcp udp sctp
+ext              | beside+x                              | b1@A          | tcp udp sctp
 
 # endpoints that are no pods (a UDP backend of the host answers ac from the bridge's address)
 ac               | host                                  | A             | tcp

@@ -1,12 +1,12 @@
 // The static half of Services in nftables: rules that name no Service and no endpoint, so that a change of either is a
 // change of elements alone; `nft -t list table ip warren-services`. Why it looks as it does, from the packet's view:
 // an entry point sits in one `size-M` set; the chain of that set draws a slot below M and looks entry . slot up in `eps`;
-// an empty slot means draw again. After DNAT the entry point is `ct original`: masquerade and affinity go by that.
+// an empty slot means draw again. After DNAT the entry point is `ct original`: masquerade goes by that.
 import type { Family } from '../../../lib/netlink/types.js'
 import type { NftTableSpec } from '../../../lib/nftables/types.js'
 import { block } from '../nft-text.js'
-import { forgetRule, keepRule } from './raw-rules.js'
-import { serviceTableName, sizes, slotOffset } from './sets.js'
+import { affinityRules } from './raw-rules.js'
+import { labelType, serviceTableName, sizes, slotOffset } from './sets.js'
 
 export interface RulesetOptions {
   /** nodePorts listen on the addresses of set `nodeport-addrs`; else on every local address but loopback. */
@@ -54,9 +54,10 @@ function declarations({ ip, key }: Words, { nodePortAddresses }: RulesetOptions)
   const map = (name: string, type: string): string => block('map', name, [`type ${type}`])
   const keyed = (prefix: string, type: string): string[] => [
     ...sizes.map(size => set(`${prefix}size-${size}`, type)),
-    ...['no-endpoints', 'no-local', 'masq', 'masq-own', 'sticky-on'].map(name => set(prefix + name, type)),
+    ...['no-endpoints', 'no-local', 'masq', 'masq-own'].map(name => set(prefix + name, type)),
     map(`${prefix}outside`, `${type} : verdict`),
     map(`${prefix}affinity`, `${type} : verdict`),
+    map(`${prefix}labels`, `${type} : ${labelType}`),
     map(`${prefix}proxy-ports`, `${type} : inet_service`),
     set(`${prefix}live`, `${type} . ${address} . inet_service`),
   ]
@@ -69,7 +70,7 @@ function declarations({ ip, key }: Words, { nodePortAddresses }: RulesetOptions)
     set('restricted', entry),
     set('ranges', `${entry} . ${address}`, 'interval'),
     block('map', 'sticky', [
-      `type ${address} . ${entry} : ${address} . inet_service`,
+      `type ${address} . ${labelType} : ${address} . inet_service`,
       'size 1048576',
       'flags dynamic,timeout',
     ]),
@@ -117,18 +118,28 @@ function hooks({ ip, node, originalNode, original }: Words): string[] {
       `${ip} saddr @local-pods return`,
       // The node to its own pod needs none.
       `${ip} daddr @local-pods ${own} return`,
-      `${l4} ${original} @masq masquerade fully-random`,
-      `${originalNode}${l4} ${originalNodeKey} @np-masq masquerade fully-random`,
       // The node, or somebody outside whose route to the cluster IPs leads here: a pod elsewhere would answer past us.
       `${ip} daddr != @local-pods ct original ${ip} daddr @cluster-ips masquerade fully-random`,
+      `ct original ${ip} daddr @cluster-ips return`,
+      `${l4} ${original} @masq masquerade fully-random`,
       `${own} ${l4} ${original} @masq-own masquerade fully-random`,
+      `${l4} ${original} @masq-own return`,
+      // By the port alone: what has an address of a Service is done.
+      `${originalNode}${l4} ${originalNodeKey} @np-masq masquerade fully-random`,
       `${own} ${originalNode}${l4} ${originalNodeKey} @np-masq-own masquerade fully-random`,
     ]),
   ]
 }
 
 /** Draws among the slots of one list of endpoints: 8 times, then slot 0, which is always full. */
-function picking(ip: string, key: string, prefix: string, word: 'pick' | 'local', offset: string): string[] {
+function picking(
+  ip: string,
+  key: string,
+  prefix: string,
+  word: 'pick' | 'local',
+  offset: string,
+  first: readonly string[] = [],
+): string[] {
   const chains = sizes.flatMap(size => {
     // Up to 4 there are no holes; of the largest sets half may be.
     const tries = size <= 4 ? 2 : size <= 1024 ? 8 : 14
@@ -137,6 +148,7 @@ function picking(ip: string, key: string, prefix: string, word: 'pick' | 'local'
         `dnat ${ip} to ${key} . numgen random mod ${size}${offset} map @${prefix}eps`,
       ]),
       block('chain', `${prefix}${word}-${size}`, [
+        ...first,
         ...Array<string>(tries).fill(`jump ${prefix}${word}-try-${size}`),
         `goto ${prefix}${word}-first`,
       ]),
@@ -152,8 +164,8 @@ function picking(ip: string, key: string, prefix: string, word: 'pick' | 'local'
   ]
 }
 
-function dispatch({ ip, key, protocol, unreachable }: Words): string[] {
-  const sticky = `dnat ${ip} to ${ip} saddr . ${key} map @sticky`
+function dispatch({ ip, key, protocol, unreachable }: Words, sticky: boolean): string[] {
+  const ifSticky = (rule: string): string[] => (sticky ? [rule] : [])
   const outside = (k: string, prefix: string): string =>
     `${ip} saddr != @local-pods ${k} vmap @${prefix}outside`
   const pick = (k: string, prefix: string, sizesChain: string): string[] => [
@@ -166,58 +178,53 @@ function dispatch({ ip, key, protocol, unreachable }: Words): string[] {
   ]
   const sizeRules = (k: string, prefix: string): string[] =>
     sizes.map(size => `${k} @${prefix}size-${size} goto ${prefix}pick-${size}`)
+  const restricted = `${key} @restricted ${ip} daddr . ${protocol} . th dport . ${ip} saddr != @ranges drop`
   const reject = `reject with ${unreachable}`
   return [
     block('chain', 'refuse', ['meta l4proto tcp reject with tcp reset', reject]),
     ...picking(ip, key, '', 'pick', ''),
-    ...picking(ip, key, '', 'local', ` offset ${slotOffset}`),
+    ...picking(ip, key, '', 'local', ` offset ${slotOffset}`, ifSticky('jump vip-stick-here')),
     ...picking(ip, nodeKey, 'np-', 'pick', ''),
-    ...picking(ip, nodeKey, 'np-', 'local', ` offset ${slotOffset}`),
+    ...picking(ip, nodeKey, 'np-', 'local', ` offset ${slotOffset}`, ifSticky('jump np-stick-here')),
     block('chain', 'vip-sizes', sizeRules(key, '')),
     block('chain', 'np-sizes', sizeRules(nodeKey, 'np-')),
     block('chain', 'vip-pick', [...pick(key, '', 'vip-sizes'), `${ip} daddr @cluster-ips goto refuse`]),
     block('chain', 'np-pick', [...pick(nodeKey, 'np-', 'np-sizes'), 'drop']),
-    block('chain', 'vip-front', [
-      `${key} @restricted ${ip} daddr . ${protocol} . th dport . ${ip} saddr != @ranges drop`,
-      `${key} @sticky-on ${sticky}`,
-    ]),
-    block('chain', 'vip-in', ['jump vip-front', outside(key, ''), 'goto vip-pick']),
-    block('chain', 'vip', ['jump vip-front', 'goto vip-pick']),
-    block('chain', 'np-front', [`${nodeKey} @np-sticky-on ${sticky}`]),
-    block('chain', 'np-in', ['jump np-front', outside(nodeKey, 'np-'), 'goto np-pick']),
-    block('chain', 'np', ['jump np-front', 'goto np-pick']),
+    block('chain', 'vip-in', [restricted, outside(key, ''), ...ifSticky('jump vip-stick'), 'goto vip-pick']),
+    block('chain', 'vip', [restricted, ...ifSticky('jump vip-stick'), 'goto vip-pick']),
+    block('chain', 'np-in', [outside(nodeKey, 'np-'), ...ifSticky('jump np-stick'), 'goto np-pick']),
+    block('chain', 'np', [...ifSticky('jump np-stick'), 'goto np-pick']),
   ]
 }
 
 /**
- * What the first packet behind DNAT teaches: which endpoint the client has. Stuck to one that has left (not in `live`):
- * forget it and drop, the retransmitted SYN is drawn anew.
+ * Session affinity. Which endpoint a client has the first packet behind DNAT teaches. Stuck to one that has left (not in
+ * `live`): forget it and drop, the retransmitted SYN is drawn anew.
  */
-function affinity({ ip, original, originalNode }: Words, timeouts: readonly number[]): string[] {
+function affinity(words: Words, timeouts: readonly number[]): Pick<NftTableSpec, 'text' | 'raw'> {
+  if (timeouts.length === 0) return { text: block('chain', 'learn', []) }
+  const { ip, original, originalNode } = words
   const endpoint = `${ip} daddr . th dport`
-  const key = `${ip} saddr . ${original}`
-  // The two rules of IPv6 that nft cannot say stand as comments: they are part of the text's identity.
-  const said = (rule: string): string => (ip === 'ip' ? rule : `# raw: ${rule}`)
-  const learn = block('chain', 'learn', [
-    `${l4} ${original} vmap @affinity`,
-    `${originalNode}${l4} ${originalNodeKey} vmap @np-affinity`,
-  ])
-  if (timeouts.length === 0) return [learn]
-  return [
-    learn,
-    block('chain', 'forget', [said(`${l4} delete @sticky { ${key} : ${endpoint} }`)]),
-    ...timeouts.flatMap(seconds => [
-      block('chain', `keep-${seconds}`, [
-        said(`${l4} update @sticky { ${key} timeout ${seconds}s : ${endpoint} }`),
-      ]),
-      block('chain', `learn-${seconds}`, [
-        `${l4} ${original} . ${endpoint} @live goto keep-${seconds}`,
-        `${l4} ${originalNodeKey} . ${endpoint} @np-live goto keep-${seconds}`,
-        'jump forget',
-        'drop',
-      ]),
+  const raw = affinityRules(ip, timeouts)
+  const chains = [...new Set(raw.map(({ chain }) => chain))]
+  const text = [
+    ...chains.map(chain => block('chain', chain, ['# raw'])),
+    ...timeouts.flatMap(seconds =>
+      ([`${original} . ${endpoint} @live`, `${originalNodeKey} . ${endpoint} @np-live`] as const).map(
+        (live, i) =>
+          block('chain', `${i === 0 ? '' : 'np-'}learn-${seconds}`, [
+            `${l4} ${live} goto keep-${seconds}`,
+            'jump forget',
+            'drop',
+          ]),
+      ),
+    ),
+    block('chain', 'labelled', [
+      `${l4} ${original} vmap @affinity`,
+      `${originalNode}${l4} ${originalNodeKey} vmap @np-affinity`,
     ]),
-  ]
+  ].join('')
+  return { text, raw }
 }
 
 /**
@@ -231,15 +238,14 @@ export function serviceTable(
 ): NftTableSpec {
   const words = wordsOf(family, options)
   const timeouts = [...new Set(affinityTimeouts)].sort((a, b) => a - b)
+  const sticking = affinity(words, timeouts)
   const text = [
     ...declarations(words, options),
-    ...affinity(words, timeouts),
-    ...dispatch(words),
+    sticking.text,
+    ...dispatch(words, timeouts.length > 0),
     ...hooks(words),
   ].join('')
-  const table = { family: words.ip, name: serviceTableName(names), text }
-  if (family === 'inet' || timeouts.length === 0) return table
-  return { ...table, raw: [forgetRule, ...timeouts.map(keepRule)] }
+  return { ...sticking, family: words.ip, name: serviceTableName(names), text }
 }
 
 /**

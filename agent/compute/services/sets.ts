@@ -11,6 +11,8 @@ import type { ServiceBase } from '../../model/service-entry.js'
 export const sizes: readonly number[] = [
   1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 16384,
 ]
+/** Of the 16 bytes of a connection's labels: nft 1.0.6 dies of their own type in a set. */
+export const labelType: NftType = 'ipv6_addr'
 /** Endpoints of one entry point: more get no connections. */
 export const maxSlots = 16384
 /** `numgen ... offset`: from here on the list for clients from outside (policy Local). */
@@ -28,10 +30,11 @@ export interface EntrySets {
   readonly noLocal: NftSetRef
   readonly masq: NftSetRef
   readonly masqOwn: NftSetRef
-  readonly stickyOn: NftSetRef
   readonly eps: NftSetRef
   readonly outside: NftSetRef
   readonly affinity: NftSetRef
+  /** The label of connections to it, for affinity: one for all entry points of a Service's port. */
+  readonly labels: NftSetRef
   readonly live: NftSetRef
   readonly proxyPorts: NftSetRef
 }
@@ -76,10 +79,10 @@ export function serviceSets(family: Family, names: { readonly nftTable: string }
     noLocal: set(`${prefix}no-local`, key),
     masq: set(`${prefix}masq`, key),
     masqOwn: set(`${prefix}masq-own`, key),
-    stickyOn: set(`${prefix}sticky-on`, key),
     eps: set(`${prefix}eps`, [...key, 'number'], { data: endpoint }),
     outside: set(`${prefix}outside`, key, { data: 'verdict' }),
     affinity: set(`${prefix}affinity`, key, { data: 'verdict' }),
+    labels: set(`${prefix}labels`, key, { data: [labelType] }),
     live: set(`${prefix}live`, [...key, ...endpoint]),
     proxyPorts: set(`${prefix}proxy-ports`, key, { data: ['inet_service'] }),
   })
@@ -90,7 +93,7 @@ export function serviceSets(family: Family, names: { readonly nftTable: string }
     restricted: set('restricted', entry),
     ranges: set('ranges', [...entry, address], { interval: true }),
     npPorts: set('np-ports', port),
-    sticky: set('sticky', [address, ...entry], { data: endpoint }),
+    sticky: set('sticky', [address, labelType], { data: endpoint }),
     clusterIps: set('cluster-ips', [address]),
     externalIps: set('external-ips', [address]),
     hairpin: set('hairpin', [address, address]),

@@ -195,3 +195,6 @@ export const codecs: Readonly<Record<Family, FamilyCodec>> = {
   inet: { address: ipv4Address, target: ipv4Target, vip: ipv4Entry, np: nodePort },
   inet6: { address: ipv6Address, target: ipv6Target, vip: ipv6Entry, np: nodePort },
 }
+
+/** Labels of connections: 16 bytes. */
+export const labelCodec: Pick<AddressCodec, 'size' | 'read' | 'write'> = ipv6Address

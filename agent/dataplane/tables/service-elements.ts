@@ -6,9 +6,10 @@ import type { ElementBatch, ElementStream } from '../../../lib/nftables/batch.js
 import { nftElement } from '../../../lib/nftables/elements.js'
 import type { NftElement, NftSetRef } from '../../../lib/nftables/types.js'
 import { type EntrySets, type ServiceSets, slotOffset } from '../../compute/services/sets.js'
-import { codecs, type EntryCodec, type FamilyCodec, hole, type Id } from './service-codec.js'
+import { codecs, type EntryCodec, type FamilyCodec, hole, type Id, labelCodec } from './service-codec.js'
 import { type Footprint, flag } from './service-footprint.js'
 import { type Shared, Sharing } from './service-shared.js'
+import { Sticking } from './service-sticky.js'
 
 /** Entry points of one form (address.proto.port, or nodePorts) in one family. */
 export interface Space {
@@ -17,8 +18,6 @@ export interface Space {
   readonly sets: EntrySets
   readonly codec: EntryCodec
   readonly flagSets: readonly { readonly bit: number; readonly set: NftSetRef }[]
-  /** Those with session affinity. */
-  readonly sticky: Set<Id>
 }
 
 /** One table in the kernel. */
@@ -31,6 +30,7 @@ export interface ServiceState {
   readonly clusterIps: Shared
   readonly externalIps: Shared
   readonly hairpin: Shared
+  readonly sticking: Sticking
   /** Elements that belong to no entry point. */
   strays: readonly NftElement[]
 }
@@ -49,10 +49,8 @@ export function emptyState(sets: ServiceSets): ServiceState {
         { bit: flag.noLocal, set: own.noLocal },
         { bit: flag.masq, set: own.masq },
         { bit: flag.masqOwn, set: own.masqOwn },
-        { bit: flag.stickyOn, set: own.stickyOn },
         np ? { bit: flag.nodePort, set: sets.npPorts } : { bit: flag.restricted, set: sets.restricted },
       ],
-      sticky: new Set(),
     }
   }
   const shared = (set: NftSetRef): Shared => ({ set, users: new Map() })
@@ -65,6 +63,7 @@ export function emptyState(sets: ServiceSets): ServiceState {
     clusterIps: shared(sets.clusterIps),
     externalIps: shared(sets.externalIps),
     hairpin: shared(sets.hairpin),
+    sticking: new Sticking(),
     strays: [],
   }
 }
@@ -126,6 +125,14 @@ export class ElementWriter {
       this.verdict(space, sets.outside, id, before.outside, after.outside, owner)
     if (before.affinity !== after.affinity)
       this.verdict(space, sets.affinity, id, before.affinity, after.affinity, owner)
+    if (before.label !== after.label) {
+      if (before.label !== hole) plain('delete', sets.labels)
+      if (after.label !== hole) {
+        plain('add', sets.labels)
+        const { buffer, data } = this.batch.stream('add', sets.labels)
+        labelCodec.write(buffer, data, after.label)
+      }
+    }
     if (before.ranges !== after.ranges) this.ranges(space, id, before.ranges, after.ranges, owner)
     if (before.proxy !== after.proxy) {
       if (before.proxy !== 0) plain('delete', sets.proxyPorts)

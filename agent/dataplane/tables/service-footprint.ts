@@ -4,6 +4,7 @@ import type { Family } from '../../../lib/netlink/types.js'
 import { disjointPrefixes, maxSlots, sizes } from '../../compute/services/sets.js'
 import { entryKey, type ServiceEntry, type ServiceTarget } from '../../model/service-entry.js'
 import { codecs, hole, type Id, type TargetCodec } from './service-codec.js'
+import { labelOf } from './service-label.js'
 
 /** Sets that hold the bare entry point, and the sets of addresses that it needs. */
 export const flag = {
@@ -11,7 +12,6 @@ export const flag = {
   noLocal: 2,
   masq: 4,
   masqOwn: 8,
-  stickyOn: 16,
   restricted: 32,
   nodePort: 64,
   clusterIp: 128,
@@ -26,9 +26,11 @@ export interface Footprint {
   readonly slots: readonly Id[]
   /** The same for clients from outside, under policy Local. */
   readonly locals: readonly Id[]
-  /** Verdicts, '' for none: "drop" or "goto local-M", "jump learn-SECONDS". */
+  /** Verdicts, '' for none: "drop" or "goto local-M", "goto learn-SECONDS". */
   readonly outside: string
   readonly affinity: string
+  /** Of connections to it, where clients stick to endpoints; else `hole`. */
+  readonly label: Id
   readonly live: readonly Id[]
   /** As nft prints them. */
   readonly ranges: readonly string[]
@@ -47,6 +49,7 @@ export const nothing: Footprint = {
   locals: none,
   outside: '',
   affinity: '',
+  label: hole,
   live: none,
   ranges: none,
   proxy: 0,
@@ -179,7 +182,6 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
   if (served && !proxied && kind !== 'cluster') flags |= outside === undefined ? flag.masq : flag.masqOwn
   if (entry.sourceRanges !== undefined && kind !== 'nodeport') flags |= flag.restricted
   const sticky = entry.affinitySeconds > 0 && served && !proxied
-  if (sticky) flags |= flag.stickyOn
 
   const prefix = chainPrefix[kind]
   const localSize =
@@ -195,7 +197,8 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
     slots,
     locals: local.slots,
     outside: local.size >= 0 ? `goto ${prefix}local-${sizes[local.size]}` : closed ? 'drop' : '',
-    affinity: sticky ? `jump learn-${entry.affinitySeconds}` : '',
+    affinity: sticky ? `goto ${prefix}learn-${entry.affinitySeconds}` : '',
+    label: sticky ? labelOf(entry) : hole,
     live: sticky ? keepSet(before.live, [...new Set([...wanted, ...idsOf(outside ?? none, codec)])]) : none,
     ranges:
       flags & flag.restricted ? keepSet(before.ranges, canonicalRanges(entry.sourceRanges ?? none)) : none,
@@ -245,6 +248,7 @@ export function unchanged(before: Footprint, after: Footprint): boolean {
     sameList(before.locals, after.locals) &&
     before.outside === after.outside &&
     before.affinity === after.affinity &&
+    before.label === after.label &&
     sameList(before.live, after.live) &&
     sameList(before.ranges, after.ranges) &&
     before.proxy === after.proxy &&

@@ -16,13 +16,13 @@ export const hooks: Readonly<Record<IptablesTableName, readonly string[]>> = {
 
 /** Chains of the base, without their prefix. */
 export const baseChains: Readonly<Record<IptablesTableName, readonly string[]>> = {
-  nat: [...hooks.nat, 'INSIDE', 'NODE', 'VIP', 'OWN', 'ALL'],
+  nat: [...hooks.nat, 'INSIDE', 'NODE', 'VIP', 'OWN', 'ALL', 'PORT'],
   filter: [...hooks.filter, 'CIDR', 'INSIDE', 'REFUSE'],
 }
 
 /** Chains of the base that rules of entry points lead to: they stand as long as one of those does. */
 export const verdictChains: Readonly<Record<IptablesTableName, readonly string[]>> = {
-  nat: ['OWN', 'ALL'],
+  nat: ['OWN', 'ALL', 'PORT'],
   filter: ['INSIDE', 'REFUSE'],
 }
 
@@ -76,8 +76,7 @@ export function renderBase(
           '-m conntrack ! --ctstate DNAT -j RETURN',
           `-j ${prefix}H`,
           ...each(cidrs, cidr => `-m conntrack --ctorigdst ${cidr} -g ${prefix}VIP`),
-          `-j ${prefix}XM`,
-          `-g ${prefix}NM`,
+          `-g ${prefix}XM`,
         ],
       ],
       [
@@ -91,6 +90,8 @@ export function renderBase(
       ],
       ['OWN', [...needNone, `${own} ${masqueradeRule}`]],
       ['ALL', [...needNone, masqueradeRule]],
+      // By the port alone: what tree XM knows by its address does not come here.
+      ['PORT', [`-g ${prefix}NM`]],
     ]),
     filter: new Map([
       ['INPUT', [settled, `-j ${prefix}X`, ...node(`-g ${prefix}N`)]],

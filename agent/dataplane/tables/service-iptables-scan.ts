@@ -5,7 +5,7 @@ import type { IptablesTableName } from '../../../lib/iptables/run.js'
 import { entryKey, type ServiceProtocol } from '../../model/service-entry.js'
 import { baseChains, hooks, jumpTo } from './service-iptables-base.js'
 import { emptyTable, sortedChildren, type TableState } from './service-iptables-state.js'
-import { type EntryPoint, pathOf, placeIn, type Words } from './service-iptables-tree.js'
+import { type EntryPoint, lastRules, pathOf, placeIn, type Words } from './service-iptables-tree.js'
 
 const atAddress = /^(?:-s \S+ )?-d ([0-9a-f.:]+)\/(?:32|128) -p (tcp|udp|sctp) -m \2 --dport (\d+) /
 const atPort = /^-p (tcp|udp|sctp) -m \1 --dport (\d+) /
@@ -53,6 +53,8 @@ class Scan {
   readonly #leaders = new Map<string, string>()
   readonly #members = new Map<string, Map<string, string>>()
   readonly #children = new Map<string, Map<string, string>>()
+  /** Chains of entry points whose last rules have come. */
+  readonly #ended = new Set<string>()
   readonly #first = new Set<string>()
   readonly #leading: string[] = []
 
@@ -92,6 +94,14 @@ class Scan {
     const way = this.#ways.get(chain) ?? this.#own.get(chain)
     if (way !== undefined) {
       way.push(rule)
+      return
+    }
+    if (this.#ended.has(chain)) {
+      state.dirty.add(chain)
+      return
+    }
+    if (lastRules(chain, this.#words).includes(rule)) {
+      this.#ended.add(chain)
       return
     }
     const tree = placeIn(state.table, chain)?.tree
@@ -149,6 +159,7 @@ class Scan {
     const owned = new Map<string, string[]>()
     for (const [chain, members] of this.#members) {
       state.members.set(chain, members)
+      if (lastRules(chain, this.#words).length > 0 && !this.#ended.has(chain)) state.dirty.add(chain)
       for (const owner of members.keys()) {
         const chains = owned.get(owner)
         if (chains === undefined) owned.set(owner, [chain])
@@ -159,11 +170,12 @@ class Scan {
     for (const [chain, children] of this.#children) state.children.set(chain, children)
     for (const [chain, rules] of this.#ways) {
       const children = this.#children.get(chain)
-      const wanted = sortedChildren(children ?? new Map()).map(
+      const ways = sortedChildren(children ?? new Map()).map(
         ([child, match]) => `${match} -g ${prefix}${child}`,
       )
+      const wanted = [...ways, ...lastRules(chain, this.#words)]
       // A root without children may stand: it belongs to the base.
-      const useless = wanted.length === 0 && chain.includes('-')
+      const useless = ways.length === 0 && chain.includes('-')
       if (useless || wanted.length !== rules.length || wanted.some((rule, i) => rule !== rules[i]))
         state.dirty.add(chain)
     }

@@ -4,7 +4,7 @@
 import type { IptablesTableName } from '../../../lib/iptables/run.js'
 import { baseChains, hooks, jumpTo, verdictChains } from './service-iptables-base.js'
 import type { Piece } from './service-iptables-render.js'
-import { type Step, trees, type Words } from './service-iptables-tree.js'
+import { lastRules, type Step, trees, type Words } from './service-iptables-tree.js'
 
 /** Rules of each owner in one chain, joined by line breaks. */
 type Members = ReadonlyMap<string, string>
@@ -193,13 +193,13 @@ export class TableDraft {
       return
     }
     const members = this.#members.get(chain) ?? this.#state.members.get(chain)
-    if (members !== undefined && members.size > 0) {
-      for (const [owner, text] of members) eachLine(text, rule => tell(rule, owner))
-      return
-    }
     const children = this.#children.get(chain) ?? this.#state.children.get(chain)
-    for (const [child, match] of sortedChildren(children ?? new Map()))
-      tell(`${match} -g ${this.#words.prefix}${child}`)
+    if (members !== undefined && members.size > 0)
+      for (const [owner, text] of members) eachLine(text, rule => tell(rule, owner))
+    else
+      for (const [child, match] of sortedChildren(children ?? new Map()))
+        tell(`${match} -g ${this.#words.prefix}${child}`)
+    for (const rule of lastRules(chain, this.#words)) tell(rule)
   }
 
   /** What to give to iptables-restore; undefined when there is nothing to write. */

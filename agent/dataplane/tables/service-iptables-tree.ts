@@ -162,6 +162,11 @@ export function pathOf(
   }
 }
 
+/** What a chain of a tree ends with: whom tree XM does not know may be a nodePort's. */
+export function lastRules(chain: string, { prefix }: Words): readonly string[] {
+  return chain === 'XM' || chain.startsWith('XM-') ? [`-g ${prefix}PORT`] : []
+}
+
 /** "C-5-17" is at the end of tree C, "C-5" and "C" are on the way. Undefined: no chain of a tree. */
 export function placeIn(
   table: IptablesTableName,

@@ -10,29 +10,22 @@ import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import { serviceSets } from '../../compute/services/sets.js'
 import { entryKey, type ServiceEntry } from '../../model/service-entry.js'
 import { type ServicesAhead, type SetReader, withAhead } from './service-ahead.js'
-import type { Id } from './service-codec.js'
+import { hole, type Id } from './service-codec.js'
 import { commitElements } from './service-commit.js'
 import { ElementWriter, emptyState, type ServiceState, type Space } from './service-elements.js'
 import { type Footprint, footprintOf, nothing, type ProxyOptions, unchanged } from './service-footprint.js'
 import { strays } from './service-observed.js'
 import { readServices } from './service-scan.js'
 import { Standing } from './service-standing.js'
-import { Leavers, purgeSticky } from './service-sticky.js'
+import { purgeSticky } from './service-sticky.js'
 
 export interface ServiceNftOptions {
   readonly families: readonly Family[]
   readonly names: { readonly nftTable: string }
   /** Userspace mode, where it gives a port. What it says may change at any time; drop the mirror then. */
   readonly proxy?: ProxyOptions
-  /** Dumps `sticky` beside the work of the table; default: the same socket. */
-  readonly background?: Nft
   /** Sets that are being read already, for the first look. */
   readonly ahead?: ServicesAhead | undefined
-}
-
-export interface ServiceNftTable extends Table<ServiceEntry> {
-  /** Resolves when no removal of sticky clients is under way. */
-  idle(): Promise<void>
 }
 
 type Op = TableOp<ServiceEntry>
@@ -43,8 +36,7 @@ const tooMuch = new Set(['EMSGSIZE', 'ENOMEM', 'ENOBUFS'])
 /** Of an entry point that had something before, or has what its entry alone does not tell. */
 interface Change {
   readonly key: string
-  readonly space: Space
-  readonly id: Id
+  readonly state: ServiceState
   readonly before: Footprint
   readonly after: Footprint
   /** Whose `after` is; undefined: nobody's any more. */
@@ -60,20 +52,17 @@ interface Draft {
   undo(): void
 }
 
-class ServiceNft implements ServiceNftTable {
+class ServiceNft implements Table<ServiceEntry> {
   readonly name = 'service'
   private readonly nft: Nft
-  private readonly options: ServiceNftOptions
   private reader: SetReader
   private readonly states = new Map<Family, ServiceState>()
   private readonly shapes = new ElementShapes()
   private readonly standing: Standing
   private purging: Promise<void> = Promise.resolve()
-  private leavers = new Leavers()
 
   constructor(nft: Nft, options: ServiceNftOptions) {
     this.nft = nft
-    this.options = options
     this.standing = new Standing(options.proxy)
     this.reader = options.ahead === undefined ? nft : withAhead(nft, options.ahead)
     for (const family of options.families)
@@ -139,9 +128,9 @@ class ServiceNft implements ServiceNftTable {
       writer.difference(space, id, before, after, index)
       const key = entryKey(entry)
       // A start: nothing but what its entries tell.
-      const plain = before === nothing && entry.proxied !== true
-      if (plain && after.affinity === '' && !this.standing.isKept(key)) continue
-      changes.push({ key, space, id, before, after, entry: op.verb === 'remove' ? undefined : entry })
+      const plain = before === nothing && after.label === hole && entry.proxied !== true
+      if (plain && !this.standing.isKept(key)) continue
+      changes.push({ key, state, before, after, entry: op.verb === 'remove' ? undefined : entry })
     }
     let base = 0
     for (const writer of writers.values()) base = writer.finish(base)
@@ -158,10 +147,10 @@ class ServiceNft implements ServiceNftTable {
       },
       written: () => {
         for (const state of swept) state.strays = []
-        for (const { key, space, id, after, entry } of changes) {
+        for (const { key, state, before, after, entry } of changes) {
           this.standing.keep(key, after, entry)
-          if (after.affinity !== '') space.sticky.add(id)
-          else if (space.sticky.size > 0) space.sticky.delete(id)
+          if (before.live !== after.live || before.label !== after.label)
+            state.sticking.keep(key, before, after)
         }
       },
       undo: () => {
@@ -184,7 +173,7 @@ class ServiceNft implements ServiceNftTable {
       const failed = await commitElements(this.nft, draft.batch, draft.owners)
       if (failed.size === 0) {
         draft.written()
-        this.purge(draft.changes)
+        this.purge()
         return
       }
       draft.undo()
@@ -208,23 +197,14 @@ class ServiceNft implements ServiceNftTable {
   }
 
   /** Clients that stick to an endpoint that left: `live` would cost them a second, so they are forgotten at once. */
-  private purge(changes: readonly Change[]): void {
-    // Not by the verdict alone: a text with other timeouts takes it along, and leaves the clients.
-    for (const { space, id, before, after } of changes)
-      if (before.live !== after.live) this.leavers.add(space, id, before.live, after.live)
-    if (this.leavers.size === 0) return
-    const { leavers } = this
-    this.leavers = new Leavers()
-    this.purging = this.purging.then(() =>
+  private purge(): void {
+    for (const { sets, codec, sticking } of this.states.values()) {
+      const left = sticking.takeLeft()
+      if (left.size === 0) continue
+      const work = () => purgeSticky(this.nft, sets.sticky, codec, left)
       // Nothing depends on it: `live` keeps such a client out.
-      purgeSticky(this.options.background ?? this.nft, this.nft, this.states.values(), leavers).catch(
-        () => undefined,
-      ),
-    )
-  }
-
-  idle(): Promise<void> {
-    return this.purging
+      this.purging = this.purging.then(work).catch(() => undefined)
+    }
   }
 
   format(op: Op): string {
@@ -252,7 +232,7 @@ class ServiceNft implements ServiceNftTable {
 }
 
 /** The table of Services in nftables mode; the tables that hold its sets are loaded by the table `filter`. */
-export function serviceNftTable(nft: Nft, options: ServiceNftOptions): ServiceNftTable {
+export function serviceNftTable(nft: Nft, options: ServiceNftOptions): Table<ServiceEntry> {
   const table = new ServiceNft(nft, options)
   return {
     name: table.name,
@@ -262,6 +242,5 @@ export function serviceNftTable(nft: Nft, options: ServiceNftOptions): ServiceNf
     observe: () => table.observe(),
     apply: ops => table.apply(ops),
     format: op => table.format(op),
-    idle: () => table.idle(),
   }
 }

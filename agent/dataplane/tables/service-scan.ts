@@ -5,9 +5,9 @@ import { KeyIndex } from '../../../lib/nftables/key-index.js'
 import { decodeFields } from '../../../lib/nftables/layout.js'
 import type { NftElement, NftSetRef } from '../../../lib/nftables/types.js'
 import { slotOffset } from '../../compute/services/sets.js'
-import type { ServiceProtocol } from '../../model/service-entry.js'
+import { entryKey, type ServiceProtocol } from '../../model/service-entry.js'
 import type { SetReader } from './service-ahead.js'
-import { hole, type Id } from './service-codec.js'
+import { hole, type Id, labelCodec } from './service-codec.js'
 import { eachShared, type ServiceState, type Space } from './service-elements.js'
 import { type Footprint, flag, nothing } from './service-footprint.js'
 import { ObservedEntry } from './service-observed.js'
@@ -163,6 +163,11 @@ class Reading {
       draft.proxy = bytes.readUInt16BE(data)
       return true
     })
+    await this.scan(space, sets.labels, (draft, bytes, _, data) => {
+      if (draft.label !== hole) return false
+      draft.label = labelCodec.read(bytes, data)
+      return true
+    })
     await this.values(space, sets.outside, (draft, { data }) => {
       draft.outside = data?.[0] ?? ''
     })
@@ -231,8 +236,9 @@ class Reading {
             if (endpoint === undefined || !addresses.hairpin.has(endpoint)) continue
             if (!draft.hairpins.includes(endpoint)) draft.hairpins = grown(draft.hairpins, endpoint)
           }
-      if (draft.affinity !== '') space.sticky.add(id)
-      this.entries.push(new ObservedEntry(this.state, space, id, draft))
+      const entry = new ObservedEntry(this.state, space, id, draft)
+      this.entries.push(entry)
+      if (draft.label !== hole) this.state.sticking.keep(entryKey(entry), nothing, draft)
       eachShared(this.state, space, id, draft, ({ users }, user) => {
         users.set(user, (users.get(user) ?? 0) + 1)
       })

@@ -1,73 +1,71 @@
-// Clients that stick to an endpoint (map `sticky`, written by packets) are forgotten when it leaves, or when their entry
-// point has no affinity any more; `nft list map ip warren-services sticky`. One dump for all that left together.
+// Clients that stick to an endpoint (map `sticky`, written by packets) are forgotten when no entry point of that Service's
+// port leads there any more; `nft list map ip warren-services sticky`. One dump for all that left together.
 import { ElementBatch } from '../../../lib/nftables/batch.js'
 import type { Nft } from '../../../lib/nftables/client.js'
-import type { Id } from './service-codec.js'
-import type { ServiceState, Space } from './service-elements.js'
+import type { NftSetRef } from '../../../lib/nftables/types.js'
+import { type FamilyCodec, hole, type Id, labelCodec } from './service-codec.js'
+import type { Footprint } from './service-footprint.js'
+import { portLabel } from './service-label.js'
 
-/** Who left, by entry point. */
-export class Leavers {
-  private readonly gone = new Map<string, Map<Id, Set<Id>>>()
-  size = 0
+type Lives = Pick<Footprint, 'label' | 'live'>
 
-  private static place({ family, np }: Space): string {
-    return `${family} ${np}`
+/** By label of the port: where each entry point leads, and who has left one of them. */
+export class Sticking {
+  private readonly lives = new Map<Id, Map<string, readonly Id[]>>()
+  private left = new Map<Id, Set<Id>>()
+
+  /** The entry point `key` has `after` in the kernel from now on. */
+  keep(key: string, before: Lives, after: Lives): void {
+    if (before.label !== hole) {
+      const label = portLabel(before.label)
+      const lives = this.lives.get(label)
+      lives?.delete(key)
+      if (lives?.size === 0) this.lives.delete(label)
+      const left = this.left.get(label) ?? new Set()
+      for (const target of before.live) left.add(target)
+      if (left.size > 0) this.left.set(label, left)
+    }
+    if (after.label === hole) return
+    const label = portLabel(after.label)
+    const lives = this.lives.get(label) ?? new Map<string, readonly Id[]>()
+    this.lives.set(label, lives)
+    lives.set(key, after.live)
   }
 
-  add(space: Space, id: Id, before: readonly Id[], after: readonly Id[]): void {
-    const still = new Set(after)
-    const left = before.filter(target => !still.has(target))
-    if (left.length === 0) return
-    const place = Leavers.place(space)
-    const entries = this.gone.get(place) ?? new Map<Id, Set<Id>>()
-    this.gone.set(place, entries)
-    const targets = entries.get(id) ?? new Set()
-    entries.set(id, targets)
-    for (const target of left) targets.add(target)
-    this.size += left.length
-  }
-
-  of(space: Space): ReadonlyMap<Id, ReadonlySet<Id>> {
-    return this.gone.get(Leavers.place(space)) ?? new Map()
+  /** Endpoints that have left since, by label: those that no entry point leads to. */
+  takeLeft(): ReadonlyMap<Id, ReadonlySet<Id>> {
+    const { left } = this
+    this.left = new Map()
+    for (const [label, targets] of left) {
+      for (const live of this.lives.get(label)?.values() ?? [])
+        for (const target of live) targets.delete(target)
+      if (targets.size === 0) left.delete(label)
+    }
+    return left
   }
 }
 
-/** `reader` dumps, `writer` deletes: the notice of it shall carry the port id that is known as ours. */
+/** Forgets the clients of `left`. */
 export async function purgeSticky(
-  reader: Nft,
-  writer: Nft,
-  states: Iterable<ServiceState>,
-  leavers: Leavers,
+  nft: Nft,
+  sticky: NftSetRef,
+  { address, target }: FamilyCodec,
+  left: ReadonlyMap<Id, ReadonlySet<Id>>,
 ): Promise<void> {
-  for (const state of states) {
-    const vip = leavers.of(state.vip)
-    const np = leavers.of(state.np)
-    if (vip.size === 0 && np.size === 0) continue
-    const { sticky } = state.sets
-    const { address, target } = state.codec
-    const batch = new ElementBatch()
-    await reader.scan(sticky, (bytes, key, data) => {
-      const entry = key + address.size
-      const vipId = state.vip.codec.read(bytes, entry)
-      if (vipId === undefined) return true
-      // A nodePort's client stands under the address of this node that it came to.
-      const npId = state.np.codec.read(bytes, entry + address.size)
-      const endpoint = target.read(bytes, data)
-      const left =
-        vip.get(vipId)?.has(endpoint) === true ||
-        (npId !== undefined && !state.vip.sticky.has(vipId) && np.get(npId)?.has(endpoint) === true)
-      if (!left) return true
-      const stream = batch.stream('delete', sticky)
-      stream.next(0)
-      bytes.copy(stream.buffer, stream.key, key, entry + state.vip.codec.size)
-      return true
-    })
-    for (;;) {
-      const refusals = await writer.commit(batch)
-      // Expired meanwhile.
-      const absent = refusals.flatMap(({ place }) => (place === undefined ? [] : [place]))
-      if (absent.length === 0) break
-      batch.remove(absent)
-    }
+  const batch = new ElementBatch()
+  await nft.scan(sticky, (bytes, key, data) => {
+    const label = portLabel(labelCodec.read(bytes, key + address.size))
+    if (left.get(label)?.has(target.read(bytes, data)) !== true) return true
+    const stream = batch.stream('delete', sticky)
+    stream.next(0)
+    bytes.copy(stream.buffer, stream.key, key, key + address.size + labelCodec.size)
+    return true
+  })
+  for (;;) {
+    const refusals = await nft.commit(batch)
+    // Expired meanwhile.
+    const absent = refusals.flatMap(({ place }) => (place === undefined ? [] : [place]))
+    if (absent.length === 0) return
+    batch.remove(absent)
   }
 }

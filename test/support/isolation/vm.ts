@@ -100,6 +100,8 @@ export async function attachVm(lab: Lab, arena: LabArena, report: Report, vm: Vi
   const started = performance.now()
   await vm.sh('true', 60_000)
   lab.warren(host, 'port', 'attach', virtualMachine.ref, '--tap', tapName, '--node', host)
+  // Not before: solicitations of routers that nobody hears make room for ones up to 16 s later.
+  await vm.sh('ip link set eth0 up')
   const udhcpc = 'udhcpc -i eth0 -n -q -t 10 -T 1 -s /etc/lease -O mtu -O hostname >/dev/null 2>&1'
   const { status } = await vm.sh(`${udhcpc} && cat /tmp/lease`, 30_000)
   const lease = (await vm.sh('cat /tmp/lease')).text

@@ -1,0 +1,28 @@
+// Labels of connections, by which clients stick to endpoints: one for all entry points of a Service's port. The last bit
+// tells that an entry point leads to endpoints of this node alone; see agent/compute/services/raw-rules.ts.
+import { createHash } from 'node:crypto'
+import type { ServiceEntry } from '../../model/service-entry.js'
+import { type Id, labelCodec } from './service-codec.js'
+
+const last = labelCodec.size - 1
+/** Of entries: a digest takes its time. */
+const known = new WeakMap<ServiceEntry, Id>()
+
+export function labelOf(entry: ServiceEntry): Id {
+  let label = known.get(entry)
+  if (label === undefined) {
+    const { service, portName, protocol, targets } = entry
+    const bytes = createHash('sha256').update(`${service} ${portName} ${protocol}`).digest()
+    const here = targets.every(({ local }) => local)
+    bytes[last] = ((bytes[last] ?? 0) & 0xfe) | Number(here)
+    label = labelCodec.read(bytes, 0)
+    known.set(entry, label)
+  }
+  return label
+}
+
+/** The same without the last bit. */
+export function portLabel(label: Id): Id {
+  const text = String(label)
+  return text.slice(0, last) + String.fromCharCode(text.charCodeAt(last) & 0xfe)
+}
