@@ -3,6 +3,7 @@
 // linux/netfilter/nf_tables.h; shown by `nft --debug=netlink list chain ...`.
 
 import type { Expression } from './image.js'
+import { jhashModulus, jhashOffset, jhashSeed } from './jhash.js'
 import type { NftRawRule } from './types.js'
 import { AttributeWriter } from './wire.js'
 
@@ -12,11 +13,13 @@ type Register = number
 const firstRegister = 8
 const payloadBase = { link: 0, network: 1, transport: 2 } as const
 const ctKey = { destinationPort: 12, destinationIp: 20, destinationIp6: 22 } as const
-const metaKey = { iifname: 6, l4proto: 16 } as const
+const metaKey = { priority: 2, iifname: 6, l4proto: 16 } as const
 const verdictCode = { drop: 0, accept: 1, goto: -4 } as const
 const lookupInverted = 1
 const labelsKey = 13
-const notEqual = 1
+const compared = { equal: 0, notEqual: 1 } as const
+/** What `jhash` in lib/nftables/jhash.ts takes for granted. */
+const jenkins = 0
 const natType = { dnat: 1 } as const
 const natFamily = { ip: 2, ip6: 10 } as const
 const dynsetOp = { add: 0, update: 1, delete: 2 } as const
@@ -111,15 +114,46 @@ export function bitwise(at: Register, keep: Uint8Array, flip: Uint8Array): Expre
   })
 }
 
-/** Goes on where the `length` bytes at `from` are not all 0. */
-export function isNotZero(from: Register, length: number): Expression {
+/** Goes on where the `length` bytes at `from` are all 0, or with `notEqual` are not. */
+export function isZero(from: Register, length: number, how: keyof typeof compared = 'equal'): Expression {
   return expression('cmp', writer => {
     const data = writer
       .u32(1, firstRegister + from)
-      .u32(2, notEqual)
+      .u32(2, compared[how])
       .open(3)
     writer.bytes(1, new Uint8Array(length)).close(data)
   })
+}
+
+/** Bytes that are always the same. */
+export function constant(bytes: Uint8Array, to: Register): Expression {
+  return expression('immediate', writer => {
+    const data = writer.u32(1, firstRegister + to).open(2)
+    writer.bytes(1, bytes).close(data)
+  })
+}
+
+/** The packet's priority, 4 bytes (skb->priority). */
+export function metaPriority(to: Register): Expression {
+  return meta('priority', to)
+}
+
+export function setMetaPriority(from: Register): Expression {
+  return expression('meta', writer => writer.u32(2, metaKey.priority).u32(3, firstRegister + from))
+}
+
+/** `endpointHash` of lib/nftables/jhash.ts of `length` bytes at `from`, 4 bytes. */
+export function jhash(from: Register, length: number, to: Register): Expression {
+  return expression('hash', writer =>
+    writer
+      .u32(1, firstRegister + from)
+      .u32(2, firstRegister + to)
+      .u32(3, length)
+      .u32(4, jhashModulus)
+      .u32(5, jhashSeed)
+      .u32(6, jhashOffset)
+      .u32(7, jenkins),
+  )
 }
 
 /** To the address and port in these registers; ends the rule's chain and its callers. */

@@ -19,7 +19,7 @@ export interface NftTableSpec extends NftTableName {
   readonly text: string
   /**
    * Rules behind those of the text, for what no nft text says (expressions.ts). Two specs of one text have the same ones:
-   * let a comment in the text name them.
+   * let the names of their chains, or a comment in the text, tell what differs.
    */
   readonly raw?: readonly NftRawRule[]
 }

@@ -1,5 +1,6 @@
 // The proxy's side of the thread: does what it is ordered and carries connections in between, until it has drained.
 import { parsePrefix } from '../net/prefix.js'
+import { ClientTables } from './clients.js'
 import { Deadlines } from './deadlines.js'
 import { ListenerState } from './listener.js'
 import { Loop } from './loop.js'
@@ -22,6 +23,7 @@ export class Engine {
   readonly #loop: Loop
   readonly #limits: Limits
   readonly #origins = new Origins()
+  readonly #tables: ClientTables
   readonly #carrier = new Carrier()
   readonly #tcp: TcpProxy
   readonly #udp: UdpProxy
@@ -36,6 +38,7 @@ export class Engine {
   /** See Loop: `woken` gives the orders that came. */
   constructor(limits: Limits, wakeFd: number, woken: () => void) {
     this.#limits = limits
+    this.#tables = new ClientTables(limits.clients)
     this.#loop = new Loop(wakeFd, woken)
     this.#tcp = new TcpProxy(this.#loop, this.#carrier, limits)
     this.#udp = new UdpProxy(this.#loop, limits)
@@ -45,7 +48,7 @@ export class Engine {
   order(order: Order): void {
     switch (order.type) {
       case 'open': {
-        const state = new ListenerState(order, this.#origins, this.#limits)
+        const state = new ListenerState(order, this.#origins, this.#limits, this.#tables)
         const { key, protocol } = order.spec
         this.#listeners.set(key, (protocol === 'tcp' ? this.#tcp : this.#udp).listen(order.fd, state))
         return
@@ -59,7 +62,9 @@ export class Engine {
       case 'close': {
         const listener = this.#listeners.get(order.key)
         this.#listeners.delete(order.key)
-        if (listener !== undefined) this.#leaving.set(listener, performance.now())
+        if (listener === undefined) return
+        listener.state.release()
+        this.#leaving.set(listener, performance.now())
         return
       }
       case 'inside':

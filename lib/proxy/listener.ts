@@ -1,7 +1,8 @@
 // What the proxy's thread knows of one listener: whose turn it is, who is let in, what happened.
 import { addressBytes } from '../net/address.js'
+import type { ClientList, Clients, ClientTables } from './clients.js'
 import type { Origins, RawEndpoint } from './origin.js'
-import { Rotation, same } from './rotation.js'
+import { type AffinityOptions, Rotation, same } from './rotation.js'
 import { type Endpoint, sockaddr } from './sockaddr.js'
 import { counter, type Limits, type ListenerSpec } from './types.js'
 
@@ -13,6 +14,8 @@ function compile(endpoints: readonly Endpoint[]): readonly Target[] {
   return endpoints.map(endpoint => ({ ...endpoint, sockaddr: sockaddr(endpoint) }))
 }
 
+const nameOf = ({ affinityName, key }: ListenerSpec): string => affinityName ?? key
+
 export class ListenerState {
   spec: ListenerSpec
   /** The local port. */
@@ -21,6 +24,8 @@ export class ListenerState {
   readonly limits: Limits
   readonly counters: Float64Array
   readonly #origins: Origins
+  readonly #tables: ClientTables
+  #clients: { readonly name: string; readonly table: Clients }
   readonly #targets: Rotation<Target>
   #outside: Rotation<Target> | undefined
   #address: Uint8Array | undefined
@@ -29,6 +34,7 @@ export class ListenerState {
     { spec, port, counters }: { spec: ListenerSpec; port: number; counters: Float64Array },
     origins: Origins,
     limits: Limits,
+    tables: ClientTables,
   ) {
     this.spec = spec
     this.port = port
@@ -36,24 +42,41 @@ export class ListenerState {
     this.counters = counters
     this.limits = limits
     this.#origins = origins
-    this.#targets = this.#rotation([])
+    this.#tables = tables
+    this.#clients = this.#table(spec)
+    this.#targets = new Rotation<Target>([], this.#affinity(spec, 'all'))
     this.update(spec)
   }
 
   update(spec: ListenerSpec): void {
     this.spec = spec
-    const { dialled, affinityMs } = spec
+    const { dialled } = spec
+    if (this.#clients.name !== nameOf(spec)) {
+      this.release()
+      this.#clients = this.#table(spec)
+    }
     this.#address = dialled?.address === undefined ? undefined : addressBytes(dialled.address)
-    this.#targets.update(compile(spec.targets), affinityMs)
+    this.#targets.update(compile(spec.targets), this.#affinity(spec, spec.here ? 'here' : 'all'))
     if (spec.outside === undefined) this.#outside = undefined
     else {
-      this.#outside ??= this.#rotation([])
-      this.#outside.update(compile(spec.outside), affinityMs)
+      const affinity = this.#affinity(spec, 'here')
+      this.#outside ??= new Rotation<Target>([], affinity)
+      this.#outside.update(compile(spec.outside), affinity)
     }
   }
 
-  #rotation(targets: readonly Target[]): Rotation<Target> {
-    return new Rotation(targets, { affinityMs: this.spec.affinityMs, clients: this.limits.clients })
+  #table(spec: ListenerSpec): { readonly name: string; readonly table: Clients } {
+    const name = nameOf(spec)
+    return { name, table: this.#tables.take(name) }
+  }
+
+  #affinity({ affinityMs }: ListenerSpec, list: ClientList): AffinityOptions {
+    return { affinityMs, clients: this.#clients.table, list }
+  }
+
+  /** Nobody is let in any more. */
+  release(): void {
+    this.#tables.release(this.#clients.name)
   }
 
   /** Is it still there for anybody, if only for those who are with it? */

@@ -1,16 +1,12 @@
 // Whose turn it is: strict round robin over a list that may change while it turns, and clients that stay where they were.
+import type { ClientList, Clients } from './clients.js'
 import type { Endpoint } from './sockaddr.js'
 
 export interface AffinityOptions {
   /** A client that was not seen for so long is drawn anew; 0: no affinity. */
   readonly affinityMs: number
-  /** Clients remembered at most; the one not seen for longest goes. */
-  readonly clients: number
-}
-
-interface Stay {
-  readonly target: Endpoint
-  readonly seen: number
+  readonly clients: Clients
+  readonly list: ClientList
 }
 
 export function same(a: Endpoint, b: Endpoint): boolean {
@@ -20,14 +16,11 @@ export function same(a: Endpoint, b: Endpoint): boolean {
 export class Rotation<T extends Endpoint = Endpoint> {
   #targets: readonly T[]
   #next = 0
-  #affinityMs: number
-  readonly #limit: number
-  readonly #clients = new Map<string, Stay>()
+  #affinity: AffinityOptions
 
   constructor(targets: readonly T[], options: AffinityOptions) {
     this.#targets = targets
-    this.#affinityMs = options.affinityMs
-    this.#limit = options.clients
+    this.#affinity = options
   }
 
   get size(): number {
@@ -39,7 +32,7 @@ export class Rotation<T extends Endpoint = Endpoint> {
   }
 
   /** The round goes on behind whom it had reached, as far as they are still there. */
-  update(targets: readonly T[], affinityMs: number): void {
+  update(targets: readonly T[], affinity: AffinityOptions): void {
     const before = this.#targets
     let next = 0
     for (let i = 0; i < before.length; i += 1) {
@@ -52,42 +45,46 @@ export class Rotation<T extends Endpoint = Endpoint> {
     }
     this.#targets = targets
     this.#next = next
-    this.#affinityMs = affinityMs
-    if (affinityMs === 0) this.#clients.clear()
+    this.#affinity = affinity
+    if (affinity.affinityMs === 0) affinity.clients.clear()
   }
 
   /**
    * The target for a client's connection, not one of `tried`; undefined when there is none (left). With affinity the one
-   * of its last connection, if that is still there and was not tried.
+   * of its last connection, if that is here and was not tried.
    */
   take(client: string, now: number, tried: readonly Endpoint[] = []): T | undefined {
-    if (this.#affinityMs > 0) {
-      const stay = this.#clients.get(client)
-      if (stay !== undefined && now - stay.seen <= this.#affinityMs) {
-        const target = this.#targets.find(each => same(each, stay.target))
-        if (target !== undefined && !tried.some(each => same(each, target))) {
-          this.#stay(client, target, now)
-          return target
-        }
-      }
-    }
-    for (let i = 0; i < this.#targets.length; i += 1) {
-      const target = this.#targets[this.#next] as T
-      this.#next = (this.#next + 1) % this.#targets.length
-      if (tried.some(each => same(each, target))) continue
-      if (this.#affinityMs > 0) this.#stay(client, target, now)
-      return target
+    const { affinityMs } = this.#affinity
+    if (affinityMs === 0) return this.#draw(tried)
+    const target = this.#known(client, now, tried) ?? this.#draw(tried)
+    if (target !== undefined) this.#stay(client, target, now)
+    return target
+  }
+
+  #known(client: string, now: number, tried: readonly Endpoint[]): T | undefined {
+    const { affinityMs, clients } = this.#affinity
+    for (const list of ['all', 'here'] as const) {
+      const stay = clients.target(list, client, now, affinityMs)
+      const target = stay && this.#targets.find(each => same(each, stay))
+      if (target !== undefined && !tried.some(each => same(each, target))) return target
     }
     return undefined
   }
 
-  /** Kept in the order of last use, so that the first is the one to forget. */
-  #stay(client: string, target: Endpoint, seen: number): void {
-    this.#clients.delete(client)
-    if (this.#clients.size >= this.#limit) {
-      const oldest = this.#clients.keys().next().value
-      if (oldest !== undefined) this.#clients.delete(oldest)
+  #draw(tried: readonly Endpoint[]): T | undefined {
+    for (let i = 0; i < this.#targets.length; i += 1) {
+      const target = this.#targets[this.#next] as T
+      this.#next = (this.#next + 1) % this.#targets.length
+      if (!tried.some(each => same(each, target))) return target
     }
-    this.#clients.set(client, { target, seen })
+    return undefined
+  }
+
+  /** What a list of this host's targets leaves out stays the client's one of all. */
+  #stay(client: string, target: T, now: number): void {
+    const { affinityMs, clients, list } = this.#affinity
+    if (list === 'here') clients.set('here', client, target, now)
+    const known = list === 'here' ? clients.target('all', client, now, affinityMs) : undefined
+    if (known === undefined || same(known, target)) clients.set('all', client, target, now)
   }
 }

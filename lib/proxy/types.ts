@@ -22,6 +22,10 @@ export interface ListenerSpec {
   readonly lingering?: readonly Endpoint[]
   /** A client stays with its target until it was not seen for so long; 0: no affinity. */
   readonly affinityMs: number
+  /** Listeners of one name have their clients in common; default: the key. */
+  readonly affinityName?: string
+  /** `targets` are those of this host alone, as `outside` always is: others of that name may have more. */
+  readonly here?: true
 }
 
 export interface ListenerStats {
@@ -65,7 +69,7 @@ export interface Limits {
   readonly udpStreamMs: number
   /** UDP flows at a time, each a descriptor; above it the one idle for longest (of some) ends. */
   readonly udpFlows: number
-  /** Clients remembered for affinity, per listener. */
+  /** Clients remembered for affinity, per name of listeners. */
   readonly clients: number
 }
 

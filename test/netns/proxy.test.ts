@@ -16,6 +16,7 @@ import { childArgv } from '../../lib/netns/child.js'
 import { addressOf, bind, close, getsockname, listen, socket, unshareNet } from '../../lib/netns/libc.js'
 import { anonymousNetns } from '../../lib/netns/netns.js'
 import { createAnswers } from '../../lib/probe/answers.js'
+import { type ClientList, Clients, ClientTables } from '../../lib/proxy/clients.js'
 import { openPortMemory } from '../../lib/proxy/port-memory.js'
 import { createProxy, type ProxyOptions, type UserspaceProxy } from '../../lib/proxy/proxy.js'
 import { Rotation } from '../../lib/proxy/rotation.js'
@@ -88,22 +89,30 @@ function fds(): number {
   return readdirSync('/proc/self/fd').length
 }
 
+const stays = (affinityMs: number, clients: Clients, list: ClientList = 'all') => ({
+  affinityMs,
+  clients,
+  list,
+})
+
 t.test('rotation: strict turns, also over a list that changes', async t => {
-  const rotation = new Rotation(at(1, 2, 3), { affinityMs: 0, clients: 10 })
+  const none = stays(0, new Clients(10))
+  const rotation = new Rotation(at(1, 2, 3), none)
   const take = (): number | undefined => rotation.take('c', 0)?.port
   t.same([take(), take(), take(), take()], [1, 2, 3, 1])
-  rotation.update(at(1, 2, 3, 4), 0)
+  rotation.update(at(1, 2, 3, 4), none)
   t.same([take(), take(), take(), take()], [2, 3, 4, 1], 'goes on where it was')
-  rotation.update(at(1, 3, 4), 0)
+  rotation.update(at(1, 3, 4), none)
   t.same([take(), take()], [3, 4], 'whose turn it was is gone: the next one')
   t.equal(rotation.take('c', 0, at(1, 3))?.port, 4)
   t.equal(rotation.take('c', 0, at(1, 3, 4)), undefined)
-  rotation.update([], 0)
+  rotation.update([], none)
   t.equal(take(), undefined)
 })
 
 t.test('rotation: a client stays until it was away for too long, or its target left', async t => {
-  const rotation = new Rotation(at(1, 2, 3), { affinityMs: 100, clients: 2 })
+  const two = stays(100, new Clients(2))
+  const rotation = new Rotation(at(1, 2, 3), two)
   t.equal(rotation.take('c', 0)?.port, 1)
   t.equal(rotation.take('d', 0)?.port, 2)
   t.equal(rotation.take('c', 90)?.port, 1)
@@ -111,12 +120,45 @@ t.test('rotation: a client stays until it was away for too long, or its target l
   t.equal(rotation.take('c', 281)?.port, 3)
   t.equal(rotation.take('c', 282, at(3))?.port, 1, 'one that failed is not tried again')
   t.equal(rotation.take('c', 283)?.port, 1)
-  rotation.update(at(2, 3), 100)
+  rotation.update(at(2, 3), two)
   t.equal(rotation.take('c', 284)?.port, 2)
   rotation.take('e', 285)
   rotation.take('f', 286)
   t.equal(rotation.take('c', 287)?.port, 3, 'c was forgotten for f')
   t.equal(rotation.take('c', 288)?.port, 3)
+})
+
+t.test('rotation: listeners of one name lead a client to one target', async t => {
+  const clients = new Clients(10)
+  const all = [
+    new Rotation(at(1, 2, 3), stays(100, clients)),
+    new Rotation(at(1, 2, 3), stays(100, clients)),
+  ] as const
+  const here = new Rotation(at(2, 3), stays(100, clients, 'here'))
+  all[1].take('other', 0)
+  t.equal(all[0].take('c', 0)?.port, 1)
+  t.equal(all[1].take('c', 1)?.port, 1)
+  t.equal(here.take('c', 2)?.port, 2, 'one of this host')
+  t.equal(here.take('c', 3)?.port, 2)
+  t.equal(all[1].take('c', 4)?.port, 1, 'and the first one where all may be')
+  for (const each of all) each.update(at(2, 3), stays(100, clients))
+  t.equal(all[0].take('c', 5)?.port, 2, 'that is gone: the one that the client has here')
+  t.equal(here.take('d', 6)?.port, 3)
+  t.equal(all[1].take('d', 7)?.port, 3, 'one of this host is one of all')
+  all[0].update(at(2, 3), stays(0, clients))
+  t.equal(clients.target('all', 'c', 8, 100), undefined)
+})
+
+t.test('proxy: tables of clients go with their last listener', async t => {
+  const tables = new ClientTables(10)
+  const first = tables.take('a')
+  t.equal(tables.take('a'), first)
+  t.not(tables.take('b'), first)
+  tables.release('a')
+  t.equal(tables.take('a'), first)
+  tables.release('a')
+  tables.release('a')
+  t.not(tables.take('a'), first)
 })
 
 t.test('tcp: every target in turn, one that refuses is passed over', async t => {

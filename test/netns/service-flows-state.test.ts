@@ -2,9 +2,8 @@
 // connections through changes and restarts of agents, rolling updates, and walks from any set of Services to any other.
 import t, { type Test } from 'tap'
 import type { Family } from '../../lib/netlink/types.js'
+import { affinityAnew, affinityOfOnePort } from '../support/service-flows-affinity.js'
 import {
-  affinityAnew,
-  affinityOfOnePort,
   beforeTheService,
   leftAfterSwitch,
   lingeringFlows,
@@ -262,7 +261,7 @@ for (const proxyMode of modes) {
     })
     await Promise.all([waits, works])
     await t.test('UDP flows of endpoints that serve stay', t => lingeringFlows(t, world))
-    await t.test('affinity of one port', t => affinityOfOnePort(t, world))
+    await t.test('affinity of one port', t => affinityOfOnePort(t, world, proxyMode))
     await t.test('affinity begins anew', t => affinityAnew(t, world))
     await t.test('changes and restarts', t => throughRestarts(t, proxyMode))
     await t.test('rolling update', rollingUpdate)

@@ -1,16 +1,8 @@
 // What a change of a Service may not do to those who are with an endpoint of it, and what it must: with real packets.
 import type { Test } from 'tap'
-import { destinationOf } from './service-flows.js'
 import { tell } from './service-flows-load.js'
-import {
-  type FlowService,
-  flowService,
-  nodePortOf,
-  objectsOf,
-  refsOf,
-  servicePort,
-} from './service-flows-model.js'
-import { type Client, clientsOf, fresh, kept, setEndpoints } from './service-flows-state.js'
+import { flowService, nodePortOf, objectsOf, refsOf, servicePort } from './service-flows-model.js'
+import { clientsOf, fresh, kept, setEndpoints } from './service-flows-state.js'
 import { externalAddress, type ServiceWorld, type StationName } from './service-world.js'
 import { families } from './service-world-sockets.js'
 
@@ -124,110 +116,6 @@ export async function lingeringFlows(t: Test, world: ServiceWorld): Promise<void
   t.same([...new Set(await all())], ['a1:8080'], 'when it is gone they go to another, at once')
   for (const flow of flows) flow.close()
   await world.remove(refsOf(service))
-}
-
-const sticking = { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds: 60 } } }
-
-/** Asks in turns, each of `from` with both protocols and families; `check` sees the answers, in the order of `places`. */
-async function askInTurns(
-  world: ServiceWorld,
-  service: FlowService,
-  from: readonly StationName[],
-  places: readonly string[],
-  check: (answers: readonly string[], what: string) => void,
-): Promise<void> {
-  await world.apply(objectsOf(world, service))
-  for (const station of from)
-    for (const protocol of ['tcp', 'udp'] as const)
-      for (const family of families) {
-        const seen: string[] = []
-        for (const place of places) {
-          const row = {
-            from: station,
-            to: service.name + place,
-            protocol,
-            family,
-            expected: 'refused',
-          } as const
-          const question = destinationOf(world, { [service.name]: service }, row)
-          seen.push(tell(await world.station[station].ask({ ...question, ms: 800 })))
-        }
-        check(seen, `${station} ${protocol} ${family}: ${seen.join(' ')}`)
-      }
-  await world.remove(refsOf(service))
-}
-
-/** A client has one endpoint of a Service's port, whichever of its entry points it asks; one of this node where a policy says so. */
-export async function affinityOfOnePort(t: Test, world: ServiceWorld): Promise<void> {
-  const one = flowService('oneport', 54, { endpoints: 'a1 a2 b1', x: 54, lb: 55, spec: sticking })
-  const ways = ['', '+x', '@A', '+lb']
-  for (const [i, from] of (['ac', 'a2', 'A'] as const).entries())
-    await askInTurns(world, one, [from], [...ways.slice(i), ...ways, ...ways.slice(0, i)], (seen, what) => {
-      t.same([...new Set(seen)], [seen[0]], what)
-      t.match(seen[0], /^[ab][12]:8080$/)
-    })
-  const listed = world.hosts.A.attempt('nft list ruleset; nft -j list ruleset')
-  t.match(listed, 'warren', 'nft lists what nobody can write to it')
-  const outside = { ...sticking, externalTrafficPolicy: 'Local' }
-  const here = flowService('stickhere', 56, { endpoints: 'a1 b1', x: 56, spec: outside })
-  await askInTurns(world, here, ['ext'], ['', '', '+x', '@A', '+x'], (seen, what) => {
-    t.equal(seen[1], seen[0], what)
-    t.same(seen.slice(2), ['a1:8080', 'a1:8080', 'a1:8080'], what)
-  })
-  const inside = { ...sticking, internalTrafficPolicy: 'Local' }
-  const inner = flowService('stickinner', 57, { endpoints: 'a1 b1', spec: inside })
-  await askInTurns(world, inner, ['ac', 'a2', 'A'], ['@A', '@A', '', '', ''], (seen, what) => {
-    t.equal(seen[1], seen[0], what)
-    t.same(seen.slice(2), ['a1:8080', 'a1:8080', 'a1:8080'], what)
-  })
-}
-
-/** Who stuck to an endpoint that has left is sent to another by the first packet, whatever became of the affinity meanwhile. */
-export async function affinityAnew(t: Test, world: ServiceWorld): Promise<void> {
-  const service = (endpoints: string, timeoutSeconds: number): ReturnType<typeof flowService> =>
-    flowService('anew', 52, {
-      endpoints,
-      spec:
-        timeoutSeconds === 0
-          ? {}
-          : { sessionAffinity: 'ClientIP', sessionAffinityConfig: { clientIP: { timeoutSeconds } } },
-    })
-  const clients = (['tcp', 'udp'] as const).flatMap(protocol =>
-    clientsOf(world, service('', 0), protocol, ['ac', 'A']),
-  )
-  const set = (endpoints: string, timeoutSeconds: number): Promise<void> =>
-    world.apply(objectsOf(world, service(endpoints, timeoutSeconds)))
-  const ask = ({ station, question }: Client): Promise<string> =>
-    station.ask({ ...question, ms: 800 }).then(tell)
-  const expect = async (name: string, what: string): Promise<void> => {
-    await forgotten(world, name === 'a1' ? 'b1' : 'a1')
-    t.same([...new Set(await Promise.all(clients.map(ask)))], [`${name}:8080`], what)
-  }
-  await set('b1', 77)
-  await expect('b1', 'at first')
-  await set('a1', 78)
-  await expect('a1', 'another timeout and another endpoint at once')
-  await set('a1', 0)
-  await set('b1', 0)
-  await set('b1', 78)
-  await expect('b1', 'affinity off, another endpoint, on again')
-  await world.remove(refsOf(service('b1', 0)))
-  await set('a1', 79)
-  await expect('a1', 'deleted and made again')
-  await world.remove(refsOf(service('a1', 0)))
-}
-
-/** Until no client is stuck to that endpoint on A by nftables' maps, 2 s at most: they are taken out behind the rules' back. */
-async function forgotten(world: ServiceWorld, name: StationName): Promise<void> {
-  const addresses = (['inet', 'inet6'] as const).map(family => world.addressOf(name, family))
-  for (let i = 0; i < 40; i += 1) {
-    const maps = ['ip', 'ip6'].map(family =>
-      world.hosts.A.attempt(`nft list map ${family} warren-services sticky`),
-    )
-    const stuck = addresses.some(address => maps.some(map => map?.includes(`: ${address} . `) === true))
-    if (!stuck) return
-    await pause(50)
-  }
 }
 
 /** A flow from before a switch of modes is cleaned up like others when its endpoint leaves. */

@@ -6,7 +6,6 @@ import { baseElements, disjointPrefixes, serviceSets, sizes } from '../../agent/
 import { hole } from '../../agent/dataplane/tables/service-codec.js'
 import { assign, type ProxyOptions } from '../../agent/dataplane/tables/service-footprint.js'
 import { serviceNftTable } from '../../agent/dataplane/tables/service-nft.js'
-import { Sticking } from '../../agent/dataplane/tables/service-sticky.js'
 import type { ServiceEntry } from '../../agent/model/service-entry.js'
 import { formatAddress } from '../../lib/net/address.js'
 import { elementText, nftElement } from '../../lib/nftables/elements.js'
@@ -69,7 +68,7 @@ const e15 = '172.30.0.15 . tcp . 80'
 /** `port`: Service, port's name, protocol. `here`: to endpoints of this node alone. */
 function labelOf(port: string, here: boolean): string {
   const bytes = createHash('sha256').update(port).digest().subarray(0, 16)
-  bytes[15] = here ? (bytes[15] ?? 0) | 1 : (bytes[15] ?? 0) & ~1
+  bytes[15] = ((bytes[15] ?? 0) & ~3) + Number(here)
   return formatAddress(bytes)
 }
 const tcp = 'default/web  tcp'
@@ -150,18 +149,18 @@ const golden: readonly {
       entry('tcp', ':31015', [L], { affinitySeconds: 10800 }),
     ],
     elements: [
-      `affinity { ${e15} : goto learn-10800 }`,
+      `affinity { ${e15} : goto keep-10800 }`,
       'cluster-ips { 172.30.0.15 }',
       `eps { ${e15} . 0 : 10.1.1.3 . 8080 }`,
       `eps { ${e15} . 1 : 10.1.2.2 . 8080 }`,
       'hairpin { 10.1.1.3 . 10.1.1.3 }',
       `labels { ${e15} : ${labelOf(tcp, false)} }`,
-      `live { ${e15} . 10.1.1.3 . 8080 }`,
-      `live { ${e15} . 10.1.2.2 . 8080 }`,
-      'np-affinity { tcp . 31015 : goto np-learn-10800 }',
+      `live { ${e15} . 0x2ce9eaf4 : 10.1.1.3 . 8080 }`,
+      `live { ${e15} . 0xf3fb8a6b : 10.1.2.2 . 8080 }`,
+      'np-affinity { tcp . 31015 : goto keep-10800 }',
       'np-eps { tcp . 31015 . 0 : 10.1.1.3 . 8080 }',
       `np-labels { tcp . 31015 : ${labelOf(tcp, true)} }`,
-      'np-live { tcp . 31015 . 10.1.1.3 . 8080 }',
+      'np-live { tcp . 31015 . 0x2ce9eaf4 : 10.1.1.3 . 8080 }',
       'np-masq { tcp . 31015 }',
       'np-ports { tcp . 31015 }',
       'np-size-1 { tcp . 31015 }',
@@ -215,15 +214,15 @@ const golden: readonly {
       }),
     ],
     elements: [
-      'affinity { fd00:10::1 . udp . 53 : goto learn-5 }',
+      'affinity { fd00:10::1 . udp . 53 : goto keep-5 }',
       'cluster-ips { fd00:10::1 }',
       'eps { fd00:10::1 . udp . 53 . 0 : fd00:244:1::2 . 53 }',
       'eps { fd00:10::1 . udp . 53 . 1 : fd00:244:2::3 . 53 }',
       'hairpin { fd00:244:1::2 . fd00:244:1::2 }',
       'hairpin { fd00:244:2::3 . fd00:244:2::3 }',
       `labels { fd00:10::1 . udp . 53 : ${labelOf('default/web  udp', true)} }`,
-      'live { fd00:10::1 . udp . 53 . fd00:244:1::2 . 53 }',
-      'live { fd00:10::1 . udp . 53 . fd00:244:2::3 . 53 }',
+      'live { fd00:10::1 . udp . 53 . 0x2c760d80 : fd00:244:2::3 . 53 }',
+      'live { fd00:10::1 . udp . 53 . 0xd242d101 : fd00:244:1::2 . 53 }',
       'size-2 { fd00:10::1 . udp . 53 }',
     ],
   },
@@ -384,26 +383,6 @@ t.test(
     t.same(await shared(), ['cluster-ips { 172.30.0.10 }', 'hairpin { 10.1.1.3 . 10.1.1.3 }'])
     await apply(table, remove(at(5)), remove(at(6, [L])))
     t.same(await there(), [])
-  },
-)
-
-t.test(
-  'service: clients of an endpoint are forgotten when no entry point of the port leads there',
-  async t => {
-    const sticking = new Sticking()
-    const [label, here] = ['0123456789abcde0', '0123456789abcde1']
-    const none = { label: hole, live: [] }
-    sticking.keep('vip', none, { label, live: [1, 2] })
-    sticking.keep('np', none, { label: here, live: [1] })
-    t.same(sticking.takeLeft(), new Map())
-    sticking.keep('vip', { label, live: [1, 2] }, { label, live: [2] })
-    t.same(sticking.takeLeft(), new Map(), 'the nodePort leads to 1')
-    sticking.keep('np', { label: here, live: [1] }, { label: here, live: [2] })
-    t.same(sticking.takeLeft(), new Map([[label, new Set([1])]]))
-    t.same(sticking.takeLeft(), new Map(), 'once')
-    sticking.keep('vip', { label, live: [2] }, none)
-    sticking.keep('np', { label: here, live: [2] }, none)
-    t.same(sticking.takeLeft(), new Map([[label, new Set([2])]]), 'no affinity any more')
   },
 )
 

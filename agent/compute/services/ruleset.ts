@@ -59,7 +59,8 @@ function declarations({ ip, key }: Words, { nodePortAddresses }: RulesetOptions)
     map(`${prefix}affinity`, `${type} : verdict`),
     map(`${prefix}labels`, `${type} : ${labelType}`),
     map(`${prefix}proxy-ports`, `${type} : inet_service`),
-    set(`${prefix}live`, `${type} . ${address} . inet_service`),
+    map(`${prefix}live`, `${type} . mark : ${address} . inet_service`),
+    map(`${prefix}live-here`, `${type} . mark : ${address} . inet_service`),
   ]
   return [
     ...keyed('', entry),
@@ -70,7 +71,7 @@ function declarations({ ip, key }: Words, { nodePortAddresses }: RulesetOptions)
     set('restricted', entry),
     set('ranges', `${entry} . ${address}`, 'interval'),
     block('map', 'sticky', [
-      `type ${address} . ${labelType} : ${address} . inet_service`,
+      `type ${address} . ${labelType} : mark`,
       'size 1048576',
       'flags dynamic,timeout',
     ]),
@@ -197,28 +198,16 @@ function dispatch({ ip, key, protocol, unreachable }: Words, sticky: boolean): s
   ]
 }
 
-/**
- * Session affinity. Which endpoint a client has the first packet behind DNAT teaches. Stuck to one that has left (not in
- * `live`): forget it and drop, the retransmitted SYN is drawn anew.
- */
-function affinity(words: Words, timeouts: readonly number[]): Pick<NftTableSpec, 'text' | 'raw'> {
+/** Session affinity: the first packet behind DNAT teaches which endpoint the client has. */
+function affinity(
+  { ip, original, originalNode }: Words,
+  timeouts: readonly number[],
+): Pick<NftTableSpec, 'text' | 'raw'> {
   if (timeouts.length === 0) return { text: block('chain', 'learn', []) }
-  const { ip, original, originalNode } = words
-  const endpoint = `${ip} daddr . th dport`
   const raw = affinityRules(ip, timeouts)
   const chains = [...new Set(raw.map(({ chain }) => chain))]
   const text = [
     ...chains.map(chain => block('chain', chain, ['# raw'])),
-    ...timeouts.flatMap(seconds =>
-      ([`${original} . ${endpoint} @live`, `${originalNodeKey} . ${endpoint} @np-live`] as const).map(
-        (live, i) =>
-          block('chain', `${i === 0 ? '' : 'np-'}learn-${seconds}`, [
-            `${l4} ${live} goto keep-${seconds}`,
-            'jump forget',
-            'drop',
-          ]),
-      ),
-    ),
     block('chain', 'labelled', [
       `${l4} ${original} vmap @affinity`,
       `${originalNode}${l4} ${originalNodeKey} vmap @np-affinity`,

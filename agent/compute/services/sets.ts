@@ -36,6 +36,7 @@ export interface EntrySets {
   /** The label of connections to it, for affinity: one for all entry points of a Service's port. */
   readonly labels: NftSetRef
   readonly live: NftSetRef
+  readonly liveHere: NftSetRef
   readonly proxyPorts: NftSetRef
 }
 
@@ -46,7 +47,6 @@ export interface ServiceSets {
   readonly restricted: NftSetRef
   readonly ranges: NftSetRef
   readonly npPorts: NftSetRef
-  readonly sticky: NftSetRef
   readonly clusterIps: NftSetRef
   readonly externalIps: NftSetRef
   readonly hairpin: NftSetRef
@@ -83,7 +83,8 @@ export function serviceSets(family: Family, names: { readonly nftTable: string }
     outside: set(`${prefix}outside`, key, { data: 'verdict' }),
     affinity: set(`${prefix}affinity`, key, { data: 'verdict' }),
     labels: set(`${prefix}labels`, key, { data: [labelType] }),
-    live: set(`${prefix}live`, [...key, ...endpoint]),
+    live: set(`${prefix}live`, [...key, 'mark'], { data: endpoint }),
+    liveHere: set(`${prefix}live-here`, [...key, 'mark'], { data: endpoint }),
     proxyPorts: set(`${prefix}proxy-ports`, key, { data: ['inet_service'] }),
   })
   return {
@@ -93,7 +94,6 @@ export function serviceSets(family: Family, names: { readonly nftTable: string }
     restricted: set('restricted', entry),
     ranges: set('ranges', [...entry, address], { interval: true }),
     npPorts: set('np-ports', port),
-    sticky: set('sticky', [address, labelType], { data: endpoint }),
     clusterIps: set('cluster-ips', [address]),
     externalIps: set('external-ips', [address]),
     hairpin: set('hairpin', [address, address]),

@@ -49,6 +49,12 @@ function listenerOf(entry: ServiceEntry): ListenerSpec {
     outside: outside?.map(plain),
     ...(lingering === undefined ? {} : { lingering: lingering.map(plain) }),
     affinityMs: affinitySeconds * 1000,
+    ...(affinitySeconds === 0
+      ? {}
+      : {
+          affinityName: `${entry.service} ${entry.portName} ${protocol} ${family}`,
+          ...(allHere(entry) ? { here: true } : {}),
+        }),
   }
 }
 
@@ -63,6 +69,14 @@ function sameTargets(
   if (a === b) return true
   if (a === undefined || b === undefined || a.length !== b.length) return false
   return a.every((target, i) => target.address === b[i]?.address && target.port === b[i]?.port)
+}
+
+const allHere = ({ targets }: ServiceEntry): boolean => targets.every(({ local }) => local)
+
+function sameAffinity(a: ServiceEntry, b: ServiceEntry): boolean {
+  if (a.affinitySeconds === 0) return b.affinitySeconds === 0
+  const sameName = a.service === b.service && a.portName === b.portName
+  return sameName && a.affinitySeconds === b.affinitySeconds && allHere(a) === allHere(b)
 }
 
 /** `after`: called when a batch is applied, to save what must survive (the ports). */
@@ -84,7 +98,7 @@ export function proxyTable(proxy: UserspaceProxy, after: () => void = () => unde
     // What the packet filter decides before it sends anybody here (source ranges, an empty list) is not compared.
     equal: (desired, observed) =>
       observed.service !== '' &&
-      desired.affinitySeconds === observed.affinitySeconds &&
+      sameAffinity(desired, observed) &&
       sameTargets(desired.targets, observed.targets) &&
       sameTargets(desired.outside, observed.outside) &&
       sameTargets(desired.lingering, observed.lingering),

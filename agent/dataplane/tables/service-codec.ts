@@ -2,6 +2,7 @@
 // one number in IPv4 (address and port fit in 50 bits), the key's bytes as a string in IPv6.
 import { addressBytes, formatAddress, ipv4Number } from '../../../lib/net/address.js'
 import type { Family } from '../../../lib/netlink/types.js'
+import { endpointHash } from '../../../lib/nftables/jhash.js'
 import type { ServiceProtocol } from '../../model/service-entry.js'
 
 /** Of an entry point, an endpoint or an address; each kind has its own. */
@@ -36,6 +37,8 @@ export interface TargetCodec {
   write(bytes: Buffer, at: number, id: Id): void
   parts(id: Id): { readonly address: string; readonly port: number }
   addressOf(id: Id): Id
+  /** As the rules of affinity compute it, a number of 32 bits. */
+  hash(id: Id): number
 }
 
 export interface AddressCodec {
@@ -50,6 +53,7 @@ const protocols: readonly ServiceProtocol[] = ['tcp', 'udp', 'sctp']
 const protocolNumbers = [6, 17, 132] as const
 
 const ports = 65_536
+const scratch = Buffer.alloc(24)
 
 function writePort(bytes: Buffer, at: number, port: number): void {
   bytes[at] = port >> 8
@@ -97,6 +101,11 @@ const ipv4Target: TargetCodec = {
     port: (id as number) % ports,
   }),
   addressOf: id => Math.floor((id as number) / ports),
+  hash(id) {
+    scratch.fill(0, 0, 8)
+    this.write(scratch, 0, id)
+    return endpointHash(scratch.subarray(0, 8))
+  },
 }
 
 /** Protocol and port; a nodePort's whole id. */
@@ -141,7 +150,6 @@ const ipv4Entry: EntryCodec = {
 }
 
 const bytesOf = (id: Id): Buffer => Buffer.from(id as string, 'latin1')
-const scratch = Buffer.alloc(24)
 
 function ipv6Id(address: string, size: number, rest: (at: number) => void): Id {
   scratch.fill(0)
@@ -168,6 +176,7 @@ const ipv6Target: TargetCodec = {
     return { address: formatAddress(bytes.subarray(0, 16)), port: readPort(bytes, 16) }
   },
   addressOf: id => (id as string).slice(0, 16),
+  hash: id => endpointHash(bytesOf(id)),
 }
 
 const ipv6Entry: EntryCodec = {

@@ -9,7 +9,6 @@ import { type EntrySets, type ServiceSets, slotOffset } from '../../compute/serv
 import { codecs, type EntryCodec, type FamilyCodec, hole, type Id, labelCodec } from './service-codec.js'
 import { type Footprint, flag } from './service-footprint.js'
 import { type Shared, Sharing } from './service-shared.js'
-import { Sticking } from './service-sticky.js'
 
 /** Entry points of one form (address.proto.port, or nodePorts) in one family. */
 export interface Space {
@@ -30,7 +29,6 @@ export interface ServiceState {
   readonly clusterIps: Shared
   readonly externalIps: Shared
   readonly hairpin: Shared
-  readonly sticking: Sticking
   /** Elements that belong to no entry point. */
   strays: readonly NftElement[]
 }
@@ -63,7 +61,6 @@ export function emptyState(sets: ServiceSets): ServiceState {
     clusterIps: shared(sets.clusterIps),
     externalIps: shared(sets.externalIps),
     hairpin: shared(sets.hairpin),
-    sticking: new Sticking(),
     strays: [],
   }
 }
@@ -120,7 +117,8 @@ export class ElementWriter {
         if (flags & bit) plain(after.flags & bit ? 'add' : 'delete', set)
     this.slots(space, id, before.slots, after.slots, 0, owner)
     this.slots(space, id, before.locals, after.locals, slotOffset, owner)
-    this.live(space, id, before.live, after.live, owner)
+    this.live(space, sets.live, id, before.live, after.live, owner)
+    this.live(space, sets.liveHere, id, before.liveHere, after.liveHere, owner)
     if (before.outside !== after.outside)
       this.verdict(space, sets.outside, id, before.outside, after.outside, owner)
     if (before.affinity !== after.affinity)
@@ -180,13 +178,23 @@ export class ElementWriter {
     }
   }
 
-  private live(space: Space, id: Id, before: readonly Id[], after: readonly Id[], owner: number): void {
+  private live(
+    space: Space,
+    set: NftSetRef,
+    id: Id,
+    before: readonly Id[],
+    after: readonly Id[],
+    owner: number,
+  ): void {
     if (before === after) return
+    const { codec } = space
+    const { target: targets } = this.state.codec
     const put = (verb: 'add' | 'delete', target: Id): void => {
-      const stream = this.batch.stream(verb, space.sets.live)
+      const stream = this.batch.stream(verb, set)
       stream.next(owner)
-      space.codec.write(stream.buffer, stream.key, id)
-      this.state.codec.target.write(stream.buffer, stream.key + space.codec.size, target)
+      codec.write(stream.buffer, stream.key, id)
+      stream.buffer.writeUInt32LE(targets.hash(target), stream.key + codec.size)
+      if (verb === 'add') targets.write(stream.buffer, stream.data, target)
     }
     const old = new Set(before)
     const next = new Set(after)

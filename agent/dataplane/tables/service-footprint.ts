@@ -26,12 +26,14 @@ export interface Footprint {
   readonly slots: readonly Id[]
   /** The same for clients from outside, under policy Local. */
   readonly locals: readonly Id[]
-  /** Verdicts, '' for none: "drop" or "goto local-M", "goto learn-SECONDS". */
+  /** Verdicts, '' for none: "drop" or "goto local-M", "goto keep-SECONDS". */
   readonly outside: string
   readonly affinity: string
   /** Of connections to it, where clients stick to endpoints; else `hole`. */
   readonly label: Id
+  /** Who a client may stick to: of all, and of clients from outside under policy Local. */
   readonly live: readonly Id[]
+  readonly liveHere: readonly Id[]
   /** As nft prints them. */
   readonly ranges: readonly string[]
   /** REDIRECT to this local port; 0: none. */
@@ -51,6 +53,7 @@ export const nothing: Footprint = {
   affinity: '',
   label: hole,
   live: none,
+  liveHere: none,
   ranges: none,
   proxy: 0,
   hairpins: none,
@@ -197,9 +200,10 @@ export function footprintOf(entry: ServiceEntry, before: Footprint, proxy: Proxy
     slots,
     locals: local.slots,
     outside: local.size >= 0 ? `goto ${prefix}local-${sizes[local.size]}` : closed ? 'drop' : '',
-    affinity: sticky ? `goto ${prefix}learn-${entry.affinitySeconds}` : '',
+    affinity: sticky ? `goto keep-${entry.affinitySeconds}` : '',
     label: sticky ? labelOf(entry) : hole,
-    live: sticky ? keepSet(before.live, [...new Set([...wanted, ...idsOf(outside ?? none, codec)])]) : none,
+    live: sticky ? keepSet(before.live, told(wanted, codec)) : none,
+    liveHere: sticky ? keepSet(before.liveHere, told(idsOf(outside ?? none, codec), codec)) : none,
     ranges:
       flags & flag.restricted ? keepSet(before.ranges, canonicalRanges(entry.sourceRanges ?? none)) : none,
     proxy: proxied && address === undefined ? (port ?? 0) : 0,
@@ -230,6 +234,12 @@ function idsOf(list: readonly ServiceTarget[], codec: TargetCodec): readonly Id[
   return ids
 }
 
+/** No two with one hash: of those clients stick to the first. */
+function told(ids: readonly Id[], codec: TargetCodec): readonly Id[] {
+  const hashes = new Set<number>()
+  return ids.filter(id => hashes.size < hashes.add(codec.hash(id)).size)
+}
+
 function bitOf(index: number): number {
   return index < 0 ? 0 : 1 << index
 }
@@ -250,6 +260,7 @@ export function unchanged(before: Footprint, after: Footprint): boolean {
     before.affinity === after.affinity &&
     before.label === after.label &&
     sameList(before.live, after.live) &&
+    sameList(before.liveHere, after.liveHere) &&
     sameList(before.ranges, after.ranges) &&
     before.proxy === after.proxy &&
     sameList(before.hairpins, after.hairpins)

@@ -1,5 +1,6 @@
 // Labels of connections, by which clients stick to endpoints: one for all entry points of a Service's port. The last bit
-// tells that an entry point leads to endpoints of this node alone; see agent/compute/services/raw-rules.ts.
+// tells that an entry point leads to endpoints of this node alone, the one before it is for keys
+// (agent/compute/services/raw-rules.ts).
 import { createHash } from 'node:crypto'
 import type { ServiceEntry } from '../../model/service-entry.js'
 import { type Id, labelCodec } from './service-codec.js'
@@ -14,15 +15,9 @@ export function labelOf(entry: ServiceEntry): Id {
     const { service, portName, protocol, targets } = entry
     const bytes = createHash('sha256').update(`${service} ${portName} ${protocol}`).digest()
     const here = targets.every(({ local }) => local)
-    bytes[last] = ((bytes[last] ?? 0) & 0xfe) | Number(here)
+    bytes[last] = ((bytes[last] ?? 0) & 0xfc) | Number(here)
     label = labelCodec.read(bytes, 0)
     known.set(entry, label)
   }
   return label
-}
-
-/** The same without the last bit. */
-export function portLabel(label: Id): Id {
-  const text = String(label)
-  return text.slice(0, last) + String.fromCharCode(text.charCodeAt(last) & 0xfe)
 }

@@ -10,14 +10,13 @@ import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
 import { serviceSets } from '../../compute/services/sets.js'
 import { entryKey, type ServiceEntry } from '../../model/service-entry.js'
 import { type ServicesAhead, type SetReader, withAhead } from './service-ahead.js'
-import { hole, type Id } from './service-codec.js'
+import type { Id } from './service-codec.js'
 import { commitElements } from './service-commit.js'
 import { ElementWriter, emptyState, type ServiceState, type Space } from './service-elements.js'
 import { type Footprint, footprintOf, nothing, type ProxyOptions, unchanged } from './service-footprint.js'
 import { strays } from './service-observed.js'
 import { readServices } from './service-scan.js'
 import { Standing } from './service-standing.js'
-import { purgeSticky } from './service-sticky.js'
 
 export interface ServiceNftOptions {
   readonly families: readonly Family[]
@@ -36,8 +35,6 @@ const tooMuch = new Set(['EMSGSIZE', 'ENOMEM', 'ENOBUFS'])
 /** Of an entry point that had something before, or has what its entry alone does not tell. */
 interface Change {
   readonly key: string
-  readonly state: ServiceState
-  readonly before: Footprint
   readonly after: Footprint
   /** Whose `after` is; undefined: nobody's any more. */
   readonly entry: ServiceEntry | undefined
@@ -59,7 +56,6 @@ class ServiceNft implements Table<ServiceEntry> {
   private readonly states = new Map<Family, ServiceState>()
   private readonly shapes = new ElementShapes()
   private readonly standing: Standing
-  private purging: Promise<void> = Promise.resolve()
 
   constructor(nft: Nft, options: ServiceNftOptions) {
     this.nft = nft
@@ -128,9 +124,8 @@ class ServiceNft implements Table<ServiceEntry> {
       writer.difference(space, id, before, after, index)
       const key = entryKey(entry)
       // A start: nothing but what its entries tell.
-      const plain = before === nothing && after.label === hole && entry.proxied !== true
-      if (plain && !this.standing.isKept(key)) continue
-      changes.push({ key, state, before, after, entry: op.verb === 'remove' ? undefined : entry })
+      if (before === nothing && entry.proxied !== true && !this.standing.isKept(key)) continue
+      changes.push({ key, after, entry: op.verb === 'remove' ? undefined : entry })
     }
     let base = 0
     for (const writer of writers.values()) base = writer.finish(base)
@@ -147,11 +142,7 @@ class ServiceNft implements Table<ServiceEntry> {
       },
       written: () => {
         for (const state of swept) state.strays = []
-        for (const { key, state, before, after, entry } of changes) {
-          this.standing.keep(key, after, entry)
-          if (before.live !== after.live || before.label !== after.label)
-            state.sticking.keep(key, before, after)
-        }
+        for (const { key, after, entry } of changes) this.standing.keep(key, after, entry)
       },
       undo: () => {
         for (const writer of writers.values()) writer.undo()
@@ -173,7 +164,6 @@ class ServiceNft implements Table<ServiceEntry> {
       const failed = await commitElements(this.nft, draft.batch, draft.owners)
       if (failed.size === 0) {
         draft.written()
-        this.purge()
         return
       }
       draft.undo()
@@ -193,17 +183,6 @@ class ServiceNft implements Table<ServiceEntry> {
         return
       }
       rest = left
-    }
-  }
-
-  /** Clients that stick to an endpoint that left: `live` would cost them a second, so they are forgotten at once. */
-  private purge(): void {
-    for (const { sets, codec, sticking } of this.states.values()) {
-      const left = sticking.takeLeft()
-      if (left.size === 0) continue
-      const work = () => purgeSticky(this.nft, sets.sticky, codec, left)
-      // Nothing depends on it: `live` keeps such a client out.
-      this.purging = this.purging.then(work).catch(() => undefined)
     }
   }
 

@@ -5,7 +5,7 @@ import { KeyIndex } from '../../../lib/nftables/key-index.js'
 import { decodeFields } from '../../../lib/nftables/layout.js'
 import type { NftElement, NftSetRef } from '../../../lib/nftables/types.js'
 import { slotOffset } from '../../compute/services/sets.js'
-import { entryKey, type ServiceProtocol } from '../../model/service-entry.js'
+import type { ServiceProtocol } from '../../model/service-entry.js'
 import type { SetReader } from './service-ahead.js'
 import { hole, type Id, labelCodec } from './service-codec.js'
 import { eachShared, type ServiceState, type Space } from './service-elements.js'
@@ -152,12 +152,16 @@ class Reading {
       return true
     })
     if (!this.place(space)) this.whole = false
-    const seen = new Set<string>()
-    await this.scan(space, sets.live, (draft, bytes, rest) => {
-      draft.live = grown(draft.live, target.read(bytes, rest))
-      const before = seen.size
-      return seen.add(bytes.toString('latin1', rest - space.codec.size, rest + target.size)).size > before
-    })
+    for (const list of ['live', 'liveHere'] as const) {
+      const seen = new Set<string>()
+      await this.scan(space, sets[list], (draft, bytes, rest, data) => {
+        const id = target.read(bytes, data)
+        if (bytes.readUInt32LE(rest) !== target.hash(id)) return undefined
+        draft[list] = grown(draft[list], id)
+        const before = seen.size
+        return seen.add(bytes.toString('latin1', rest - space.codec.size, rest + 4)).size > before
+      })
+    }
     await this.scan(space, sets.proxyPorts, (draft, bytes, _, data) => {
       if (draft.proxy !== 0) return false
       draft.proxy = bytes.readUInt16BE(data)
@@ -236,9 +240,7 @@ class Reading {
             if (endpoint === undefined || !addresses.hairpin.has(endpoint)) continue
             if (!draft.hairpins.includes(endpoint)) draft.hairpins = grown(draft.hairpins, endpoint)
           }
-      const entry = new ObservedEntry(this.state, space, id, draft)
-      this.entries.push(entry)
-      if (draft.label !== hole) this.state.sticking.keep(entryKey(entry), nothing, draft)
+      this.entries.push(new ObservedEntry(this.state, space, id, draft))
       eachShared(this.state, space, id, draft, ({ users }, user) => {
         users.set(user, (users.get(user) ?? 0) + 1)
       })
