@@ -109,6 +109,11 @@ function makeKey(entry: EntryPlace): string {
   return `${place} ${entry.protocol} ${entry.port}`
 }
 
+/** A cluster IP with internalTrafficPolicy Local, and there are endpoints. */
+export function isInsideLocal({ kind, empty }: Pick<ServiceEntry, 'kind' | 'empty'>): boolean {
+  return kind === 'cluster' && empty === 'drop'
+}
+
 /** What a load balancer outside is told of a Service of externalTrafficPolicy Local (healthCheckNodePort). */
 export interface HealthCheck {
   /** `namespace/name` of the Service. */

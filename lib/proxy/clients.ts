@@ -2,7 +2,7 @@
 // them it dials.
 import type { Endpoint } from './sockaddr.js'
 
-/** `here`: of targets of this host alone, for listeners that have no others; a client may have one there and another of all. */
+/** `here`: by listeners that a policy keeps to targets of this host; a client may have one there and another of all. */
 export type ClientList = 'all' | 'here'
 
 interface Stay {

@@ -62,8 +62,8 @@ export class Rotation<T extends Endpoint = Endpoint> {
   }
 
   #known(client: string, now: number, tried: readonly Endpoint[]): T | undefined {
-    const { affinityMs, clients } = this.#affinity
-    for (const list of ['all', 'here'] as const) {
+    const { affinityMs, clients, list: own } = this.#affinity
+    for (const list of [own, own === 'all' ? 'here' : 'all'] as const) {
       const stay = clients.target(list, client, now, affinityMs)
       const target = stay && this.#targets.find(each => same(each, stay))
       if (target !== undefined && !tried.some(each => same(each, target))) return target
@@ -80,11 +80,11 @@ export class Rotation<T extends Endpoint = Endpoint> {
     return undefined
   }
 
-  /** What a list of this host's targets leaves out stays the client's one of all. */
+  /** A client of this host's targets has that as its one of all, too, unless it has one. */
   #stay(client: string, target: T, now: number): void {
     const { affinityMs, clients, list } = this.#affinity
-    if (list === 'here') clients.set('here', client, target, now)
-    const known = list === 'here' ? clients.target('all', client, now, affinityMs) : undefined
-    if (known === undefined || same(known, target)) clients.set('all', client, target, now)
+    clients.set(list, client, target, now)
+    if (list === 'here' && clients.target('all', client, now, affinityMs) === undefined)
+      clients.set('all', client, target, now)
   }
 }

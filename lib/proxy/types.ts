@@ -24,7 +24,7 @@ export interface ListenerSpec {
   readonly affinityMs: number
   /** Listeners of one name have their clients in common; default: the key. */
   readonly affinityName?: string
-  /** `targets` are those of this host alone, as `outside` always is: others of that name may have more. */
+  /** A policy keeps `targets` to those of this host, as it does `outside`: others of that name may have more. */
   readonly here?: true
 }
 

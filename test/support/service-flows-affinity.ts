@@ -101,10 +101,28 @@ async function policies(t: Test, world: ServiceWorld, sharing: boolean): Promise
   await world.remove(refsOf(inner))
 }
 
+/** An endpoint that left and comes back has no clients. */
+async function comesBack(t: Test, world: ServiceWorld): Promise<void> {
+  const spec = { ...sticking, externalTrafficPolicy: 'Local' }
+  const service = flowService('back', 58, { endpoints: 'a1', x: 58, spec })
+  await world.apply(objectsOf(world, service))
+  const all = (list: string): Promise<void> =>
+    askInTurns(world, service, ['ac', 'A', 'ext'], ['', '+x', '@A', ''], (seen, what) =>
+      t.same([...new Set(seen)], [`${list}:8080`], what),
+    )
+  await all('a1')
+  await setEndpoints(world, service, 'a2')
+  await all('a2')
+  await setEndpoints(world, service, 'a1 a2')
+  await all('a2')
+  await world.remove(refsOf(service))
+}
+
 /** `mode`: iptables has one list of clients per endpoint, as kube-proxy, so what a policy chose may win later where all may be. */
 export async function affinityOfOnePort(t: Test, world: ServiceWorld, mode: string): Promise<void> {
   await onePort(t, world)
   await policies(t, world, mode !== 'iptables')
+  if (mode !== 'iptables') await comesBack(t, world)
 }
 
 /** Who stuck to an endpoint that has left is sent to another by the first packet, whatever became of the affinity meanwhile. */

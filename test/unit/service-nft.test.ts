@@ -65,7 +65,7 @@ async function apply(
 }
 
 const e15 = '172.30.0.15 . tcp . 80'
-/** `port`: Service, port's name, protocol. `here`: to endpoints of this node alone. */
+/** `port`: Service, port's name, protocol. `here`: a policy keeps to endpoints of this node. */
 function labelOf(port: string, here: boolean): string {
   const bytes = createHash('sha256').update(port).digest().subarray(0, 16)
   bytes[15] = ((bytes[15] ?? 0) & ~3) + Number(here)
@@ -159,7 +159,7 @@ const golden: readonly {
       `live { ${e15} . 0xf3fb8a6b : 10.1.2.2 . 8080 }`,
       'np-affinity { tcp . 31015 : goto keep-10800 }',
       'np-eps { tcp . 31015 . 0 : 10.1.1.3 . 8080 }',
-      `np-labels { tcp . 31015 : ${labelOf(tcp, true)} }`,
+      `np-labels { tcp . 31015 : ${labelOf(tcp, false)} }`,
       'np-live { tcp . 31015 . 0x2ce9eaf4 : 10.1.1.3 . 8080 }',
       'np-masq { tcp . 31015 }',
       'np-ports { tcp . 31015 }',
@@ -207,10 +207,11 @@ const golden: readonly {
     ],
   },
   {
-    name: 'IPv6',
+    name: 'IPv6, affinity and internal policy Local',
     entries: [
       serviceEntry('udp', '[fd00:10::1]:53', ['[fd00:244:1::2]:53', '[fd00:244:2::3]:53'], {
         affinitySeconds: 5,
+        empty: 'drop',
       }),
     ],
     elements: [

@@ -2,7 +2,8 @@
 // `nft list chain ip warren-services vip-stuck`. A client sticks to one endpoint of a Service's port, whichever of its entry
 // points it asks: they give the connection one label, and `sticky` is by client and label: a hash of the endpoint. Where an
 // entry point leads there, `live` has that hash of it. Policy Local may leave the endpoint out: then the client has one more,
-// of this node, under the label with another bit. An entry point takes the first that it leads to, else it draws.
+// of this node, under the label with another bit. An entry point takes the one of its own kind if it leads there, or else the
+// other, or draws.
 // Keys hold nothing that comes straight out of a map, which no nft up to 1.1 lists: it goes by way of the packet's priority.
 import {
   bitwise,
@@ -38,6 +39,9 @@ const layouts: Readonly<Record<'ip' | 'ip6', Layout>> = {
 
 type Expression = NftRawRule['expressions'][number]
 
+/** Of clients that came by entry points without a policy Local, and by those with one. */
+type Stick = 'all' | 'here'
+
 /** A label with these last bits. */
 const lastBits = (bits: number): Uint8Array => Uint8Array.of(...Array<number>(15).fill(0), bits)
 const here = lastBits(1)
@@ -56,75 +60,84 @@ export function affinityRules(ip: 'ip' | 'ip6', timeouts: readonly number[]): re
   // Registers: the client and the label, or what is asked; behind them an endpoint's hash.
   const label = words
   const hash = label + 4
-  const stick = (list: 'all' | 'here'): Expression[] => [
+  const key = (stick: Stick): Expression[] => [
     payload('network', source, address, 0),
     ctLabel(label),
-    bitwise(label, not(keyBits[list]), keyBits[list]),
+    bitwise(label, not(keyBits[stick]), keyBits[stick]),
   ]
-  /** Of those whose entry point leads to endpoints of this node alone, or of the others. */
-  const asksFor = (list: 'all' | 'here'): Expression[] => [
+  const asked = (stick: Stick): Expression[] => [
     ctLabel(0),
     bitwise(0, here, none),
-    isZero(0, 16, list === 'all' ? 'equal' : 'notEqual'),
+    isZero(0, 16, stick === 'all' ? 'equal' : 'notEqual'),
   ]
-  const unset = [constant(new Uint8Array(4), hash), setMetaPriority(hash)]
 
-  const known = (chain: string, list: 'all' | 'here'): NftRawRule =>
-    rawRule(chain, [...stick(list), lookupMap('sticky', 0, hash), setMetaPriority(hash)])
-  const forget = (chain: string, list: 'all' | 'here'): NftRawRule =>
-    rawRule(chain, [
-      ...asksFor(list),
-      ...stick(list),
-      metaPriority(hash),
-      dynset('delete', 'sticky', { key: 0, data: hash }),
-    ])
-
-  /** `where`: the list of clients from outside under policy Local. */
-  const ask = (prefix: '' | 'np-', where: '' | '-here'): NftRawRule[] => {
-    const name = prefix === '' ? 'vip-' : prefix
-    const chain = `${name}stuck${where}`
-    const key = prefix === '' ? 0 : words
-    const asked = [...(prefix === '' ? [toAddress(0)] : []), metaL4proto(words), toPort(words + 1)]
+  /** To whom the client sticks, if the entry point leads there by the map `live`: by its own stick, or else by the other. */
+  const stuck = (chain: string, prefix: '' | 'np-', live: string, own: Stick): NftRawRule[] => {
+    const unset = [constant(new Uint8Array(4), hash), setMetaPriority(hash)]
+    const known = (stick: Stick): NftRawRule =>
+      rawRule(chain, [...key(stick), lookupMap('sticky', 0, hash), setMetaPriority(hash)])
     const leads = rawRule(chain, [
-      ...asked,
+      ...(prefix === '' ? [toAddress(0)] : []),
+      metaL4proto(words),
+      toPort(words + 1),
       metaPriority(words + 2),
-      lookupMap(`${prefix}live${where}`, key, 0),
+      lookupMap(prefix + live, prefix === '' ? 0 : words, 0),
       ...unset,
       dnat(family, { address: 0, port: words }),
     ])
     return [
-      rawRule(`${name}stick${where}`, [
-        ...asked,
-        lookupMap(`${prefix}labels`, key, 0),
-        setCtLabel(0),
-        ...(where === '' ? [] : [constant(here, 0), setCtLabel(0)]),
-        verdict('goto', chain),
-      ]),
       rawRule(chain, unset),
-      known(chain, 'all'),
+      known(own),
       leads,
-      forget(chain, 'all'),
-      known(chain, 'here'),
+      // `update` would leave an element that stands as it is.
+      rawRule(chain, [...key(own), metaPriority(hash), dynset('delete', 'sticky', { key: 0, data: hash })]),
+      known(own === 'all' ? 'here' : 'all'),
       leads,
-      forget(chain, 'here'),
       rawRule(chain, unset),
     ]
   }
-  const keep = (seconds: number, list: 'all' | 'here'): NftRawRule =>
+  /** The entry point's label, where it has one, and on to `next`. */
+  const ask = (
+    prefix: '' | 'np-',
+    chain: string,
+    next: string,
+    more: readonly Expression[] = [],
+  ): NftRawRule =>
+    rawRule(chain, [
+      ...(prefix === '' ? [toAddress(0)] : []),
+      metaL4proto(words),
+      toPort(words + 1),
+      lookupMap(`${prefix}labels`, prefix === '' ? 0 : words, 0),
+      setCtLabel(0),
+      ...more,
+      verdict('goto', next),
+    ])
+  const asHere = [constant(here, 0), setCtLabel(0)]
+  const learnt = (stick: Stick, asks: Stick, op: 'add' | 'update', seconds: number): NftRawRule =>
     rawRule(`keep-${seconds}`, [
-      ...(list === 'all' ? [] : asksFor('here')),
+      ...asked(asks),
       toAddress(0),
       toPort(words),
       jhash(0, address + 4, hash),
-      ...stick(list),
-      dynset('update', 'sticky', { key: 0, data: hash }, 1000 * seconds),
+      ...key(stick),
+      dynset(op, 'sticky', { key: 0, data: hash }, 1000 * seconds),
     ])
   return [
-    ...ask('', ''),
-    ...ask('np-', ''),
-    ...ask('', '-here'),
-    ...ask('np-', '-here'),
+    ask('', 'vip-stick', 'vip-stuck'),
+    rawRule('vip-stuck', [...asked('here'), verdict('goto', 'vip-stuck-inside')]),
+    ...stuck('vip-stuck', '', 'live', 'all'),
+    ...stuck('vip-stuck-inside', '', 'live', 'here'),
+    ask('np-', 'np-stick', 'np-stuck'),
+    ...stuck('np-stuck', 'np-', 'live', 'all'),
+    ask('', 'vip-stick-here', 'vip-stuck-here', asHere),
+    ...stuck('vip-stuck-here', '', 'live-here', 'here'),
+    ask('np-', 'np-stick-here', 'np-stuck-here', asHere),
+    ...stuck('np-stuck-here', 'np-', 'live-here', 'here'),
     rawRule('learn', [ctLabel(0), isZero(0, 16, 'notEqual'), verdict('goto', 'labelled')]),
-    ...timeouts.flatMap(seconds => [keep(seconds, 'all'), keep(seconds, 'here')]),
+    ...timeouts.flatMap(seconds => [
+      learnt('all', 'all', 'update', seconds),
+      learnt('here', 'here', 'update', seconds),
+      learnt('all', 'here', 'add', seconds),
+    ]),
   ]
 }

@@ -6,7 +6,7 @@ import { asError, WarrenError } from '../../../lib/errors.js'
 import type { UserspaceProxy } from '../../../lib/proxy/proxy.js'
 import type { ListenerSpec } from '../../../lib/proxy/types.js'
 import type { OpResult, Table, TableOp } from '../../../lib/reconcile/table.js'
-import { entryKey, type ServiceEntry, type ServiceTarget } from '../../model/service-entry.js'
+import { entryKey, isInsideLocal, type ServiceEntry, type ServiceTarget } from '../../model/service-entry.js'
 
 /** Listeners opened or closed before others have their turn. */
 const burst = 128
@@ -53,7 +53,7 @@ function listenerOf(entry: ServiceEntry): ListenerSpec {
       ? {}
       : {
           affinityName: `${entry.service} ${entry.portName} ${protocol} ${family}`,
-          ...(allHere(entry) ? { here: true } : {}),
+          ...(isInsideLocal(entry) ? { here: true } : {}),
         }),
   }
 }
@@ -71,12 +71,10 @@ function sameTargets(
   return a.every((target, i) => target.address === b[i]?.address && target.port === b[i]?.port)
 }
 
-const allHere = ({ targets }: ServiceEntry): boolean => targets.every(({ local }) => local)
-
 function sameAffinity(a: ServiceEntry, b: ServiceEntry): boolean {
   if (a.affinitySeconds === 0) return b.affinitySeconds === 0
   const sameName = a.service === b.service && a.portName === b.portName
-  return sameName && a.affinitySeconds === b.affinitySeconds && allHere(a) === allHere(b)
+  return sameName && a.affinitySeconds === b.affinitySeconds && isInsideLocal(a) === isInsideLocal(b)
 }
 
 /** `after`: called when a batch is applied, to save what must survive (the ports). */
