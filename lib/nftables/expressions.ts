@@ -12,7 +12,6 @@ type Register = number
 
 const firstRegister = 8
 const payloadBase = { link: 0, network: 1, transport: 2 } as const
-const ctKey = { destinationPort: 12, destinationIp: 20, destinationIp6: 22 } as const
 const metaKey = { priority: 2, iifname: 6, l4proto: 16 } as const
 const verdictCode = { drop: 0, accept: 1, goto: -4 } as const
 const lookupInverted = 1
@@ -43,16 +42,6 @@ export function payload(
       .u32(2, payloadBase[base])
       .u32(3, offset)
       .u32(4, length),
-  )
-}
-
-/** A field of the connection's tuple in the direction that opened it. */
-export function ctOriginal(key: keyof typeof ctKey, to: Register): Expression {
-  return expression('ct', writer =>
-    writer
-      .u32(1, firstRegister + to)
-      .u32(2, ctKey[key])
-      .bytes(3, Uint8Array.of(0)),
   )
 }
 

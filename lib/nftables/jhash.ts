@@ -7,6 +7,11 @@ export const jhashOffset = 1
 export const jhashSeed = 0x7761_7272
 
 const initial = 0xdead_beef
+/** Of __jhash_mix(). */
+const mixing = [
+  [4, 6, 8],
+  [16, 19, 4],
+] as const
 
 const rotated = (word: number, by: number): number => (word << by) | (word >>> (32 - by))
 
@@ -22,18 +27,14 @@ export function jhash(bytes: Uint8Array, seed: number): number {
     a = (a + word(at)) | 0
     b = (b + word(at + 4)) | 0
     c = (c + word(at + 8)) | 0
-    a = (a - c) ^ rotated(c, 4)
-    c = (c + b) | 0
-    b = (b - a) ^ rotated(a, 6)
-    a = (a + c) | 0
-    c = (c - b) ^ rotated(b, 8)
-    b = (b + a) | 0
-    a = (a - c) ^ rotated(c, 16)
-    c = (c + b) | 0
-    b = (b - a) ^ rotated(a, 19)
-    a = (a + c) | 0
-    c = (c - b) ^ rotated(b, 4)
-    b = (b + a) | 0
+    for (const [first, second, third] of mixing) {
+      a = (a - c) ^ rotated(c, first)
+      c = (c + b) | 0
+      b = (b - a) ^ rotated(a, second)
+      a = (a + c) | 0
+      c = (c - b) ^ rotated(b, third)
+      b = (b + a) | 0
+    }
   }
   if (at === bytes.length) return c >>> 0
   a = (a + word(at)) | 0
@@ -51,6 +52,7 @@ export function jhash(bytes: Uint8Array, seed: number): number {
 
 /** Of an address and port as they lie in registers: 8 or 20 bytes. */
 export function endpointHash(bytes: Uint8Array): number {
-  // reciprocal_scale() of linux/kernel.h
-  return Number((BigInt(jhash(bytes, jhashSeed)) * BigInt(jhashModulus)) >> 32n) + jhashOffset
+  const hash = jhash(bytes, jhashSeed)
+  // reciprocal_scale() of linux/kernel.h, hash * modulus / 2^32 rounded down, without the 64 bits that it takes.
+  return hash - Math.ceil((2 * hash) / 2 ** 32) + jhashOffset
 }

@@ -51,7 +51,7 @@ export class Rotation<T extends Endpoint = Endpoint> {
 
   /**
    * The target for a client's connection, not one of `tried`; undefined when there is none (left). With affinity the one
-   * of its last connection, if that is here and was not tried.
+   * of its last connection, if that is among the targets and was not tried.
    */
   take(client: string, now: number, tried: readonly Endpoint[] = []): T | undefined {
     const { affinityMs } = this.#affinity

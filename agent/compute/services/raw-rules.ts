@@ -71,17 +71,22 @@ export function affinityRules(ip: 'ip' | 'ip6', timeouts: readonly number[]): re
     isZero(0, 16, stick === 'all' ? 'equal' : 'notEqual'),
   ]
 
+  /** What is asked: registers from `at` on. */
+  const entryPoint = (prefix: '' | 'np-'): { readonly at: number; readonly load: readonly Expression[] } => {
+    const port = [metaL4proto(words), toPort(words + 1)]
+    return prefix === '' ? { at: 0, load: [toAddress(0), ...port] } : { at: words, load: port }
+  }
+
   /** To whom the client sticks, if the entry point leads there by the map `live`: by its own stick, or else by the other. */
   const stuck = (chain: string, prefix: '' | 'np-', live: string, own: Stick): NftRawRule[] => {
     const unset = [constant(new Uint8Array(4), hash), setMetaPriority(hash)]
     const known = (stick: Stick): NftRawRule =>
       rawRule(chain, [...key(stick), lookupMap('sticky', 0, hash), setMetaPriority(hash)])
+    const { at, load } = entryPoint(prefix)
     const leads = rawRule(chain, [
-      ...(prefix === '' ? [toAddress(0)] : []),
-      metaL4proto(words),
-      toPort(words + 1),
+      ...load,
       metaPriority(words + 2),
-      lookupMap(prefix + live, prefix === '' ? 0 : words, 0),
+      lookupMap(prefix + live, at, 0),
       ...unset,
       dnat(family, { address: 0, port: words }),
     ])
@@ -102,16 +107,11 @@ export function affinityRules(ip: 'ip' | 'ip6', timeouts: readonly number[]): re
     chain: string,
     next: string,
     more: readonly Expression[] = [],
-  ): NftRawRule =>
-    rawRule(chain, [
-      ...(prefix === '' ? [toAddress(0)] : []),
-      metaL4proto(words),
-      toPort(words + 1),
-      lookupMap(`${prefix}labels`, prefix === '' ? 0 : words, 0),
-      setCtLabel(0),
-      ...more,
-      verdict('goto', next),
-    ])
+  ): NftRawRule => {
+    const { at, load } = entryPoint(prefix)
+    const labelled = [...load, lookupMap(`${prefix}labels`, at, 0), setCtLabel(0)]
+    return rawRule(chain, [...labelled, ...more, verdict('goto', next)])
+  }
   const asHere = [constant(here, 0), setCtLabel(0)]
   const learnt = (stick: Stick, asks: Stick, op: 'add' | 'update', seconds: number): NftRawRule =>
     rawRule(`keep-${seconds}`, [
